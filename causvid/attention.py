@@ -1,0 +1,172 @@
+"""Rotary positions of any index, frame masks, and the attention call shared by all three modes.
+
+Where keys and values come from is not decided here: a `memory` handed to the processor either
+returns the keys and values of the whole visible past (cached generation) or is absent (whole
+clips, with or without a mask). The kernel is diffusers' choice (`set_attention_backend`).
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.transformers.transformer_wan import WanAttention
+from torch import Tensor
+
+ROTARY_BASE = 10_000.0
+
+
+class Memory(Protocol):
+    """What cached self-attention needs: take this chunk's keys and values, return all visible."""
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """`keys`, `values` `[b, n, heads, d]` of the open chunk → the visible `[b, m, heads, d]`."""
+        ...
+
+
+def rotary_pairs(head_dim: int) -> tuple[int, int, int]:
+    """How many of the `head_dim / 2` rotated pairs encode time, height and width (Wan's split)."""
+    spatial = head_dim // 6
+    return head_dim // 2 - 2 * spatial, spatial, spatial
+
+
+def _angles(positions: Tensor, pairs: int) -> Tensor:
+    """Angles `[len(positions), pairs]` in float64: the position is unbounded, and in float32 an
+    hour-long stream would lose the phase of its fastest pair."""
+    exponents = torch.arange(pairs, dtype=torch.float64, device=positions.device) / pairs
+    return positions.to(torch.float64)[:, None] * ROTARY_BASE**-exponents
+
+
+def _unit(angles: Tensor) -> Tensor:
+    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
+
+
+def time_rotation(positions: Tensor, head_dim: int) -> Tensor:
+    """Rotation of the time pairs alone at latent `positions` `[f]`: complex64 `[f, pairs]`."""
+    return _unit(_angles(positions, rotary_pairs(head_dim)[0]))
+
+
+def rotary_table(positions: Tensor, height: int, width: int, head_dim: int) -> Tensor:
+    """Rotations of all tokens of latent frames at `positions` `[f]` on a `height` × `width` grid.
+
+    Any index is valid: there is no table to run out of. Computed once per chunk, in float64.
+
+    Returns:
+        complex64 `[f · height · width, 1, head_dim / 2]`, time pairs first, then rows, columns.
+    """
+    _, rows, columns = rotary_pairs(head_dim)
+    device = positions.device
+    time = time_rotation(positions, head_dim)[:, None, None]
+    row = _unit(_angles(torch.arange(height, device=device), rows))[None, :, None]
+    column = _unit(_angles(torch.arange(width, device=device), columns))[None, None]
+    shape = (len(positions), height, width)
+    parts = [part.expand(*shape, part.shape[-1]) for part in (time, row, column)]
+    return torch.cat(parts, dim=-1).flatten(0, 2)[:, None]
+
+
+def rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    """Turn neighbouring channels of `x` `[…, d]` by `rotation` `[…, d / 2]`; float32 result.
+
+    One complex64 product: half precision would cost the phase, complex128 twice the bandwidth.
+    """
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rotation).flatten(-2)
+
+
+def _ends(sizes: Sequence[int]) -> Tensor:
+    """For every frame, the index just past the chunk that holds it."""
+    sizes = torch.as_tensor(sizes)
+    return torch.repeat_interleave(sizes.cumsum(0), sizes)
+
+
+def block_causal_mask(sizes: Sequence[int], *, window: int | None = None, sink: int = 0) -> Tensor:
+    """Which frames (columns) each frame (row) sees when chunks of `sizes` are made in order.
+
+    A frame sees its own chunk and all earlier ones (CausVid, section 4.1); with a `window`, only
+    the last `window` frames up to the end of its chunk, the first `sink` of the clip among them.
+
+    Returns:
+        bool `[f, f]`, f = sum of `sizes`.
+    """
+    ends = _ends(sizes)
+    frame = torch.arange(len(ends))
+    visible = frame[None] < ends[:, None]
+    if window is not None:
+        recent = frame[None] >= ends[:, None] - (window - sink)
+        visible &= recent | (frame[None] < sink)
+    return visible
+
+
+def teacher_forcing_mask(sizes: Sequence[int]) -> Tensor:
+    """The mask over a clean copy followed by a noisy copy of the same f frames: bool `[2f, 2f]`.
+
+    Clean chunks see clean chunks up to themselves; a noisy chunk sees the clean chunks before it
+    and itself, as at inference when the past is perfect.
+    """
+    causal = block_causal_mask(sizes)
+    ends = _ends(sizes)
+    same = ends[:, None] == ends[None]
+    return torch.cat(
+        [
+            torch.cat([causal, torch.zeros_like(causal)], dim=1),
+            torch.cat([causal & ~same, same], dim=1),
+        ]
+    )
+
+
+class CausalAttnProcessor:
+    """Runs one `WanAttention`: self-attention through a memory or a mask, or cross-attention.
+
+    `set_attention_backend` of the model sets `_attention_backend` here, as for any diffusers
+    processor.
+    """
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(
+        self,
+        attn: WanAttention,
+        hidden_states: Tensor,
+        text: tuple[Tensor, Tensor] | None = None,
+        attention_mask: Tensor | None = None,
+        rotary: Tensor | None = None,
+        *,
+        memory: Memory | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """
+        Args:
+            hidden_states: tokens `[b, n, d]`.
+            text: the prompt's keys and values `[b, m, heads, head_dim]`; makes this
+                cross-attention.
+            attention_mask: bool, broadcastable to `[b, heads, n, n]`.
+            rotary: rotations `[n, 1, head_dim / 2]` of these tokens (self-attention).
+            memory: where cached self-attention keeps keys and values, under `layer`.
+        """
+        query = attn.norm_q(attn.to_q(hidden_states)).unflatten(-1, (attn.heads, -1))
+        if text is not None:
+            keys, values = text
+        else:
+            keys, values = project(attn, hidden_states)
+            query = rotate(query, rotary).to(values.dtype)
+            keys = rotate(keys, rotary)
+            if memory is not None:
+                keys, values = memory.write(layer, keys, values)
+            else:
+                keys = keys.to(values.dtype)
+        mixed = dispatch_attention_fn(
+            query,
+            keys,
+            values,
+            attn_mask=attention_mask,
+            backend=self._attention_backend,
+            parallel_config=self._parallel_config if text is None else None,
+        )
+        return attn.to_out[0](mixed.flatten(2, 3).type_as(hidden_states))
+
+
+def project(attn: WanAttention, source: Tensor) -> tuple[Tensor, Tensor]:
+    """Normalised keys, and values, of `source` `[b, m, d]`: two `[b, m, heads, head_dim]`."""
+    keys = attn.norm_k(attn.to_k(source)).unflatten(-1, (attn.heads, -1))
+    return keys, attn.to_v(source).unflatten(-1, (attn.heads, -1))
