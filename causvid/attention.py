@@ -20,7 +20,7 @@ class Memory(Protocol):
     """What cached self-attention needs: take this chunk's keys and values, return all visible."""
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """`keys`, `values` `[b, n, heads, d]` of the open chunk → the visible `[b, m, heads, d]`."""
+        """Take the open chunk's `[b, n, heads, d]`, return all visible ones `[b, m, heads, d]`."""
         ...
 
 

@@ -24,10 +24,6 @@ from torch import Tensor, nn
 from causvid.attention import CausalAttnProcessor, Memory, project, rotary_table
 from causvid.cache import GradientMemory, KVCache, TextCache
 
-# Added to the modulation of a pass so that "1 + scale" is ready for every layer:
-# order shift, scale, gate of attention, then of the feed-forward.
-_UNIT_SCALES = (0.0, 1.0, 0.0, 0.0, 1.0, 0.0)
-
 
 def sinusoid(times: Tensor, dim: int) -> Tensor:
     """Wan's time features of `times` in [0, 1]: `[…, dim]`, cosines first.
@@ -258,7 +254,10 @@ class CausalWanTransformer(
                 position_features(rows, columns, count, x.device).to(x.dtype)
             )
         time, modulation = self.condition_embedder(times)
-        modulation = modulation + modulation.new_tensor(_UNIT_SCALES)[:, None]
+        # "1 + scale" for all layers at once; made on the device, so that nothing is copied there.
+        unit = modulation.new_zeros(6, 1)
+        unit[1::3] = 1
+        modulation = modulation + unit
 
         if isinstance(text, TextCache):
             per_layer = list(zip(text.keys, text.values, strict=True))
