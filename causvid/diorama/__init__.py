@@ -1,0 +1,41 @@
+"""A procedural captioned world: the training and test data of the pocket model.
+
+`Scene` holds the attributes, `caption` and `read_prompt` translate to and from words, `render` and
+`render_switch` draw. Everything that a prompt can say is known for every frame.
+"""
+
+from .captions import (
+    VOCABULARY,
+    canonical_caption,
+    caption,
+    impossible,
+    known_words,
+    read_prompt,
+    scene_of,
+    unknown_words,
+    vocabulary,
+)
+from .render import FPS, HEIGHT, SWITCH_FRAMES, WIDTH, render, render_switch
+from .scene import ATTRIBUTES, HELD_OUT, Scene, Split
+
+__all__ = [
+    "ATTRIBUTES",
+    "FPS",
+    "HEIGHT",
+    "HELD_OUT",
+    "SWITCH_FRAMES",
+    "VOCABULARY",
+    "WIDTH",
+    "Scene",
+    "Split",
+    "canonical_caption",
+    "caption",
+    "impossible",
+    "known_words",
+    "read_prompt",
+    "render",
+    "render_switch",
+    "scene_of",
+    "unknown_words",
+    "vocabulary",
+]
