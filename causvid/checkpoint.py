@@ -1,0 +1,304 @@
+"""Published checkpoints in, tensors under our parameter names out.
+
+Our names are those of diffusers (`WanTransformer3DModel`, `AutoencoderKLWan`) and of transformers
+(`UMT5EncoderModel`); released files use the names of the official Wan code, inside various nesting
+and under various prefixes. A load is four steps, each a plain function on a state dict:
+
+    state = transformer_names(read_state(path, ["generator_ema"]))      # find, then rename
+    merge_lora(state, transformer_names(read_state(lora_path, ["generator_lora", FLAT])))
+    fill(model, state, source=path)                                     # strict; built on `meta`
+
+Files are pickled by anyone: they are read with `weights_only=True` and nothing else. This module
+knows names and shapes, not what a checkpoint is good for, and downloads nothing.
+"""
+
+import pickle
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from diffusers.loaders.single_file_utils import (
+    convert_wan_transformer_to_diffusers,
+    convert_wan_vae_to_diffusers,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+
+FLAT = ""  # stands for "the top level of the file is the state dict itself"
+
+# What training code wraps around a model, outermost first in any combination.
+_PREFIXES = re.compile(r"^(?:(?:base_model|model|module|net|diffusion_model|transformer)\.)+")
+_WRAPPERS = re.compile(r"_(?:fsdp_wrapped_module|checkpoint_wrapped_module|orig_mod)\.")
+_LORA_KEY = re.compile(r"^(.+)\.(lora_(?:A|B|down|up))(?:\.[^.]+)?\.weight$")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, or that is not of the model it is loaded into."""
+
+
+def read_state(path: str | Path, entries: Sequence[str] = ()) -> State:
+    """The tensors of a `.safetensors` file or of one entry of a `torch.save` file.
+
+    Tensors of zip-format files stay memory-mapped: what is never used is never read.
+
+    Args:
+        entries: nesting keys to look for, best first, such as `["generator_ema", "generator"]`;
+            `FLAT` accepts a file without nesting. Empty takes the only candidate there is.
+
+    Raises:
+        CheckpointError: if the file is missing or damaged, holds Python objects other than
+            tensors, or has none of the `entries` (or several candidates and none was named).
+    """
+    path = Path(path)
+    tree = _read(path)
+    found: dict[str, State] = {
+        name: value
+        for name, value in tree.items()
+        if isinstance(value, Mapping) and any(isinstance(v, Tensor) for v in value.values())
+    }
+    if any(isinstance(value, Tensor) for value in tree.values()):
+        found[FLAT] = tree
+    if not found:
+        raise CheckpointError(f"{path} holds no tensors; its top-level keys are {_some(tree)}")
+    for name in entries or (list(found) if len(found) == 1 else []):
+        if name in found:
+            return {key: v for key, v in found[name].items() if isinstance(v, Tensor)}
+    asked = " or ".join(_entry(name) for name in entries) if entries else "no entry by name"
+    raise CheckpointError(
+        f"{path} holds {', '.join(_entry(name) for name in found)}, but {asked} was asked for: "
+        f"name one of those that it holds"
+    )
+
+
+def transformer_names(state: Mapping[str, Tensor]) -> State:
+    """Keys of a Wan transformer, or of a LoRA for one, as diffusers spells them.
+
+    Prefixes of wrappers are dropped; keys that have diffusers' names already stay.
+    """
+    plain = _unwrapped(state)
+    official = any(".self_attn." in key or ".cross_attn." in key for key in plain)
+    return convert_wan_transformer_to_diffusers(plain) if official else plain
+
+
+def vae_names(state: Mapping[str, Tensor]) -> State:
+    """Keys of the official Wan 2.1 VAE as `AutoencoderKLWan` spells them.
+
+    diffusers' own converter knows only the released depth of the decoder's flat list of modules,
+    so that list is resolved here: stages of equally many residual blocks, each but the last
+    followed by one upsampler.
+    """
+    plain = _unwrapped(state)
+    upsamplers = [
+        int(key.split(".")[2])
+        for key in plain
+        if re.match(r"decoder\.upsamples\.\d+\.(?:resample|time_conv)\.", key)
+    ]
+    stage = min(upsamplers, default=-1) + 1  # modules per stage; 0: no decoder in these keys
+
+    def place(match: re.Match) -> str:
+        index, rest = int(match[1]), match[2]
+        if index % stage == stage - 1:
+            return f"decoder.up_blocks.{index // stage}.upsamplers.0.{rest}"
+        for official, ours in _RESIDUAL_BLOCK.items():
+            rest = rest.replace(official, ours)
+        return f"decoder.up_blocks.{index // stage}.resnets.{index % stage}.{rest}"
+
+    if stage:
+        pattern = re.compile(r"^decoder\.upsamples\.(\d+)\.(.+)$")
+        plain = {pattern.sub(place, key): value for key, value in plain.items()}
+    return convert_wan_vae_to_diffusers(plain)
+
+
+_RESIDUAL_BLOCK = {
+    "residual.0.": "norm1.",
+    "residual.2.": "conv1.",
+    "residual.3.": "norm2.",
+    "residual.6.": "conv2.",
+    "shortcut.": "conv_shortcut.",
+}
+
+_UMT5 = {
+    r"^token_embedding\.": "shared.",
+    r"^norm\.": "encoder.final_layer_norm.",
+    r"^blocks\.(\d+)\.norm1\.": r"encoder.block.\1.layer.0.layer_norm.",
+    r"^blocks\.(\d+)\.attn\.": r"encoder.block.\1.layer.0.SelfAttention.",
+    r"^blocks\.(\d+)\.pos_embedding\.embedding\.": (
+        r"encoder.block.\1.layer.0.SelfAttention.relative_attention_bias."
+    ),
+    r"^blocks\.(\d+)\.norm2\.": r"encoder.block.\1.layer.1.layer_norm.",
+    r"^blocks\.(\d+)\.ffn\.gate\.0\.": r"encoder.block.\1.layer.1.DenseReluDense.wi_0.",
+    r"^blocks\.(\d+)\.ffn\.fc1\.": r"encoder.block.\1.layer.1.DenseReluDense.wi_1.",
+    r"^blocks\.(\d+)\.ffn\.fc2\.": r"encoder.block.\1.layer.1.DenseReluDense.wo.",
+}
+
+
+def umt5_names(state: Mapping[str, Tensor]) -> State:
+    """Keys of the official Wan text encoder as `UMT5EncoderModel` spells them."""
+
+    def rename(key: str) -> str:
+        for official, ours in _UMT5.items():
+            key, count = re.subn(official, ours, key)
+            if count:
+                return key
+        return key
+
+    return {rename(key): value for key, value in _unwrapped(state).items()}
+
+
+def merge_lora(state: State, lora: Mapping[str, Tensor], *, scale: float = 1.0) -> None:
+    """Add a low-rank adapter to the weights it adapts, in place: W ← W + scale · (α/r) · B A.
+
+    Computed in float32 and rounded once (LoRA, arXiv 2106.09685, equation 3). α comes from
+    `….alpha` keys; PEFT files have none, so state α/r there through `scale`.
+
+    Args:
+        lora: `….lora_A.weight` and `….lora_B.weight` pairs (or `lora_down`, `lora_up`) under the
+            names that `state` uses; see `transformer_names`.
+
+    Raises:
+        CheckpointError: if a pair is incomplete, or adapts a weight that `state` does not have.
+    """
+    pairs: dict[str, dict[str, Tensor]] = {}
+    for key, value in lora.items():
+        if match := _LORA_KEY.match(key):
+            side = "A" if match[2] in ("lora_A", "lora_down") else "B"
+            pairs.setdefault(match[1], {})[side] = value
+        elif not key.endswith(".alpha"):
+            raise CheckpointError(f"{key!r} is not a LoRA key (….lora_A.weight, ….lora_B.weight)")
+    broken = [name for name, pair in pairs.items() if len(pair) != 2]
+    homeless = [name for name in pairs if f"{name}.weight" not in state]
+    if broken or homeless or not pairs:
+        raise CheckpointError(
+            f"the LoRA does not fit: {len(pairs)} adapted layers, {len(broken)} with one half "
+            f"missing ({_some(broken)}), {len(homeless)} unknown to the model ({_some(homeless)})"
+        )
+    for name, pair in pairs.items():
+        down, up = pair["A"].float(), pair["B"].float()
+        weight = state[f"{name}.weight"]
+        if (up.shape[0], down.shape[1]) != weight.shape or up.shape[1] != down.shape[0]:
+            raise CheckpointError(
+                f"the LoRA of {name!r} has shapes {tuple(up.shape)} and {tuple(down.shape)}, "
+                f"which do not multiply to the weight's {tuple(weight.shape)}"
+            )
+        alpha = lora.get(f"{name}.alpha")
+        factor = scale if alpha is None else scale * float(alpha) / len(down)
+        merged = torch.addmm(weight.float(), up, down, alpha=factor)
+        state[f"{name}.weight"] = merged.to(weight.dtype)
+
+
+def fill(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    source: str | Path = "the checkpoint",
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Give every parameter of `model`, built on the `meta` device, its tensor from `state`.
+
+    Strict: every key must be used and every parameter found. A patch embedding that was stored as
+    a linear layer is reshaped to the convolution it equals. Tensors move to `device` and `dtype`
+    one by one; modules that the model class lists as `_keep_in_fp32_modules` stay in float32.
+
+    Raises:
+        CheckpointError: with the keys that are missing, left over or of another shape.
+    """
+    wanted = model.state_dict()
+    tensors = dict(state)
+    # transformers names tied parameters {copy: original}; files store the original only.
+    for copy, original in (getattr(model, "_tied_weights_keys", None) or {}).items():
+        if original in state:
+            tensors.setdefault(copy, state[original])
+    for key in {"patch_embedding.weight"} & wanted.keys() & tensors.keys():
+        if tensors[key].ndim == 2 and tensors[key].numel() == wanted[key].numel():
+            # [d, c · patch volume] in the order of the convolution's [d, c, pt, ph, pw].
+            tensors[key] = tensors[key].reshape(wanted[key].shape)
+    _check_fit(wanted, tensors, type(model).__name__, source)
+
+    in_float32 = set(getattr(model, "_keep_in_fp32_modules", None) or ())
+    placed: dict[int, Tensor] = {}  # tied tensors move once
+    for key, value in tensors.items():
+        if id(value) not in placed:
+            keep = in_float32.intersection(key.split(".")) and dtype is not None
+            target = torch.float32 if keep else dtype
+            if not value.is_floating_point():
+                target = None
+            placed[id(value)] = value.to(device=device, dtype=target)
+        tensors[key] = placed[id(value)]
+    model.load_state_dict(tensors, strict=True, assign=True)
+    if hasattr(model, "tie_weights"):
+        model.tie_weights()
+
+
+def _check_fit(
+    wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], model: str, source: str | Path
+) -> None:
+    missing = [key for key in wanted if key not in tensors]
+    left_over = [key for key in tensors if key not in wanted]
+    other_shape = [
+        f"{key} is {tuple(tensors[key].shape)}, should be {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in tensors and tensors[key].shape != wanted[key].shape
+    ]
+    if not (missing or left_over or other_shape):
+        return
+    problems = [
+        f"{len(keys)} {what}: {_some(keys)}"
+        for what, keys in [
+            ("missing", missing),
+            ("left over", left_over),
+            ("of another shape", other_shape),
+        ]
+        if keys
+    ]
+    raise CheckpointError(
+        f"{source} does not fit {model} ({len(wanted)} parameters). {'; '.join(problems)}. "
+        f"Check that the file, its entry and the model's configuration belong together"
+    )
+
+
+def _read(path: Path) -> Mapping[str, object]:
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}")
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{path} is a Git LFS pointer, not the weights: run `git lfs pull`, or download the "
+            f"file from the Hub"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # Only zip archives, the format of torch.save since 1.6, can be mapped.
+        tree = torch.load(path, map_location="cpu", weights_only=True, mmap=head.startswith(b"PK"))
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is not a file of plain tensors, and nothing else is loaded, because a "
+            f"pickle can run any code. Convert it to safetensors where you trust it"
+        ) from error
+    except (RuntimeError, EOFError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error}): it is damaged or incomplete, download it again"
+        ) from error
+    if not isinstance(tree, Mapping):
+        raise CheckpointError(f"{path} holds a {type(tree).__name__}, not named tensors")
+    return tree
+
+
+def _unwrapped(state: Mapping[str, Tensor]) -> State:
+    """Keys without the prefixes of training wrappers."""
+    return {_PREFIXES.sub("", _WRAPPERS.sub("", key)): value for key, value in state.items()}
+
+
+def _entry(name: str) -> str:
+    return "a flat state dict" if name == FLAT else f"{name!r}"
+
+
+def _some(names: Iterable[str], limit: int = 4) -> str:
+    names = list(names)
+    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "") or "none"
