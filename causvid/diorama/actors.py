@@ -29,6 +29,17 @@ _WOOD = rgb(150, 96, 56)
 _STEEL = rgb(226, 230, 238)
 
 
+@dataclass(frozen=True)
+class Act:
+    """What an object is doing: what turns its wheels, beats its wings and lights its engine."""
+
+    clock: float
+    """Seconds since the beginning."""
+    travel: float
+    """Distance gone forwards, in radii."""
+    flying: bool
+
+
 class Pen:
     """A patch of a picture seen in the object's own coordinates.
 
@@ -101,9 +112,9 @@ def _shaded(colour: Colour, shade: Plane, dark: float = 0.52, bright: float = 0.
     return middle + (high - middle) * up + (low - middle) * down
 
 
-def _ball(pen: Pen, colour: Colour, clock: float, moving: bool) -> None:
+def _ball(pen: Pen, colour: Colour, act: Act) -> None:
     u, v = pen.u, pen.v
-    roll = 0.5 + (clock * 2.6 if moving else 0.0)
+    roll = 0.5 + act.travel / 0.95
     cos, sin = np.float32(np.cos(roll)), np.float32(np.sin(roll))
     p, q = u * cos + v * sin, v * cos - u * sin
     shade = np.hypot(u + np.float32(0.34), v + np.float32(0.38)) * np.float32(0.72)
@@ -115,7 +126,7 @@ def _ball(pen: Pen, colour: Colour, clock: float, moving: bool) -> None:
     pen.glow(np.exp(-(pen.disc(-0.36, -0.42, 0) ** 2) * 26) * 0.75, (1.0, 1.0, 1.0))
 
 
-def _balloon(pen: Pen, colour: Colour, clock: float, moving: bool) -> None:
+def _balloon(pen: Pen, colour: Colour, act: Act) -> None:
     u, v = pen.u, pen.v
     for x in (-0.2, 0.2):
         rope = np.abs(u - np.float32(x) * (2.2 - v * np.float32(1.5))) - np.float32(0.018)
@@ -128,7 +139,8 @@ def _balloon(pen: Pen, colour: Colour, clock: float, moving: bool) -> None:
     lower = np.maximum((np.abs(u) - half) * np.float32(0.7), v - np.float32(0.47))
     shape = np.where(v < np.float32(0.09), top, lower)
     across = np.clip(u / np.maximum(half, np.float32(0.05)), -1, 1)
-    gore = np.sin(np.arcsin(across * np.float32(0.98)) * np.float32(7))
+    gore = np.sin(np.arcsin(across * np.float32(0.98)) * np.float32(6) + np.float32(0.9))
+    gore *= 1 - smooth(0.82, 1.0, np.abs(across))  # too fine to see near the outline
     shade = np.hypot(u + np.float32(0.26), v + np.float32(0.6)) * np.float32(0.8)
     paint = _shaded(colour, shade)
     light = _shaded(mix(colour, _CREAM, 0.72), shade, 0.66)
@@ -138,7 +150,7 @@ def _balloon(pen: Pen, colour: Colour, clock: float, moving: bool) -> None:
     pen.fill(pen.box(0, 0.75, 0.21, 0.035, 0.02), lit(_WOOD, (1.3, 1.25, 1.2)))
 
 
-def _car(pen: Pen, colour: Colour, clock: float, moving: bool) -> None:
+def _car(pen: Pen, colour: Colour, act: Act) -> None:
     u, v = pen.u, pen.v
     shade = np.clip((v + np.float32(0.5)) * np.float32(0.95), 0, 1.1)
     cabin = pen.polygon((-0.55, -0.52), (0.3, -0.52), (0.62, 0.0), (-0.78, 0.0)) - np.float32(0.05)
@@ -154,7 +166,7 @@ def _car(pen: Pen, colour: Colour, clock: float, moving: bool) -> None:
     pen.fill(pen.box(-0.12, 0.1, 0.09, 0.022, 0.02), lit(colour, (0.5, 0.5, 0.5)))
     pen.glow(pen.cover(pen.oval(1.12, 0.12, 0.09, 0.1)), rgb(255, 246, 190))
     pen.fill(pen.box(-1.17, 0.12, 0.05, 0.09, 0.04), rgb(200, 30, 36))
-    turn = clock * 5.0 if moving else 0.3
+    turn = 0.3 + act.travel / 0.29
     for x in (-0.66, 0.68):
         pen.fill(pen.disc(x, 0.45, 0.29), _INK)
         pen.fill(pen.disc(x, 0.45, 0.16), _STEEL)
@@ -163,7 +175,7 @@ def _car(pen: Pen, colour: Colour, clock: float, moving: bool) -> None:
         pen.fill(np.maximum(np.abs(p) - np.float32(0.035), pen.disc(x, 0.45, 0.15)), _INK)
 
 
-def _boat(pen: Pen, colour: Colour, clock: float, moving: bool) -> None:
+def _boat(pen: Pen, colour: Colour, act: Act) -> None:
     u, v = pen.u, pen.v
     pen.fill(pen.box(-0.04, -0.25, 0.03, 0.78), _WOOD)
     shade = np.clip(np.float32(0.62) - u * np.float32(0.55) + v * np.float32(0.22), 0, 1)
@@ -180,9 +192,9 @@ def _boat(pen: Pen, colour: Colour, clock: float, moving: bool) -> None:
     pen.fill(np.maximum(hull, np.float32(0.76) - v), _WOOD)
 
 
-def _bird(pen: Pen, colour: Colour, clock: float, moving: bool) -> None:
+def _bird(pen: Pen, colour: Colour, act: Act) -> None:
     u, v = pen.u, pen.v
-    flap = float(np.sin(clock * 2 * np.pi * 1.3))
+    flap = float(np.sin(act.clock * 2 * np.pi * 1.3))
     dark = lit(colour, (0.6, 0.6, 0.6))
     tail = pen.polygon((-0.55, -0.1), (-0.5, 0.2), (-1.2, 0.3), (-1.25, -0.12))
     pen.fill(np.maximum(tail, -pen.polygon((-1.3, 0.0), (-1.3, 0.2), (-1.05, 0.1))), dark)
@@ -199,19 +211,18 @@ def _bird(pen: Pen, colour: Colour, clock: float, moving: bool) -> None:
 
 
 def _wing(pen: Pen, colour: Colour, flap: float, shift: float) -> None:
-    """A wing that beats around the shoulder; seen flat when it points at the viewer."""
-    lift = 0.75 * flap + 0.12
-    tip = (-0.52 + shift, -0.05 - lift)
-    knee = (0.1 + shift, -0.08 - 0.62 * lift)
-    back, front = (-0.32 + shift, 0.06), (0.28 + shift, 0.02)
-    points = (tip, knee, front, back) if lift > 0 else (tip, back, front, knee)
-    pen.fill(pen.polygon(*points) - np.float32(0.05), colour)
+    """A wing that beats up and down around the shoulder, its tip swept back."""
+    lift = 0.28 + 0.68 * flap
+    front, back = (0.3 + shift, 0.0), (-0.42 + shift, 0.04)
+    tip, corner = (-0.34 + shift, -lift), (0.0 + shift, -0.86 * lift)
+    points = (corner, front, back, tip) if lift > 0 else (front, corner, tip, back)
+    pen.fill(pen.polygon(*points) - np.float32(0.06), colour)
 
 
-def _rocket(pen: Pen, colour: Colour, clock: float, moving: bool) -> None:
+def _rocket(pen: Pen, colour: Colour, act: Act) -> None:
     u, v = pen.u, pen.v
-    if moving:
-        flicker = 1 + 0.14 * float(np.sin(clock * 2 * np.pi * 2.7))
+    if act.flying:
+        flicker = 1 + 0.14 * float(np.sin(act.clock * 2 * np.pi * 2.7))
         for length, width, flame in (
             (0.5, 0.21, rgb(255, 140, 24)),
             (0.3, 0.12, rgb(255, 236, 130)),
@@ -237,20 +248,21 @@ def _rocket(pen: Pen, colour: Colour, clock: float, moving: bool) -> None:
 
 @dataclass(frozen=True)
 class Actor:
-    """An object's painter and outline: half width and the lowest point, in radii."""
+    """An object's painter and its extent around the origin, in radii."""
 
-    paint: Callable[[Pen, Colour, float, bool], None]
+    paint: Callable[[Pen, Colour, Act], None]
     half_width: float
     top: float
-    foot: float
     bottom: float
+    foot: float
+    """Where it touches the ground, below the origin."""
 
 
 ACTORS: dict[str, Actor] = {
-    "ball": Actor(_ball, 1.0, 1.0, 0.95, 1.0),
-    "balloon": Actor(_balloon, 0.85, 1.1, 1.0, 1.05),
-    "car": Actor(_car, 1.3, 0.65, 0.74, 0.8),
-    "boat": Actor(_boat, 1.28, 1.1, 0.8, 1.0),
-    "bird": Actor(_bird, 1.35, 1.0, 0.5, 0.95),
-    "rocket": Actor(_rocket, 0.78, 1.15, 0.8, 1.3),
+    "ball": Actor(_ball, half_width=1.0, top=1.0, bottom=1.0, foot=0.95),
+    "balloon": Actor(_balloon, half_width=0.85, top=1.1, bottom=1.05, foot=1.0),
+    "car": Actor(_car, half_width=1.3, top=0.65, bottom=0.8, foot=0.74),
+    "boat": Actor(_boat, half_width=1.28, top=1.1, bottom=1.0, foot=0.8),
+    "bird": Actor(_bird, half_width=1.35, top=1.1, bottom=0.7, foot=0.5),
+    "rocket": Actor(_rocket, half_width=0.78, top=0.95, bottom=1.3, foot=0.8),
 }

@@ -18,61 +18,67 @@ from .scene import Scene
 RADIUS = 0.2
 """Radius of an object, in units of the frame."""
 
-_GROUND_LINE = 0.87
+GROUND_LINE = 0.87
+"""Where objects stand, as a fraction of the picture's height."""
+
 _CRUISE = 0.37
-_SCROLL_SPEED = 0.3
+_TRAVEL_SPEED = 0.36
 _LOOP_SECONDS = 8.0
+_RISE_FROM, _FALL_FROM = 0.7, 0.25
+_EDGE = 0.4
+"""How far beyond the edge, in radii, the centre goes before the object comes back."""
+_ROCKET_LEAN = 0.45
 _HOP = {"ball": (0.42, 1.5), "car": (0.16, 1.25)}
+"""Height in units and duration in seconds of a bounce."""
 
 
 @dataclass(frozen=True)
 class Pose:
-    """The object at one moment: centre height and scroll in pixels, tilt in radians."""
+    """The object at one moment."""
 
     height: float
-    scroll: float
-    tilt: float
+    """Its centre, in pixels from the top."""
     lift: float
-    """How high above its place on the ground, in pixels (for the shadow)."""
+    """How high it is above its place on the ground, in pixels."""
+    scroll: float
+    """How far it has gone to the right, and the camera with it, in pixels."""
+    tilt: float
+    """Clockwise turn in radians, seen with its front to the right."""
+    flying: bool
+    """Whether a rocket's engine burns."""
 
 
 def loop_span(frame: Frame) -> float:
     """Pixels after which a rising or falling object comes back: it is never fully out of sight."""
-    return frame.height + 0.8 * RADIUS * frame.unit
+    return frame.height + 2 * _EDGE * RADIUS * frame.unit
 
 
 def pose(scene: Scene, frame: Frame, clock: float) -> Pose:
     """The pose of the scene's object `clock` seconds after the beginning."""
-    unit, radius = frame.unit, RADIUS * frame.unit
-    rest = _GROUND_LINE * frame.height - ACTORS[scene.object].foot * radius
-    cruise = _CRUISE * frame.height
+    unit, motion = frame.unit, scene.motion
+    rest = GROUND_LINE * frame.height - ACTORS[scene.object].foot * RADIUS * unit
+    # A slow swing for everything that hangs in the air or lies on water.
     swing = float(np.sin(clock * 2 * np.pi * 0.4))
-    airborne = scene.object in ("balloon", "bird") or scene.motion in ("rise", "fall")
-    airborne |= scene.object == "rocket" and scene.motion in ("left", "right")
-    height, tilt, scroll = (cruise if airborne else rest), 0.0, 0.0
-    if scene.motion in ("rise", "fall"):
-        span = loop_span(frame)
-        travelled = clock / _LOOP_SECONDS * span
-        start = 0.7 if scene.motion == "rise" else 0.25
-        y = start * frame.height + (-travelled if scene.motion == "rise" else travelled)
-        edge = 0.4 * radius
-        height = (y + edge) % span - edge
-    elif scene.motion == "bounce":
-        if scene.object == "boat":
-            height += 0.035 * unit * float(np.sin(clock * 2 * np.pi * 0.6))
-            tilt = 0.16 * float(np.sin(clock * 2 * np.pi * 0.6 + 1.2))
-        else:
-            top, period = _HOP[scene.object]
-            phase = clock / period % 1
-            height -= top * unit * 4 * phase * (1 - phase)
-    else:
-        if airborne:
-            height += 0.012 * unit * swing
-        if scene.motion in ("left", "right"):
-            scroll = (1 if scene.motion == "right" else -1) * clock * _SCROLL_SPEED * unit
-            if scene.object == "rocket":
-                tilt = 0.45
-    if scene.object == "boat" and scene.motion != "bounce":
-        height += 0.006 * unit * swing
-        tilt = 0.03 * swing
-    return Pose(height, scroll, tilt, max(0.0, rest - height))
+    loops, travels = motion in ("rise", "fall"), motion in ("left", "right")
+    flying = loops or scene.object in ("balloon", "bird") or (scene.object == "rocket" and travels)
+    height = _CRUISE * frame.height + 0.012 * unit * swing if flying else rest
+    tilt = 0.0
+    if loops:
+        climbed = clock / _LOOP_SECONDS * loop_span(frame)
+        start = (_RISE_FROM if motion == "rise" else _FALL_FROM) * frame.height
+        edge = _EDGE * RADIUS * unit
+        height = start - climbed if motion == "rise" else start + climbed
+        height = (height + edge) % loop_span(frame) - edge
+    elif scene.object == "boat":
+        height, tilt = rest + 0.006 * unit * swing, 0.03 * swing
+        if motion == "bounce":
+            phase = clock * 2 * np.pi * 0.6
+            height, tilt = rest + 0.035 * unit * np.sin(phase), 0.16 * np.sin(phase + 1.2)
+    elif motion == "bounce":
+        top, period = _HOP[scene.object]
+        phase = clock / period % 1
+        height = rest - top * unit * 4 * phase * (1 - phase)
+    elif travels and scene.object == "rocket":
+        tilt = _ROCKET_LEAN
+    scroll = {"left": -1.0, "right": 1.0}.get(motion, 0.0) * clock * _TRAVEL_SPEED * unit
+    return Pose(float(height), max(0.0, rest - float(height)), scroll, float(tilt), flying)
