@@ -1,7 +1,8 @@
 """A procedural captioned world: the training and test data of the pocket model.
 
 `Scene` holds the attributes, `caption` and `read_prompt` translate to and from words, `render` and
-`render_switch` draw. Everything that a prompt can say is known for every frame.
+`render_switch` draw, `sample_clip` does all three. Everything that a prompt can say is known for
+every frame.
 """
 
 from .captions import (
@@ -15,6 +16,7 @@ from .captions import (
     unknown_words,
     vocabulary,
 )
+from .clips import Clip, Take, contact_sheet, sample_clip, write_samples
 from .render import FPS, HEIGHT, SWITCH_FRAMES, WIDTH, render, render_switch
 from .scene import ATTRIBUTES, HELD_OUT, Scene, Split
 
@@ -26,16 +28,21 @@ __all__ = [
     "SWITCH_FRAMES",
     "VOCABULARY",
     "WIDTH",
+    "Clip",
     "Scene",
     "Split",
+    "Take",
     "canonical_caption",
     "caption",
+    "contact_sheet",
     "impossible",
     "known_words",
     "read_prompt",
     "render",
     "render_switch",
+    "sample_clip",
     "scene_of",
     "unknown_words",
     "vocabulary",
+    "write_samples",
 ]

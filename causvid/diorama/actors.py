@@ -212,7 +212,7 @@ def _bird(pen: Pen, colour: Colour, act: Act) -> None:
 
 def _wing(pen: Pen, colour: Colour, flap: float, shift: float) -> None:
     """A wing that beats up and down around the shoulder, its tip swept back."""
-    lift = 0.28 + 0.68 * flap
+    lift = 0.22 + 0.74 * flap
     front, back = (0.3 + shift, 0.0), (-0.42 + shift, 0.04)
     tip, corner = (-0.34 + shift, -lift), (0.0 + shift, -0.86 * lift)
     points = (corner, front, back, tip) if lift > 0 else (front, corner, tip, back)

@@ -44,9 +44,23 @@ _PREPOSITIONS = {
     "rocket": ("over", "above", "in"),
 }
 _TIME_PHRASES = {
-    "day": ("by day", "in the daytime", "at noon", "during the day", "in daylight"),
+    "day": (
+        "by day",
+        "in the daytime",
+        "at noon",
+        "during the day",
+        "in daylight",
+        "on a sunny day",
+    ),
     "sunset": ("at sunset", "at sunset", "at dusk", "in the evening", "at sundown"),
-    "night": ("at night", "at night", "at midnight", "under the stars", "in the moonlight"),
+    "night": (
+        "at night",
+        "at night",
+        "at midnight",
+        "under the stars",
+        "in the moonlight",
+        "on a starry night",
+    ),
 }
 _WEATHER_PHRASES = {
     "clear": ("under a clear sky", "in clear weather", "with a cloudless sky"),
@@ -71,10 +85,10 @@ _MOTION_PHRASES = {
 }
 _SPECIAL_MOTIONS = {
     ("balloon", "rise"): ("floats up",),
-    ("balloon", "still"): ("hovers", "floats"),
+    ("balloon", "still"): ("hovers", "floats", "hovering", "floating"),
     ("balloon", "left"): ("floats left",),
     ("balloon", "right"): ("floats right",),
-    ("bird", "still"): ("hovers",),
+    ("bird", "still"): ("hovers", "hovering"),
     ("bird", "rise"): ("flies up",),
     ("bird", "fall"): ("flies down",),
     ("boat", "bounce"): ("bobs", "rocks"),
@@ -128,9 +142,9 @@ _MEANINGS: dict[str, tuple[str, str]] = {
             "snow": "snow snowy ice",
         },
         "time": {
-            "day": "day daytime noon daylight",
+            "day": "day daytime noon daylight sunny",
             "sunset": "sunset dusk evening sundown",
-            "night": "night midnight stars moonlight",
+            "night": "night midnight stars starry moonlight",
         },
         "weather": {
             "clear": "clear cloudless",
@@ -143,7 +157,7 @@ _MEANINGS: dict[str, tuple[str, str]] = {
             "rise": "rises rising climbs up takes off launches",
             "fall": "falls falling descends down lands landing",
             "bounce": "bounces bouncing jumps jumping hops bobs rocks",
-            "still": "still stands stays rests resting waits hovers parked",
+            "still": "still stands stays rests resting waits hovers hovering parked",
         },
     }.items()
     for value, words in values.items()
@@ -265,7 +279,7 @@ def read_prompt(prompt: str) -> dict[str, str]:
             found.setdefault(attribute, value)
     if "up" in words and "down" in words:
         found["motion"] = "bounce"
-    elif "floats" in words:
+    elif "floats" in words or "floating" in words:
         found.setdefault("motion", "still")
     return {name: found[name] for name in ATTRIBUTES if name in found}
 

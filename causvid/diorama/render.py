@@ -108,7 +108,7 @@ def render_switch(
     frame = Frame(height, width)
     before, after = (pose(scene, frame, at / fps) for scene in (first, then))
     entrance = _Entrance(at, before.height - after.height, before.scroll - after.scroll)
-    lead = max(0, min(frames, at + dissolve - 1 - start))
+    lead = max(0, min(frames, at + max(dissolve, 1) - 1 - start))
     tail_start = max(start, at)
     tail = frames - (tail_start - start)
     clip = np.empty((frames, height, width, 3), np.uint8)
@@ -159,8 +159,11 @@ def _draw(
         )
         camera = now.scroll + chance.scroll * frame.unit
         world.paint(picture, camera, clock)
+        if now.flying:
+            world.paint_front(picture, camera, clock)
         _draw_object(picture, scene, frame, now, clock, chance.place * frame.width, world.air)
-        world.paint_front(picture, camera, clock)
+        if not now.flying:
+            world.paint_front(picture, camera, clock)
         if scene.weather == "rain":
             draw_rain(picture, world.air, frame, clock, chance.weather)
         elif scene.weather == "snowfall":
