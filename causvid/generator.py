@@ -17,6 +17,7 @@ from torch import Tensor
 
 from causvid.cache import GradientMemory, KVCache, SinkRotation, TextCache
 from causvid.geometry import ChunkPattern, LatentGrid, Timeline
+from causvid.offload import execution_device, onload
 from causvid.schedule import CLEAN, FlowSchedule, Level, add_noise, clean_from_velocity
 from causvid.transformer import CausalWanTransformer
 
@@ -164,7 +165,8 @@ class Generator:
 
     @property
     def device(self) -> torch.device:
-        return self.transformer.device
+        """Where chunks are made, and where memory must lie."""
+        return execution_device(self.transformer)
 
     @property
     def timeline(self) -> Timeline:
@@ -207,6 +209,11 @@ class Generator:
         time = max(strength - self.config.source_time_offset / 1000, 0.0)
         remaining = [level for level in self.config.levels(chunk) if level.sigma < strength]
         return (Level(time, strength), *remaining)
+
+    def encode_text(self, prompt_embeds: Tensor) -> TextCache:
+        """Keys and values of prompt embeddings `[b, text_length, text_dim]`."""
+        onload(self.transformer)
+        return self.transformer.encode_text(prompt_embeds.to(self.device))
 
     def predict_clean(self, noisy: Tensor, level: Level, memory: Memory) -> Tensor:
         """One pass over the open chunk `[b, f, c, h, w]` at `level` → its clean latents."""

@@ -1,0 +1,284 @@
+"""`CausVidPipeline`: the causal generator as an ordinary diffusers pipeline.
+
+`from_pretrained`, `save_pretrained`, offloading, LoRA and progress bars are diffusers'.
+`pipe.stream(prompt, …)` opens a `Stream`; `pipe(prompt, …).frames` is a fold over it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers import AutoencoderKLWan, DiffusionPipeline
+from diffusers.loaders import WanLoraLoaderMixin
+from diffusers.utils import BaseOutput
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
+
+from causvid.autoencoder_tiny import TinyAutoencoder
+from causvid.codec import VideoCodec, codec_for
+from causvid.generator import Generator, GeneratorConfig
+from causvid.geometry import LatentGrid
+from causvid.media import VideoReader, fit, read_image
+from causvid.prompts import PromptSchedule
+from causvid.source import VideoSource
+from causvid.stream import Stream, read_snapshot
+from causvid.text import PromptEncoder
+from causvid.transformer import CausalWanTransformer
+
+DEFAULT_SECONDS = 5.0
+
+Decoder = Literal["full", "tiny"]
+ImageInput = str | Path | bytes | PIL.Image.Image | np.ndarray
+VideoInput = str | Path | Iterable[np.ndarray]
+
+
+@dataclass
+class CausVidPipelineOutput(BaseOutput):
+    """Attributes:
+    frames: the video, in a batch of one: see `output_type` of `CausVidPipeline.__call__`.
+    schedule: the prompts that held, with their times.
+    """
+
+    frames: Any
+    schedule: PromptSchedule
+
+
+class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
+    """Text-, image- and video-to-video with a causal few-step transformer, streaming.
+
+    Args:
+        tokenizer, text_encoder: UMT5 and its fast tokenizer.
+        transformer: the causal transformer.
+        vae: the codec's weights, `AutoencoderKLWan` or `TinyAutoencoder`.
+        tiny_vae: a small autoencoder of the same latent space, the fast option for decoding.
+        generation: what is generated, a `GeneratorConfig` or its dict; saved with the pipeline.
+    """
+
+    model_cpu_offload_seq = "text_encoder->transformer->vae"
+    _optional_components = ["tiny_vae"]  # noqa: RUF012 (diffusers' interface)
+    _lora_loadable_modules = ["transformer"]  # noqa: RUF012 (diffusers' interface)
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        text_encoder: UMT5EncoderModel,
+        transformer: CausalWanTransformer,
+        vae: AutoencoderKLWan | TinyAutoencoder,
+        tiny_vae: TinyAutoencoder | None = None,
+        generation: GeneratorConfig | dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.register_modules(
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            transformer=transformer,
+            vae=vae,
+            tiny_vae=tiny_vae,
+        )
+        if not isinstance(generation, GeneratorConfig):
+            generation = GeneratorConfig.from_dict(generation or {})
+        self.register_to_config(generation=generation.to_dict())
+        self._encoder: PromptEncoder | None = None
+
+    @property
+    def generation(self) -> GeneratorConfig:
+        """What is generated unless a call says otherwise."""
+        return GeneratorConfig.from_dict(self.config.generation)
+
+    @property
+    def prompt_encoder(self) -> PromptEncoder:
+        """Prompts to embeddings, with a memo of recent prompts shared by all streams."""
+        if self._encoder is None or self._encoder.text_encoder is not self.text_encoder:
+            self._encoder = PromptEncoder(
+                self.tokenizer, self.text_encoder, self.transformer.config.text_length
+            )
+        return self._encoder
+
+    def codec(self, decoder: Decoder = "full") -> VideoCodec:
+        """The codec over the full or the tiny autoencoder.
+
+        Raises:
+            ValueError: if there is no tiny one.
+        """
+        if decoder == "tiny" and self.tiny_vae is None:
+            raise ValueError("this model has no tiny decoder: use decoder='full'")
+        return codec_for(self.tiny_vae if decoder == "tiny" else self.vae)
+
+    def generator(
+        self,
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        steps: int | None = None,
+        **changes: Any,
+    ) -> Generator:
+        """The shared generator for a picture size, with some settings changed.
+
+        Args:
+            height, width: pixels; the trained size by default.
+            steps: denoising steps per chunk.
+            changes: other fields of `GeneratorConfig`; `None` leaves a field as it is.
+
+        Raises:
+            ValueError: if size or settings do not fit the model.
+        """
+        config = self.generation
+        if steps is not None:
+            config = config.with_steps(steps)
+        config = dataclasses.replace(
+            config, **{name: value for name, value in changes.items() if value is not None}
+        )
+        codec = self.codec()
+        grid = LatentGrid(
+            height=config.height if height is None else height,
+            width=config.width if width is None else width,
+            spatial_stride=codec.spatial_stride,
+            temporal_stride=codec.temporal_stride,
+            patch=self.transformer.config.patch_size[1],
+        )
+        return Generator(self.transformer, config, grid)
+
+    def stream(
+        self,
+        prompt: str | PromptSchedule,
+        *,
+        image: ImageInput | None = None,
+        video: VideoInput | None = None,
+        seconds: float | None = None,
+        seed: int = 0,
+        height: int | None = None,
+        width: int | None = None,
+        strength: float = 0.7,
+        adaptive_strength: bool = False,
+        steps: int | None = None,
+        window: int | None = None,
+        sink: int | None = None,
+        decoder: Decoder = "full",
+    ) -> Stream:
+        """Open a stream: an iterator of `FrameChunk`, to be closed after use.
+
+        Args:
+            prompt: what to show, or a schedule of prompts.
+            image: image-to-video: a file, its bytes, or a picture; cropped to the video's shape.
+            video: video-to-video: a file, or pictures at the model's rate; cropped likewise.
+            seconds: length, rounded up to whole chunks; `math.inf` for no end. By default 5, or
+                the whole source of video-to-video, which ends its stream in any case.
+            seed: of the noise.
+            height, width: pixels; the trained size by default.
+            strength: video-to-video: how far to leave the source, in (0, 1].
+            adaptive_strength: video-to-video: less of it where the source moves fast.
+            steps: denoising steps per chunk.
+            window, sink: latent frames that a chunk can see, and those of them that stay for ever.
+            decoder: `"full"`, or the faster `"tiny"` where the model has one.
+
+        Raises:
+            ValueError: says what came, what was expected and what to do.
+        """
+        if image is not None and video is not None:
+            raise ValueError("a stream starts from an image or from a video: pass only one")
+        generator = self.generator(
+            height=height, width=width, steps=steps, window=window, sink=sink
+        )
+        schedule = prompt if isinstance(prompt, PromptSchedule) else PromptSchedule.constant(prompt)
+        if seconds is None:
+            seconds = DEFAULT_SECONDS if video is None else math.inf
+        chunk_count = None if seconds == math.inf else generator.timeline.chunk_count(seconds)
+        schedule.snapped(generator.timeline, chunk_count)  # refuses cues after the end
+        size = (generator.grid.height, generator.grid.width)
+        source = None
+        if video is not None:
+            if isinstance(video, str | Path):
+                video = VideoReader(video, fps=generator.config.fps, height=size[0], width=size[1])
+            source = VideoSource(video, strength=strength, adaptive=adaptive_strength)
+        return Stream(
+            generator,
+            self.codec(decoder),
+            self._encode_prompts,
+            schedule,
+            seed=seed,
+            chunk_count=chunk_count,
+            image=None if image is None else fit(read_image(image)[None], *size)[0],
+            source=source,
+        )
+
+    def resume(
+        self,
+        snapshot: bytes | str | Path,
+        *,
+        video: VideoInput | None = None,
+        decoder: Decoder = "full",
+    ) -> Stream:
+        """Go on from `Stream.snapshot()`.
+
+        Args:
+            snapshot: the snapshot, or a file that holds it.
+            video: the source of a video-to-video stream, from its beginning.
+
+        Raises:
+            ValueError: if it is no snapshot of this model.
+        """
+        data = snapshot if isinstance(snapshot, bytes) else Path(snapshot).read_bytes()
+        state = read_snapshot(data)
+        config = GeneratorConfig.from_dict(state["config"])
+        generator = self.generator(height=state["height"], width=state["width"])
+        generator = dataclasses.replace(generator, config=config)
+        source = None
+        if video is not None:
+            if isinstance(video, str | Path):
+                video = VideoReader(
+                    video,
+                    fps=config.fps,
+                    height=generator.grid.height,
+                    width=generator.grid.width,
+                )
+            source = VideoSource(video)
+        return Stream.resume(
+            data, generator, self.codec(decoder), self._encode_prompts, source=source
+        )
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | PromptSchedule,
+        *,
+        output_type: Literal["np", "pil", "pt", "uint8"] = "np",
+        **options: Any,
+    ) -> CausVidPipelineOutput:
+        """Make a whole video: the chunks of `stream(prompt, **options)`, joined.
+
+        Args:
+            output_type: `"np"` float32 `[1, t, h, w, 3]` in [0, 1]; `"pt"` a tensor
+                `[1, t, 3, h, w]` in [0, 1]; `"pil"` a list with one list of pictures;
+                `"uint8"` `[1, t, h, w, 3]`.
+
+        Raises:
+            ValueError: as `stream`; also for a video without end.
+        """
+        if options.get("seconds") == math.inf and options.get("video") is None:
+            raise ValueError("a video without end cannot be returned whole: use stream()")
+        if output_type not in ("np", "pil", "pt", "uint8"):
+            raise ValueError(f"output_type is np, pil, pt or uint8, got {output_type!r}")
+        with self.stream(prompt, **options) as stream:
+            parts = []
+            with self.progress_bar(total=stream.chunk_count) as bar:
+                for chunk in stream:
+                    parts.append(chunk.frames)
+                    bar.update()
+            schedule = stream.schedule
+        frames = np.concatenate(parts)[None]
+        if output_type == "np":
+            frames = frames.astype(np.float32) / 255
+        elif output_type == "pt":
+            frames = torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float() / 255
+        elif output_type == "pil":
+            frames = [[PIL.Image.fromarray(frame) for frame in frames[0]]]
+        return CausVidPipelineOutput(frames=frames, schedule=schedule)
+
+    def _encode_prompts(self, prompts: list[str]) -> Tensor:
+        return self.prompt_encoder(prompts, device=self._execution_device)
