@@ -148,6 +148,8 @@ def test_the_headline_prompt_is_understood():
         ("the ball goes up and down", Scene(motion="bounce")),
         ("a balloon floats left", Scene("balloon", motion="left")),
         ("a green balloon floats", Scene("balloon", "green")),
+        ("a car drives through the snow", Scene("car", ground="snow", motion="right")),
+        ("a bird flies up", Scene("bird", motion="rise")),
         ("", Scene()),
     ],
 )

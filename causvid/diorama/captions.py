@@ -8,6 +8,7 @@ ground is the sea). Nothing here understands grammar: "not red" is red.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 
@@ -29,20 +30,14 @@ _COLOUR_NAMES = {
     "blue": ("blue", "blue", "blue", "azure"),
     "purple": ("purple", "purple", "violet"),
 }
+# Each place with the preposition of something that is there; the plainest first.
 _PLACES = {
-    "meadow": ("the meadow", "a meadow", "the grass", "a field", "the grassland"),
-    "sea": ("the sea", "the sea", "the ocean", "the water", "the waves"),
-    "desert": ("the desert", "the desert", "the dunes", "the sand"),
-    "snow": ("the snow", "a snowy field", "snowy ground", "the ice"),
+    "meadow": ("in the meadow", "in a meadow", "on the grass", "in a field", "on the grassland"),
+    "sea": ("on the sea", "on the sea", "on the ocean", "on the water", "on the waves"),
+    "desert": ("in the desert", "in the desert", "in the dunes", "on the sand"),
+    "snow": ("in the snow", "in the snow", "in a snowy field", "on snowy ground", "on the ice"),
 }
-_PREPOSITIONS = {
-    "ball": ("on", "in", "over"),
-    "balloon": ("over", "above", "across"),
-    "car": ("on", "in", "across", "through"),
-    "boat": ("on", "over", "across"),
-    "bird": ("over", "above", "across"),
-    "rocket": ("over", "above", "in"),
-}
+_ABOVE = ("over", "over", "above", "across")
 _TIME_PHRASES = {
     "day": (
         "by day",
@@ -77,11 +72,11 @@ _TRAVEL = {
 }
 _MOTION_PHRASES = {
     "left": ("{0} to the left", "{0} left", "{1} left", "moves left", "moving to the left"),
-    "right": ("{0} to the right", "{0} right", "{1} right", "moves right", "moving to the right"),
+    "right": ("{0} to the right", "{0} right", "{0}", "{1}", "moves right", "moving to the right"),
     "rise": ("rises", "rises", "rising", "climbs", "goes up", "moving up"),
     "fall": ("falls", "falls", "falling", "descends", "comes down", "moving down"),
     "bounce": ("bounces", "bounces", "bouncing", "jumps", "hops"),
-    "still": ("stands still", "is still", "stays still", "rests", "waits", "resting"),
+    "still": ("is still", "stands still", "stays still", "rests", "waits", "resting"),
 }
 _SPECIAL_MOTIONS = {
     ("balloon", "rise"): ("floats up",),
@@ -164,6 +159,9 @@ _MEANINGS: dict[str, tuple[str, str]] = {
     for word in words.split()
 }
 
+_MOVING = {word for verbs in _TRAVEL.values() for word in verbs} | {"moves", "moving"}
+_FLOATING = {"floats", "floating"}
+
 
 def defaults_of(kind: str) -> dict[str, str]:
     """What a prompt about this object means where it is silent, except the object itself."""
@@ -202,8 +200,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
         subject = f"{subject} {phrase.format(*_TRAVEL[scene.object])}"
     around = []
     if "ground" in said:
-        place = pick(_PLACES[scene.ground])
-        around.append(f"{pick(_PREPOSITIONS[scene.object])} {place}")
+        around.append(_placed(scene, pick))
     if "time" in said:
         around.append(pick(_TIME_PHRASES[scene.time]))
     if "weather" in said:
@@ -217,11 +214,25 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 def canonical_caption(scene: Scene) -> str:
     """The one full sentence for a scene: every attribute named by its plainest word."""
     motion = _MOTION_PHRASES[scene.motion][0].format(*_TRAVEL[scene.object])
-    preposition = _PREPOSITIONS[scene.object][0]
+    place = _placed(scene, lambda options: options[0])
     return (
-        f"{_article(f'{scene.colour} {scene.object}')} {motion} {preposition} the {scene.ground} "
+        f"{_article(f'{scene.colour} {scene.object}')} {motion} {place} "
         f"{_TIME_PHRASES[scene.time][0]} {_WEATHER_PHRASES[scene.weather][0]}"
     )
+
+
+def _placed(scene: Scene, pick: Callable[[tuple[str, ...]], str]) -> str:
+    """The place, with a preposition that suits where the object is."""
+    at_rest, place = pick(_PLACES[scene.ground]).split(maxsplit=1)
+    travels = scene.motion in ("left", "right")
+    aloft = scene.object in ("balloon", "bird") or scene.motion in ("rise", "fall")
+    if aloft or (scene.object == "rocket" and travels):
+        prepositions = _ABOVE
+    elif travels:
+        prepositions = (at_rest, "across", "over" if scene.ground == "sea" else "through")
+    else:
+        prepositions = (at_rest,)
+    return f"{pick(prepositions)} {place}"
 
 
 def _article(noun: str) -> str:
@@ -234,8 +245,8 @@ def words_of(text: str) -> list[str]:
 
 
 def _all_words() -> tuple[str, ...]:
-    words = {"a", "an", "the", *_MEANINGS}
-    tables: list[dict] = [_OBJECT_NAMES, _COLOUR_NAMES, _PLACES, _PREPOSITIONS, _TIME_PHRASES]
+    words = {"a", "an", "the", "through", *_ABOVE, *_MEANINGS}
+    tables: list[dict] = [_OBJECT_NAMES, _COLOUR_NAMES, _PLACES, _TIME_PHRASES]
     tables += [_WEATHER_PHRASES, _TRAVEL, _MOTION_PHRASES, _SPECIAL_MOTIONS, *_KEYWORDS.values()]
     for table in tables:
         for phrases in table.values():
@@ -269,7 +280,8 @@ def unknown_words(prompt: str) -> list[str]:
 def read_prompt(prompt: str) -> dict[str, str]:
     """The attributes that the prompt names, and no others. The first word wins on a conflict.
 
-    "up" together with "down" is a bounce; "floats" alone is still.
+    "up" together with "down" is a bounce; who "drives" or "flies" without a direction goes right,
+    and who "floats" is still.
     """
     words = words_of(prompt)
     found: dict[str, str] = {}
@@ -279,8 +291,11 @@ def read_prompt(prompt: str) -> dict[str, str]:
             found.setdefault(attribute, value)
     if "up" in words and "down" in words:
         found["motion"] = "bounce"
-    elif "floats" in words or "floating" in words:
-        found.setdefault("motion", "still")
+    elif "motion" not in found:
+        if not _MOVING.isdisjoint(words):
+            found["motion"] = "right"
+        elif not _FLOATING.isdisjoint(words):
+            found["motion"] = "still"
     return {name: found[name] for name in ATTRIBUTES if name in found}
 
 
