@@ -1,0 +1,53 @@
+"""The command line: `python -m causvid COMMAND`."""
+
+import argparse
+import importlib
+import logging
+import sys
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """A command, and the module with its `add_arguments(parser)` and `main(args) -> int`."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "generate": Command("causvid.commands.generate", "make a video from words, image or video"),
+    "models": Command("causvid.commands.models", "list the models that can be loaded"),
+    "preflight": Command("causvid.preflight", "say what a video would cost, and whether it fits"),
+    "parity": Command("causvid.parity", "compare with numbers of the reference implementations"),
+    "benchmark": Command("causvid.benchmark", "measure speed, memory and operator launches"),
+    "diorama": Command("causvid.diorama", "write sample clips of the pocket model's world"),
+    "train": Command("causvid.training.cli", "train a stage of the recipe"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for noisy in ("httpx", "diffusers", "transformers"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    parser = argparse.ArgumentParser(prog="python -m causvid", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for name, command in COMMANDS.items():
+        subparser = commands.add_parser(name, help=command.summary, description=command.summary)
+        if arguments[:1] == [name]:  # importing all of them would take seconds
+            module = importlib.import_module(command.module)
+            module.add_arguments(subparser)
+            subparser.set_defaults(main=module.main)
+    args = parser.parse_args(arguments)
+    try:
+        return args.main(args) or 0
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog} {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

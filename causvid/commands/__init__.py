@@ -1,0 +1,1 @@
+"""Commands that belong to no other module; see `causvid.__main__`."""

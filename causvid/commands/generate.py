@@ -1,0 +1,98 @@
+"""`python -m causvid generate`: a video and its manifest, written while it is made."""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from causvid.media import VideoWriter, probe
+from causvid.presets import default_preset, get_preset, load_preset
+from causvid.prompts import PromptSchedule
+from causvid.request import Manifest, Request
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", nargs="?", help="what to show")
+    parser.add_argument("--schedule", type=Path, help="a file with timed prompts, text or JSON")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--image", type=Path, help="begin with this picture")
+    start.add_argument("--video", type=Path, help="follow this video")
+    parser.add_argument("--strength", type=float, default=0.7, help="how far to leave the video")
+    parser.add_argument("--adaptive-strength", action="store_true", help="less where it moves")
+    parser.add_argument("--seconds", type=float, help="length (default 5, or the whole video)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", help="a name from `python -m causvid models`")
+    parser.add_argument("--size", type=_size, help="WxH in pixels (default: as trained)")
+    parser.add_argument("--steps", type=int, help="denoising steps per chunk")
+    parser.add_argument("--window", type=int, help="latent frames that a chunk can see")
+    parser.add_argument("--sink", type=int, help="latent frames that are never forgotten")
+    parser.add_argument("--decoder", choices=("full", "tiny"), default="full")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path, default=Path("video.mp4"), help="the MP4 to write")
+
+
+def main(args: argparse.Namespace) -> int:
+    if (args.prompt is None) == (args.schedule is None):
+        raise ValueError("pass either a PROMPT or --schedule FILE")
+    if args.schedule is not None:
+        prompts = PromptSchedule.parse(args.schedule)
+    else:
+        prompts = PromptSchedule.constant(args.prompt)
+    seconds = args.seconds
+    if seconds is None:
+        seconds = 5.0 if args.video is None else None
+    elif not 0 < seconds < math.inf:
+        raise ValueError(f"--seconds must be positive and finite, got {seconds}")
+    if args.video is not None:
+        probe(args.video)  # refuse a bad file before weights are loaded
+    preset = get_preset(args.model) if args.model else default_preset(args.device)
+    height, width = args.size or (None, None)
+    request = Request(
+        model=preset.name,
+        mode="image" if args.image else "video" if args.video else "text",
+        prompts=prompts,
+        seconds=seconds,
+        seed=args.seed,
+        height=height,
+        width=width,
+        strength=args.strength,
+        adaptive_strength=args.adaptive_strength,
+        steps=args.steps,
+        window=args.window,
+        sink=args.sink,
+        decoder=args.decoder,
+    )
+    pipeline = load_preset(preset, device=args.device, tiny_decoder=args.decoder == "tiny")
+    with request.open(pipeline, image=args.image, video=args.video) as stream:
+        manifest = Manifest(request, preset, stream)
+        with (
+            VideoWriter(args.out, fps=stream.generator.config.fps) as writer,
+            tqdm(total=stream.chunk_count, unit="chunk", file=sys.stderr) as bar,
+        ):
+            for chunk in stream:
+                manifest.record(chunk)
+                writer.append(chunk.frames)
+                bar.update()
+                bar.set_postfix_str(f"{manifest.frames_per_second:.1f} frames/s")
+        record = manifest.to_dict()
+    path = args.out.with_suffix(".json")
+    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    video, timings = record["video"], record["timings"]
+    print(
+        f"{args.out}: {video['frames']} frames, {video['seconds']:.2f} s at "
+        f"{video['width']}x{video['height']}; first frame after "
+        f"{timings['first_frame_seconds']:.2f} s, {timings['times_playback']:.1f} times playback "
+        f"speed; manifest {path}"
+    )
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdigit() and height.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as 832x480")
+    return int(height), int(width)
