@@ -20,7 +20,9 @@ COMMANDS = {
     "preflight": Command("causvid.preflight", "say what a video would cost, and whether it fits"),
     "parity": Command("causvid.parity", "compare with numbers of the reference implementations"),
     "benchmark": Command("causvid.benchmark", "measure speed, memory and operator launches"),
-    "diorama": Command("causvid.diorama", "write sample clips of the pocket model's world"),
+    "diorama": Command(
+        "causvid.commands.diorama", "write sample clips of the pocket model's world"
+    ),
     "train": Command("causvid.training.cli", "train a stage of the recipe"),
 }
 

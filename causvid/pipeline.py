@@ -35,7 +35,7 @@ DEFAULT_SECONDS = 5.0
 
 Decoder = Literal["full", "tiny"]
 ImageInput = str | Path | bytes | PIL.Image.Image | np.ndarray
-VideoInput = str | Path | Iterable[np.ndarray]
+VideoInput = str | Path | bytes | Iterable[np.ndarray]
 
 
 @dataclass
@@ -166,7 +166,8 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         Args:
             prompt: what to show, or a schedule of prompts.
             image: image-to-video: a file, its bytes, or a picture; cropped to the video's shape.
-            video: video-to-video: a file, or pictures at the model's rate; cropped likewise.
+            video: video-to-video: a file, cropped likewise, or pictures at the model's rate and
+                size.
             seconds: length, rounded up to whole chunks; `math.inf` for no end. By default 5, or
                 the whole source of video-to-video, which ends its stream in any case.
             seed: of the noise.
@@ -193,9 +194,8 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         size = (generator.grid.height, generator.grid.width)
         source = None
         if video is not None:
-            if isinstance(video, str | Path):
-                video = VideoReader(video, fps=generator.config.fps, height=size[0], width=size[1])
-            source = VideoSource(video, strength=strength, adaptive=adaptive_strength)
+            frames = _frames(video, generator)
+            source = VideoSource(frames, strength=strength, adaptive=adaptive_strength)
         return Stream(
             generator,
             self.codec(decoder),
@@ -203,7 +203,7 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             schedule,
             seed=seed,
             chunk_count=chunk_count,
-            image=None if image is None else fit(read_image(image)[None], *size)[0],
+            image=None if image is None else fit(read_image(image), *size),
             source=source,
         )
 
@@ -228,16 +228,7 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         config = GeneratorConfig.from_dict(state["config"])
         generator = self.generator(height=state["height"], width=state["width"])
         generator = dataclasses.replace(generator, config=config)
-        source = None
-        if video is not None:
-            if isinstance(video, str | Path):
-                video = VideoReader(
-                    video,
-                    fps=config.fps,
-                    height=generator.grid.height,
-                    width=generator.grid.width,
-                )
-            source = VideoSource(video)
+        source = None if video is None else VideoSource(_frames(video, generator))
         return Stream.resume(
             data, generator, self.codec(decoder), self._encode_prompts, source=source
         )
@@ -266,7 +257,8 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             raise ValueError(f"output_type is np, pil, pt or uint8, got {output_type!r}")
         with self.stream(prompt, **options) as stream:
             parts = []
-            with self.progress_bar(total=stream.chunk_count) as bar:
+            # infinity is tqdm's word for a number that is not known
+            with self.progress_bar(total=stream.chunk_count or math.inf) as bar:
                 for chunk in stream:
                     parts.append(chunk.frames)
                     bar.update()
@@ -280,5 +272,25 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             frames = [[PIL.Image.fromarray(frame) for frame in frames[0]]]
         return CausVidPipelineOutput(frames=frames, schedule=schedule)
 
+    @classmethod
+    def _maybe_expand_t2v_lora_for_i2v(
+        cls, transformer: CausalWanTransformer, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """diffusers asks here whether an adapter is for the image-to-video architecture."""
+        if any("add_k_proj" in name for name in state_dict):
+            raise ValueError(
+                "this adapter was made for Wan image-to-video, which has extra attention layers: "
+                "load one for Wan text-to-video of the same size"
+            )
+        return state_dict
+
     def _encode_prompts(self, prompts: list[str]) -> Tensor:
         return self.prompt_encoder(prompts, device=self._execution_device)
+
+
+def _frames(video: VideoInput, generator: Generator) -> Iterable[np.ndarray]:
+    """The pictures of a file at the generator's rate and size; other pictures as they come."""
+    if not isinstance(video, str | Path | bytes):
+        return video
+    grid = generator.grid
+    return VideoReader(video, fps=generator.config.fps, height=grid.height, width=grid.width)

@@ -10,6 +10,7 @@ from causvid.autoencoder_tiny import TinyAutoencoder
 from causvid.codec import TinyCodec
 from causvid.generator import Generator, GeneratorConfig
 from causvid.geometry import ChunkPattern, LatentGrid
+from causvid.pipeline import CausVidPipeline
 from causvid.prompts import PromptSchedule
 from causvid.stream import Stream
 from causvid.text import PromptEncoder
@@ -102,6 +103,19 @@ def config() -> GeneratorConfig:
 @pytest.fixture(scope="session")
 def generator(transformer, config) -> Generator:
     return Generator(transformer, config, LatentGrid(32, 48, spatial_stride=8, patch=1))
+
+
+@pytest.fixture(scope="session")
+def pipeline(transformer, autoencoder, prompt_encoder, config) -> CausVidPipeline:
+    pipe = CausVidPipeline(
+        tokenizer=prompt_encoder.tokenizer,
+        text_encoder=prompt_encoder.text_encoder,
+        transformer=transformer,
+        vae=autoencoder,
+        generation=config,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 @pytest.fixture(scope="session")

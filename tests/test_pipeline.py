@@ -1,0 +1,231 @@
+import dataclasses
+import io
+import math
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
+
+from causvid.generator import GeneratorConfig
+from causvid.media import write_video
+from causvid.pipeline import CausVidPipeline
+from causvid.prompts import ScheduleError
+from causvid.request import Manifest, Request
+from causvid.transformer import CausalWanTransformer
+
+
+def noise_pictures(count, size=(40, 70), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, *size, 3), dtype=np.uint8)
+
+
+def test_the_batch_call_is_a_fold_over_the_stream(pipeline):
+    whole = pipeline("a red car", seconds=2, seed=3, output_type="uint8").frames
+    with pipeline.stream("a red car", seconds=2, seed=3) as stream:
+        parts = [chunk.frames for chunk in stream]
+    assert np.array_equal(whole[0], np.concatenate(parts))
+
+
+def test_output_types_hold_the_same_video(pipeline):
+    def make(kind):
+        return pipeline("a car", seconds=1, output_type=kind).frames
+
+    raw = make("uint8")
+    assert make("np").shape == raw.shape and make("np").dtype == np.float32
+    np.testing.assert_allclose(make("np"), raw / 255, atol=1e-6)
+    assert make("pt").shape == (1, raw.shape[1], 3, 32, 48)
+    assert np.array_equal(np.asarray(make("pil")[0][2]), raw[0, 2])
+
+
+def test_saving_and_loading_keeps_the_video(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    again = CausVidPipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    assert again.generation == pipeline.generation
+    ours, theirs = (
+        p("a blue ball", seconds=2, output_type="uint8").frames for p in (pipeline, again)
+    )
+    assert np.array_equal(ours, theirs)
+
+
+def test_an_image_is_cropped_and_starts_the_video(pipeline, tmp_path):
+    picture = noise_pictures(1)[0]
+    path = tmp_path / "picture.png"
+    PIL.Image.fromarray(picture).save(path)
+    buffer = io.BytesIO(path.read_bytes())
+    videos = [
+        pipeline("a car", image=image, seconds=1, output_type="uint8").frames
+        for image in (path, str(path), buffer.getvalue(), picture, PIL.Image.fromarray(picture))
+    ]
+    for video in videos[1:]:
+        assert np.array_equal(video, videos[0])
+    without = pipeline("a car", seconds=1, output_type="uint8").frames
+    assert not np.array_equal(without, videos[0])
+
+
+def test_a_video_file_sets_length_and_start(pipeline, tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, noise_pictures(20), fps=8)
+    video = pipeline("a car", video=path, strength=0.5, output_type="uint8").frames
+    assert video.shape[1] == 20
+    shorter = pipeline("a car", video=path, strength=0.5, seconds=1, output_type="uint8").frames
+    assert np.array_equal(shorter, video[:, : shorter.shape[1]])
+
+
+def test_portrait_and_square_need_no_other_weights(pipeline):
+    for height, width in ((48, 32), (40, 40)):
+        frames = pipeline(
+            "a car", seconds=1, height=height, width=width, output_type="uint8"
+        ).frames
+        assert frames.shape[2:4] == (height, width)
+
+
+def test_steps_window_and_sink_can_be_changed(pipeline):
+    base = pipeline("a car", seconds=6, output_type="uint8").frames
+    for change in ({"steps": 3}, {"window": 5}, {"sink": 0}):
+        assert not np.array_equal(
+            base, pipeline("a car", seconds=6, output_type="uint8", **change).frames
+        )
+
+
+def test_resuming_goes_on_where_the_stream_was(pipeline, tmp_path):
+    options = {"seconds": 6, "height": 48, "width": 32, "seed": 4, "window": 6}
+    whole = pipeline("a car", output_type="uint8", **options).frames[0]
+    stream = pipeline.stream("a car", **options)
+    parts = [stream.step().frames, stream.step().frames]
+    path = tmp_path / "stream.safetensors"
+    path.write_bytes(stream.snapshot())
+    parts += [chunk.frames for chunk in pipeline.resume(path)]
+    assert np.array_equal(np.concatenate(parts), whole)
+
+
+def test_endless_streams_stream_and_are_not_returned_whole(pipeline):
+    with pipeline.stream("a car", seconds=math.inf) as stream:
+        assert stream.chunk_count is None
+        assert len(stream.step().frames) == 1
+    with pytest.raises(ValueError, match="use stream"):
+        pipeline("a car", seconds=math.inf)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seconds": 0}, "more than 0 seconds"),
+        ({"height": 33}, "multiple of 8"),
+        ({"steps": 0}, "1 … 50"),
+        ({"sink": 9}, "cannot hold a sink"),
+        ({"decoder": "tiny"}, "no tiny decoder"),
+        ({"image": b"x", "video": "y"}, "only one"),
+        ({"image": b"not a picture"}, "picture|image"),
+    ],
+)
+def test_bad_options_are_refused_before_any_work(pipeline, monkeypatch, options, message):
+    def forbidden(*_args, **_kwargs):
+        raise AssertionError("the transformer was run")
+
+    monkeypatch.setattr(CausalWanTransformer, "forward", forbidden)
+    with pytest.raises(ValueError, match=message):
+        pipeline.stream("a car", **options)
+
+
+def test_a_cue_after_the_end_is_refused(pipeline):
+    request = Request.from_dict(
+        {"model": "pocket", "prompts": "0s: a car\n9s: a ball", "seconds": 3}
+    )
+    with pytest.raises(ScheduleError, match="9 s"):
+        request.open(pipeline)
+
+
+def lora_file(transformer, folder, scale):
+    """A LoRA adapter of the transformer's linear layers, as peft writes it."""
+    model = CausalWanTransformer.from_config(transformer.config)
+    model.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"]))
+    state = get_peft_model_state_dict(model)
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        f"transformer.{k}": torch.randn(v.shape, generator=generator) * scale
+        for k, v in state.items()
+    }
+    save_file(state, folder / "adapter.safetensors")
+    return folder / "adapter.safetensors"
+
+
+def test_lora_loads_scales_and_unloads_without_a_restart(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path / "pipe")
+    pipe = CausVidPipeline.from_pretrained(tmp_path / "pipe")
+    pipe.set_progress_bar_config(disable=True)
+
+    def make():
+        return pipe("a car", seconds=2, output_type="uint8").frames.astype(int)
+
+    plain = make()
+    pipe.load_lora_weights(lora_file(pipe.transformer, tmp_path, 0.3), adapter_name="style")
+    full = make()
+    assert np.abs(full - plain).max() > 0
+    pipe.set_adapters("style", 0.0)
+    assert np.array_equal(make(), plain)
+    pipe.set_adapters("style", 1.0)
+    assert np.array_equal(make(), full)
+    pipe.unload_lora_weights()
+    assert np.array_equal(make(), plain)
+
+
+def test_a_request_survives_json_and_opens_the_same_stream(pipeline):
+    request = Request(
+        model="pocket",
+        prompts=pipeline.stream("a car").schedule,
+        seconds=2.0,
+        seed=9,
+        steps=3,
+    )
+    again = Request.from_dict(request.to_dict())
+    assert again == request
+    first, second = (np.concatenate([c.frames for c in r.open(pipeline)]) for r in (request, again))
+    assert np.array_equal(first, second)
+
+
+def test_an_endless_request_is_written_as_such():
+    endless = Request.from_dict({"model": "m", "prompts": "a car", "seconds": "endless"})
+    assert endless.seconds == math.inf
+    assert endless.to_dict()["seconds"] == "endless"
+
+
+def test_a_request_names_what_it_does_not_know():
+    with pytest.raises(ValueError, match="unknown request parameters: sead"):
+        Request.from_dict({"model": "m", "prompts": "a car", "sead": 1})
+    with pytest.raises(ValueError, match="missing request parameters: prompts"):
+        Request.from_dict({"model": "m"})
+
+
+@pytest.mark.parametrize("mode", ["image", "video"])
+def test_a_mode_needs_its_input(pipeline, mode):
+    request = Request.from_dict({"model": "m", "prompts": "a car", "mode": mode})
+    with pytest.raises(ValueError, match=f"{mode}-to-video takes one {mode}"):
+        request.open(pipeline)
+
+
+def test_a_manifest_tells_what_happened_and_reproduces_it(pipeline):
+    from causvid.catalogue import PRESETS
+
+    preset = dataclasses.replace(PRESETS["pocket"], generator=GeneratorConfig())
+    request = Request.from_dict({"model": "pocket", "prompts": "a red car", "seconds": 5})
+    with request.open(pipeline) as stream:
+        manifest = Manifest(request, preset, stream)
+        parts = []
+        for chunk in stream:
+            parts.append(chunk.frames)
+            manifest.record(chunk)
+            if chunk.index == 1:
+                stream.steer("a blue ball", "recache")
+        record = manifest.to_dict()
+    assert record["video"]["frames"] == sum(map(len, parts)) == manifest.frames
+    assert [c["prompt"] for c in record["chunks"]] == ["a red car"] * 2 + ["a blue ball"] * (
+        len(parts) - 2
+    )
+    assert 0 < record["timings"]["first_frame_seconds"] <= record["timings"]["total_seconds"]
+    again = Request.from_dict(record["request"])
+    frames = np.concatenate([c.frames for c in again.open(pipeline)])
+    assert np.array_equal(frames, np.concatenate(parts))
