@@ -1,0 +1,33 @@
+"""Pictures and video, in and out: everything that touches Pillow and PyAV.
+
+    images     read_image, fit
+    videofile  VideoInfo; opening and decoding files that strangers made
+    reader     probe, VideoReader: any video, lazily, at a constant rate and size
+    writer     write_video, VideoWriter: MP4 files
+    fragments  FragmentMuxer: chunks that a browser plays while the next is being made
+    clock      frame rates and resampling in time
+
+Pictures are uint8 `[h, w, 3]` and clips uint8 `[t, h, w, 3]`, always RGB in sRGB. Unusable input is
+a `ValueError` that names the file without its folder. No ffmpeg binary is needed.
+"""
+
+from causvid.media.fragments import Fragment, FragmentMuxer
+from causvid.media.images import FitMode, ImageSource, fit, read_image
+from causvid.media.reader import VideoReader, probe
+from causvid.media.videofile import VideoInfo, VideoSource
+from causvid.media.writer import VideoWriter, write_video
+
+__all__ = [
+    "FitMode",
+    "Fragment",
+    "FragmentMuxer",
+    "ImageSource",
+    "VideoInfo",
+    "VideoReader",
+    "VideoSource",
+    "VideoWriter",
+    "fit",
+    "probe",
+    "read_image",
+    "write_video",
+]

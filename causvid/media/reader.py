@@ -1,0 +1,169 @@
+"""Reading video at a constant rate and a given size, lazily, over PyAV.
+
+A `VideoReader` decodes while its frames are asked for, so its memory does not depend on the length
+of the video. Frames are placed by presentation time: a variable rate, a slide show and a 60 Hz
+recording all come out at the rate that was asked for. The rotation flag of telephones and
+non-square pixels are honoured. Sound is not read. `videofile.py` opens the files, whoever made
+them.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import Colorspace, Interpolation
+
+from causvid.media.clock import Rate, Timed, as_rate, at_rate, limited
+from causvid.media.images import FitMode, fit
+from causvid.media.videofile import GRACE, VideoFile, VideoInfo, VideoSource
+
+MAX_VIDEO_PIXELS = 7680 * 4320  # 8K: a larger frame is more likely an attack than a recording
+_UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED
+
+
+def probe(
+    source: VideoSource, *, max_pixels: int = MAX_VIDEO_PIXELS, max_seconds: float | None = None
+) -> VideoInfo:
+    """Describe a video after decoding its first frame.
+
+    Where the header gives no length (recordings made in a browser), the packets are counted; that
+    reads the file once and decodes nothing more.
+
+    Raises:
+        ValueError: as `VideoReader`.
+    """
+    with VideoFile(source, max_pixels, max_seconds) as file:
+        return file.info if file.info.duration else file.counted(max_seconds)
+
+
+class VideoReader:
+    """An iterator of uint8 `[height, width, 3]` frames at a constant rate.
+
+        with VideoReader("walk.mov", fps=16, height=480, width=832) as video:
+            while len(frames := video.read(12)):
+                ...
+
+    Output frame n is what the source shows in the middle of its interval, at (n + 1/2) / fps. The
+    reader closes itself at its end; `close` or the `with` statement free the file earlier.
+
+    Attributes:
+        info: what the header tells, None for an iterable of frames.
+    """
+
+    def __init__(
+        self,
+        source: VideoSource | Iterable[np.ndarray],
+        fps: Rate,
+        height: int,
+        width: int,
+        *,
+        source_fps: Rate | None = None,
+        mode: FitMode = "crop",
+        max_pixels: int = MAX_VIDEO_PIXELS,
+        max_seconds: float | None = None,
+    ):
+        """Open the source and decode its first frame.
+
+        Args:
+            source: a path, the bytes of a file, a binary file object, or an iterable of uint8
+                `[h, w, 3]` frames.
+            fps, height, width: what to deliver.
+            source_fps: the rate of an iterable of frames; a file knows its own.
+            mode: how other shapes are made to fit, see `fit`.
+            max_pixels: files with larger frames are refused before one is decoded.
+            max_seconds: longer files are refused, at once where the header tells the length,
+                otherwise when the limit is passed. Half a second of grace.
+
+        Raises:
+            ValueError: if it is no video, nothing in it can be decoded, or a limit is exceeded.
+        """
+        self.info: VideoInfo | None = None
+        self._file: VideoFile | None = None
+        self._size = (height, width)
+        self._mode = mode
+        rate = as_rate(fps)
+        if isinstance(source, str | Path | bytes) or hasattr(source, "read"):
+            if source_fps is not None:
+                raise ValueError("source_fps is for an iterable of frames; a file has its own rate")
+            self._file = VideoFile(source, max_pixels, max_seconds)
+            self.info = self._file.info
+            name, timed = self._file.name, self._file.frames()
+        elif source_fps is None:
+            raise ValueError("an iterable of frames needs its rate; pass source_fps")
+        else:
+            step = 1 / as_rate(source_fps)
+            name = "the video"
+            timed = (Timed(index * step, step, frame) for index, frame in enumerate(source))
+        if max_seconds is not None:
+            timed = limited(timed, max_seconds + GRACE, name)
+        self._frames = at_rate(timed, rate, self._shape)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self
+
+    def __next__(self) -> np.ndarray:
+        try:
+            return next(self._frames)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, count: int) -> np.ndarray:
+        """The next frames, uint8 `[t, height, width, 3]`: `count`, fewer at the end, then none."""
+        frames = list(islice(self, count))
+        return np.stack(frames) if frames else np.empty((0, *self._size, 3), np.uint8)
+
+    def close(self) -> None:
+        """Free the file; the reader is then at its end. Closing twice is allowed."""
+        self._frames.close()
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> "VideoReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _shape(self, frame: av.VideoFrame | np.ndarray) -> np.ndarray:
+        if isinstance(frame, av.VideoFrame):
+            picture, pixel_aspect = _displayed(frame, self._file.pixel_aspect, *self._size)
+            return fit(picture, *self._size, self._mode, pixel_aspect=pixel_aspect)
+        return fit(frame, *self._size, self._mode)
+
+
+def _displayed(
+    frame: av.VideoFrame, pixel_aspect: float, height: int, width: int
+) -> tuple[np.ndarray, float]:
+    """The frame as it is meant to be seen, uint8 `[h, w, 3]`, and its pixel aspect.
+
+    A frame far larger than `height` x `width` is halved, thirded, … on the way, at least twice the
+    size that is wanted: that is ten times cheaper in YUV than a good filter is in RGB.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    # Row-major 3x3 that takes (x, y, 1) to the display: x' = a x + c y, y' = b x + d y.
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32) if matrix else (1, 0, 0, 0, 1)
+    turned = abs(b) > abs(a)
+    if turned:
+        height, width = width, height
+    shrink = max(1, min(frame.height // (2 * height), frame.width // (2 * width)))
+    small_height, small_width = frame.height // shrink, frame.width // shrink
+    # Untagged high-definition video is BT.709 by convention, which libswscale does not follow.
+    untagged_hd = frame.colorspace == _UNTAGGED and frame.height >= 720
+    picture = frame.reformat(
+        width=small_width,
+        height=small_height,
+        format="rgb24",
+        src_colorspace=Colorspace.ITU709 if untagged_hd else None,
+        interpolation=Interpolation.AREA,
+        threads=1,
+    ).to_ndarray()
+    # Rounding the smaller size down changed the shape of the pixels a little.
+    pixel_aspect *= (frame.width / small_width) / (frame.height / small_height)
+    if turned:
+        picture, pixel_aspect = picture.swapaxes(0, 1), 1 / pixel_aspect
+    across, down = (c, b) if turned else (a, d)
+    picture = picture[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
+    return np.ascontiguousarray(picture), pixel_aspect

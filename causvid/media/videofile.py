@@ -1,0 +1,217 @@
+"""An opened video file: what is in it, and its decoded frames on one clock, over PyAV.
+
+Files may come from strangers. Only containers that cannot refer to other files or to the network
+are opened (a playlist could make a server read either); the content decides and not the name.
+Damage in the middle is skipped, a file that was cut short ends early, and a file of which nothing
+can be read is one `ValueError` with its base name.
+
+Sizes, rates and colours are as the file has them; `reader.py` makes them what is wanted.
+"""
+
+import dataclasses
+import io
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from causvid.media.clock import MAX_RATE, Timed
+
+# Containers round their length up, to a whole packet of sound for instance.
+GRACE = 0.5  # seconds
+
+# Time stamps that go back by less are mere disorder.
+_JITTER = Fraction(1, 2)  # seconds
+
+# Self-contained formats, as libavformat names its demuxers. The last four hold no pictures; they
+# are here so that a sound file can be called one.
+_CONTAINERS = (
+    "mov,mp4,matroska,webm,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,dv,ivf,obu,"
+    "h264,hevc,m4v,yuv4mpegpipe,mp3,wav,flac,aac"
+)
+_EXPECTED = "expected a video such as MP4, MOV, WebM, MKV, AVI or GIF"
+
+VideoSource = str | Path | bytes | BinaryIO
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file holds. Width and height are as displayed: turned, and with square pixels.
+
+    `duration` is in seconds and `fps` an average; these and `frames` are None where the file does
+    not tell. `rotation` is the turn to be applied, clockwise, of 0, 90, 180 or 270 degrees.
+    """
+
+    width: int
+    height: int
+    duration: float | None
+    frames: int | None
+    fps: float | None
+    rotation: int
+    codec: str
+
+
+class VideoFile:
+    """An opened video file whose first frame has been decoded."""
+
+    def __init__(self, source: VideoSource, max_pixels: int, max_seconds: float | None):
+        path = Path(source) if isinstance(source, str | Path) else None
+        self.name = path.name if path else "the file"
+        self._packet_count = 0
+        self._end = Fraction(0)
+        with ExitStack() as stack:
+            if path:
+                try:
+                    file = stack.enter_context(path.open("rb"))
+                except OSError as error:
+                    raise ValueError(f"cannot read {self.name}: {error.strerror}") from None
+            else:
+                file = io.BytesIO(source) if isinstance(source, bytes) else source
+            self._container = stack.enter_context(self._open(file, max_pixels))
+            self._stream = self._video_stream()
+            self._check_size(max_pixels)
+            self._decoded = self._decode()
+            self._first = next(self._decoded, None)
+            if self._first is None:
+                raise ValueError(f"no picture in {self.name} can be decoded; {_EXPECTED}")
+            self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
+            self.info = self._describe()
+            self._check_duration(self.info, max_seconds)
+            self._resources = stack.pop_all()
+
+    def close(self) -> None:
+        self._resources.close()
+
+    def __enter__(self) -> "VideoFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def counted(self, max_seconds: float | None) -> VideoInfo:
+        """The description with length and frame count found by reading on to the end."""
+        for _ in self._packets():
+            pass
+        origin = (self._first.pts or 0) * self._stream.time_base
+        duration = float(self._end - origin)
+        info = dataclasses.replace(
+            self.info,
+            duration=duration if duration > 0 else None,
+            frames=self._packet_count,
+            fps=self._packet_count / duration if duration > 0 else self.info.fps,
+        )
+        self._check_duration(info, max_seconds)
+        return info
+
+    def frames(self) -> Iterator[Timed[av.VideoFrame]]:
+        """Decoded frames on a clock that starts at 0 and never goes back."""
+        time_base = self._stream.time_base
+        step = 1 / (self._rate() or Fraction(25))
+        origin: Fraction | None = None
+        last = expected = Fraction(0)
+        for frame in chain([self._first], self._decoded):
+            stamp = frame.pts if frame.pts is not None else frame.dts
+            time = stamp * time_base if stamp is not None else expected + (origin or 0)
+            origin = time if origin is None else origin
+            if time - origin < last - _JITTER:  # joined recordings: a new clock begins
+                origin = time - expected
+            start = max(time - origin, last)
+            duration = frame.duration * time_base if frame.duration else step
+            yield Timed(start, duration, frame)
+            last, expected = start, start + duration
+
+    def _open(self, file: BinaryIO, max_pixels: int) -> InputContainer:
+        options = {
+            "format_whitelist": _CONTAINERS,
+            "protocol_whitelist": "none",
+            "max_pixels": str(max_pixels),
+        }
+        try:
+            return av.open(file, "r", options=options, metadata_errors="replace")
+        except (av.FFmpegError, OSError, ValueError):
+            raise ValueError(f"{self.name} is not a video, or is damaged; {_EXPECTED}") from None
+
+    def _video_stream(self) -> VideoStream:
+        for stream in self._container.streams.video:
+            if stream.disposition & Disposition.attached_pic:  # the cover of a sound recording
+                continue
+            if stream.codec_context is None:
+                raise ValueError(f"the video codec of {self.name} is not supported; {_EXPECTED}")
+            return stream
+        found = "only sound" if self._container.streams.audio else "no video track"
+        raise ValueError(f"{self.name} holds {found}; {_EXPECTED}")
+
+    def _check_size(self, max_pixels: int) -> None:
+        codec = self._stream.codec_context
+        if codec.width * codec.height > max_pixels:
+            raise ValueError(
+                f"{self.name} is {codec.width}x{codec.height}, "
+                f"{codec.width * codec.height:,} pixels; allowed are {max_pixels:,}"
+            )
+        # The size may also grow in the middle of a stream; the decoder holds the line there.
+        codec.options = {"max_pixels": str(max_pixels)}
+        codec.thread_type = "AUTO"
+        codec.thread_count = 2  # enough to outrun playback; many viewers may share the machine
+
+    def _check_duration(self, info: VideoInfo, max_seconds: float | None) -> None:
+        if max_seconds is not None and (info.duration or 0) > max_seconds + GRACE:
+            raise ValueError(
+                f"{self.name} is {info.duration:.1f} s long; allowed are {max_seconds:g} s"
+            )
+
+    def _packets(self) -> Iterator[av.Packet]:
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, OSError):  # cut short; what came before is still a video
+                return
+            if packet is None or packet.size == 0:
+                return
+            self._packet_count += 1
+            if packet.pts is not None:
+                end = (packet.pts + (packet.duration or 0)) * self._stream.time_base
+                self._end = max(self._end, end)
+            yield packet
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        for packet in chain(self._packets(), [None]):  # None asks for the frames held back
+            try:
+                frames = self._stream.codec_context.decode(packet)
+            except av.FFmpegError:  # damaged; a later key frame may still be whole
+                continue
+            yield from frames
+
+    def _rate(self) -> Fraction | None:
+        rate = self._stream.average_rate
+        return rate if rate and 0 < rate <= MAX_RATE else None
+
+    def _describe(self) -> VideoInfo:
+        stream, frame = self._stream, self._first
+        duration = None
+        if stream.duration:
+            duration = float(stream.duration * stream.time_base)
+        elif self._container.duration:
+            duration = self._container.duration / av.time_base
+        rotation = -frame.rotation % 360
+        width, height = round(frame.width * self.pixel_aspect), frame.height
+        if rotation in (90, 270):
+            width, height = height, width
+        rate = self._rate()
+        return VideoInfo(
+            width=width,
+            height=height,
+            duration=duration if duration and duration > 0 else None,
+            frames=stream.frames or None,
+            fps=float(rate) if rate else None,
+            rotation=rotation,
+            codec=stream.codec_context.name,
+        )

@@ -1,0 +1,233 @@
+"""Writing MP4 files: H.264, 4:2:0, BT.709, index in front, the same bytes for the same frames.
+
+The number of threads and all else that changes the result is fixed, so it does not depend on the
+machine. A file appears under its name when it is complete, never before. 4:2:0 needs even sizes;
+an odd edge is repeated once, so that nothing of the picture is lost.
+"""
+
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
+from av.video.stream import VideoStream
+
+from causvid.media.clock import Rate, as_rate
+
+# Bit-exact on every processor; swscale's default takes short cuts that are not.
+_EXACT = (
+    Interpolation.BICUBIC
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INP
+    | Interpolation.BITEXACT
+)
+
+
+class VideoWriter:
+    """Write frames to an MP4 file as they come.
+
+        with VideoWriter("out.mp4", fps=16) as video:
+            for chunk in stream:
+                video.append(chunk.frames)
+
+    The size is that of the first frame. If the `with` statement is left by an exception no file
+    appears, and an older one under this name stays as it was.
+    """
+
+    def __init__(self, path: str | Path, fps: Rate, *, crf: int = 18):
+        """Choose where to write; nothing is opened before the first frame.
+
+        Args:
+            path: must end in .mp4, in a folder that exists.
+            crf: x264's constant quality, 0 (best) to 51; 18 is hard to tell from the source.
+
+        Raises:
+            ValueError: if the path or the rate cannot be used.
+        """
+        self.frame_count = 0
+        self._path = _checked_path(path)
+        self._part = _part_of(self._path)
+        self._rate = as_rate(fps)
+        self._options = {"preset": "medium", "crf": str(crf), "threads": "4"}
+        self._size: tuple[int, int] | None = None
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+
+    def append(self, frames: np.ndarray) -> None:
+        """Add one frame `[h, w, 3]` or several `[t, h, w, 3]`, uint8.
+
+        Raises:
+            ValueError: if they are something else, or not of the size of the first.
+        """
+        for frame in as_clip(frames, self._size):
+            if self._container is None:
+                self._size = frame.shape[:2]
+                self._container = open_mp4(self._part, {"movflags": "faststart"}, self._rate)
+                self._stream = add_h264(self._container, self._rate, *self._size, self._options)
+            encoded = self._stream.encode(to_yuv(frame, self.frame_count, self._rate))
+            self._container.mux(encoded)
+            self.frame_count += 1
+
+    def close(self) -> None:
+        """Finish the file.
+
+        Raises:
+            ValueError: if there was no frame.
+        """
+        if self._container is None:
+            raise ValueError(f"there are no frames to write to {self._path.name}")
+        try:
+            self._container.mux(self._stream.encode())
+            self._container.close()
+            os.replace(self._part, self._path)
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Stop and leave no file behind; without effect once the file is finished."""
+        if self._container is not None:
+            self._container.close()
+        self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: Rate, *, crf: int = 18) -> int:
+    """Write an MP4 file from an array `[t, h, w, 3]`, or from any iterable of frames or clips.
+
+    Returns:
+        The number of frames written.
+
+    Raises:
+        ValueError: as `VideoWriter`.
+    """
+    with VideoWriter(path, fps, crf=crf) as video:
+        for frame in frames:
+            video.append(frame)
+    return video.frame_count
+
+
+def copy_mp4(source: BinaryIO, path: str | Path, rate: Fraction) -> int:
+    """Write the video in `source` to `path` without encoding it again; it begins at 0 s.
+
+    Returns:
+        The number of frames copied.
+
+    Raises:
+        ValueError: if the path cannot be used.
+    """
+    path = _checked_path(path)
+    part = _part_of(path)
+    count = 0
+    try:
+        with av.open(source, "r") as fragments:
+            track = fragments.streams.video[0]
+            with open_mp4(part, {"movflags": "faststart"}, rate) as container:
+                copied = container.add_stream_from_template(track)
+                origin: int | None = None
+                for packet in fragments.demux(track):
+                    if packet.dts is None:  # the end
+                        continue
+                    origin = packet.dts if origin is None else origin
+                    packet.dts, packet.pts = packet.dts - origin, packet.pts - origin
+                    packet.stream = copied
+                    container.mux(packet)
+                    count += 1
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return count
+
+
+def open_mp4(
+    target: Path | BinaryIO, options: Mapping[str, str], rate: Fraction
+) -> OutputContainer:
+    """An MP4 container whose clock ticks a whole number of times a frame."""
+    target = str(target.absolute()) if isinstance(target, Path) else target
+    ticks = rate.numerator if rate.numerator >= 1000 else rate.numerator * 1000
+    # bitexact leaves out the name of the library's version.
+    exact = {"video_track_timescale": str(ticks), "fflags": "bitexact"}
+    return av.open(target, "w", format="mp4", options={**exact, **options})
+
+
+def add_h264(
+    container: OutputContainer, rate: Fraction, height: int, width: int, options: Mapping[str, str]
+) -> VideoStream:
+    """An x264 track for frames of `to_yuv`, tagged so that every player shows the same colours."""
+    stream = container.add_stream(
+        "libx264",
+        rate=rate,
+        time_base=1 / rate,
+        height=height + height % 2,
+        width=width + width % 2,
+        pix_fmt="yuv420p",
+        options=dict(options),
+    )
+    codec = stream.codec_context
+    codec.color_range = ColorRange.MPEG
+    codec.color_primaries = ColorPrimaries.BT709
+    codec.color_trc = ColorTrc.BT709
+    codec.colorspace = Colorspace.ITU709
+    return stream
+
+
+def to_yuv(frame: np.ndarray, index: int, rate: Fraction) -> av.VideoFrame:
+    """A frame for the encoder, shown at `index / rate` seconds."""
+    height, width = frame.shape[:2]
+    if height % 2 or width % 2:
+        frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24").reformat(
+        format="yuv420p",
+        dst_colorspace=Colorspace.ITU709,
+        dst_color_range=ColorRange.MPEG,
+        interpolation=_EXACT,
+        threads=1,
+    )
+    picture.pts, picture.time_base = index, 1 / rate
+    return picture
+
+
+def as_clip(frames: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+    """`frames` as `[t, h, w, 3]`, if they are uint8 pictures of `size` (height, width).
+
+    Raises:
+        ValueError: if they are not.
+    """
+    frames = np.asarray(frames)
+    clip = frames[None] if frames.ndim == 3 else frames
+    if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[3] != 3 or 0 in clip.shape[1:]:
+        raise ValueError(
+            f"got frames of {frames.dtype} {list(frames.shape)}; expected uint8 [t, h, w, 3]"
+        )
+    if size is not None and clip.shape[1:3] != tuple(size):
+        raise ValueError(
+            f"got frames of {clip.shape[2]}x{clip.shape[1]}; expected {size[1]}x{size[0]} as before"
+        )
+    return clip
+
+
+def _checked_path(path: str | Path) -> Path:
+    path = Path(path)
+    if path.suffix.lower() != ".mp4":
+        raise ValueError(f"{path.name} does not end in .mp4, the only kind of file written here")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"the folder for {path.name} does not exist: {path.parent}")
+    return path
+
+
+def _part_of(path: Path) -> Path:
+    """Where a file is written until it is complete."""
+    return path.with_name(f".{path.stem}-{uuid.uuid4().hex}.part")
