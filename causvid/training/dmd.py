@@ -1,0 +1,263 @@
+"""Asymmetric distribution matching: a causal few-step student, a bidirectional teacher.
+
+The student makes videos; teacher and critic both judge a noisy copy of them; the student moves
+from where the critic sees it towards where the teacher would have it, and the critic keeps
+learning what the student makes (DMD2, arXiv 2405.14867; asymmetric, CausVid, arXiv 2412.07772,
+section 4.3). By default the student is shown its own past through the real cache (Self-Forcing,
+arXiv 2506.08009); `student_input="data"` is the paper's way, noisy chunks of real clips.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from causvid.attention import block_causal_mask
+from causvid.generator import Generator
+from causvid.schedule import add_noise, clean_from_velocity
+from causvid.training.data import Batch, LatentCache
+from causvid.training.losses import (
+    distribution_matching_gradient,
+    distribution_matching_loss,
+    flow_matching_loss,
+    from_data,
+    guided,
+    per_frame,
+    same_within_chunks,
+    score_timesteps,
+)
+from causvid.training.ode import student_times
+from causvid.training.precision import training_attention
+from causvid.training.prompted import PromptedTransformer, tokenise
+from causvid.training.rollout import RolloutPlan, roll_out
+from causvid.training.stage import OptimiserConfig, seeded
+from causvid.training.trainer import Metrics
+from causvid.transformer import CausalWanTransformer
+
+StudentInput = Literal["rollout", "data"]
+
+
+@dataclass(frozen=True)
+class DmdConfig:
+    """Settings of distribution matching.
+
+    Args:
+        student, critic: their optimisers.
+        steps: student updates; each is followed by `critic_updates` of the critic.
+        window: latent frames that teacher and critic judge: the last ones of a rollout.
+        rollout_chunks: lengths of rollouts, drawn with equal chance. Longer ones than the window
+            teach the student to live on its own past (sliding supervision).
+        guidance: the teacher's, in the usual scale.
+        score_shift: shift of the levels at which scores are compared.
+        image_share: share of rollouts whose first chunk is given (image-to-video).
+        student_input: its own rollouts, or noisy data.
+    """
+
+    student: OptimiserConfig
+    critic: OptimiserConfig
+    steps: int
+    batch: int
+    window: int = 7
+    rollout_chunks: tuple[int, ...] = (3, 4, 5)
+    critic_updates: int = 3
+    guidance: float = 2.0
+    score_shift: float = 3.0
+    image_share: float = 0.2
+    student_input: StudentInput = "rollout"
+
+    def __post_init__(self):
+        if self.student_input not in ("rollout", "data"):
+            raise ValueError(f"student_input is 'rollout' or 'data', got {self.student_input!r}")
+        if self.critic_updates < 1 or not self.rollout_chunks:
+            raise ValueError("distribution matching needs critic updates and rollout lengths")
+
+
+class DmdStage:
+    """Student and critic in turns. `ema` holds the student's weights to keep.
+
+    Args:
+        generator: holds the student, and how it generates.
+        teacher: frozen; its text encoder serves all three models.
+        critic: starts as a copy of the teacher's transformer.
+        data: captions, first frames, and clips for `student_input="data"`.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        teacher: PromptedTransformer,
+        critic: CausalWanTransformer,
+        tokenizer: PreTrainedTokenizerBase,
+        data: LatentCache,
+        config: DmdConfig,
+        *,
+        seed: int = 0,
+    ):
+        self.generator = generator
+        self.student: nn.Module = generator.transformer
+        self.teacher = teacher.requires_grad_(False).eval()
+        self.critic: nn.Module = critic
+        self.tokenizer = tokenizer
+        self.data = data
+        self.config = config
+        self.steps = config.steps
+        self.seed = seed
+        self.length = teacher.transformer.config.text_length
+        self.student_optimiser = config.student.optimiser(self.student.parameters())
+        self.critic_optimiser = config.critic.optimiser(critic.parameters())
+        self.ema = config.student.average(self.student.parameters())
+
+    def prepare(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self.student, self.critic, self.student_optimiser, self.critic_optimiser = (
+            accelerator.prepare(
+                self.student, self.critic, self.student_optimiser, self.critic_optimiser
+            )
+        )
+        # The rollout needs the module itself, not a wrapper that knows only `forward`.
+        self.generator = replace(self.generator, transformer=accelerator.unwrap_model(self.student))
+        self.teacher.to(accelerator.device)
+        self.ema.to(accelerator.device)
+        accelerator.register_for_checkpointing(self.ema, self.data)
+
+    def refresh(self) -> None:
+        self.data.open()
+
+    def update(self, step: int) -> Metrics:
+        config, accelerator = self.config, self.accelerator
+        for optimiser, settings in (
+            (self.student_optimiser, config.student),
+            (self.critic_optimiser, config.critic),
+        ):
+            for group in optimiser.param_groups:
+                group["lr"] = settings.rate_at(step, self.steps)
+        key = (self.seed, step, accelerator.process_index)
+        draw = seeded(*key)
+        batch = self.data.batch(key, frames=config.window, size=config.batch)
+        text, empty = self._embed(batch.captions), self._embed([""] * config.batch)
+
+        with accelerator.autocast(), self._attention():
+            generated = self._generate(batch, text, draw)
+        loss, gradient = self.student_loss(generated, text, empty, draw)
+        accelerator.backward(loss)
+        self._share_gradients()
+        norm = accelerator.clip_grad_norm_(self.student.parameters(), config.student.clip_norm)
+        self.student_optimiser.step()
+        self.student_optimiser.zero_grad()
+        self.ema.step(self.student.parameters())
+
+        generated = generated.detach()
+        critic_loss = 0.0
+        for _ in range(config.critic_updates):
+            loss_critic = self.critic_loss(generated, text, draw)
+            accelerator.backward(loss_critic)
+            accelerator.clip_grad_norm_(self.critic.parameters(), config.critic.clip_norm)
+            self.critic_optimiser.step()
+            self.critic_optimiser.zero_grad()
+            critic_loss += loss_critic.item() / config.critic_updates
+        return {
+            "loss": loss.item(),
+            "gradient": gradient.abs().mean().item(),
+            "grad_norm": float(norm),
+            "critic_loss": critic_loss,
+            "latent_std": generated.std().item(),
+        }
+
+    def student_loss(
+        self, generated: Tensor, text: Tensor, empty: Tensor, draw: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The loss, and the gradient that it carries to `generated`."""
+        with torch.no_grad():
+            noisy, times = self._renoised(generated.detach(), draw)[:2]
+            fake = self._clean(self.critic, noisy, times, text)
+            real = guided(
+                self._clean(self.teacher.transformer, noisy, times, text),
+                self._clean(self.teacher.transformer, noisy, times, empty),
+                self.config.guidance - 1,
+            )
+            gradient = distribution_matching_gradient(generated.detach(), real, fake)
+        return distribution_matching_loss(generated, gradient), gradient
+
+    def critic_loss(self, generated: Tensor, text: Tensor, draw: torch.Generator) -> Tensor:
+        """Flow matching on what the student makes."""
+        noisy, times, noise = self._renoised(generated, draw)
+        with self._attention():
+            velocity = self.critic(noisy, times, text)
+        return flow_matching_loss(velocity, generated, noise)
+
+    def _generate(self, batch: Batch, text: Tensor, draw: torch.Generator) -> Tensor:
+        """The student's clean prediction of a window `[b, window, c, h, w]`, differentiable."""
+        if self.config.student_input == "data":
+            return self._from_data(batch, text, draw)
+        config, pattern = self.config, self.generator.config.chunks
+        pick = int(torch.randint(len(config.rollout_chunks), (), generator=draw))
+        chunks = config.rollout_chunks[pick]
+        start = pattern.start(chunks) - config.window
+        if start < 0:
+            raise ValueError(
+                f"a rollout of {chunks} chunks has {pattern.start(chunks)} latent frames, fewer "
+                f"than the window of {config.window} that is judged"
+            )
+        live = sum(pattern.start(chunk) >= start for chunk in range(chunks))
+        steps = len(self.generator.config.timesteps)
+        exit_step = int(torch.randint(steps, (), generator=draw))
+        given = bool(torch.rand((), generator=draw) < config.image_share)
+        device = self.accelerator.device
+
+        def noise(chunk: int, step: int, shape: tuple[int, ...]) -> Tensor:
+            return torch.randn(shape, generator=draw).to(device)
+
+        made = roll_out(
+            self.generator,
+            text,
+            RolloutPlan(chunks, live, exit_step),
+            noise,
+            first=batch.latents[:, : pattern.first].to(device) if given else None,
+        )
+        return made[:, start:]
+
+    def _from_data(self, batch: Batch, text: Tensor, draw: torch.Generator) -> Tensor:
+        device, pattern = self.accelerator.device, self.generator.config.chunks
+        clean = batch.latents
+        times = torch.tensor(student_times(self.generator.config))
+        drawn = torch.randint(len(times), clean.shape[:2], generator=draw)
+        choice = same_within_chunks(drawn, pattern)
+        noises = torch.randn((len(times), *clean.shape), generator=draw)
+        noisy, sigma = from_data(clean, noises, times, choice)
+        noisy, sigma = noisy.to(device), sigma.to(device)
+        mask = block_causal_mask(pattern.sizes(clean.shape[1]))
+        velocity = self.student(noisy, sigma, text, frame_mask=mask)
+        return clean_from_velocity(noisy, velocity, per_frame(sigma))
+
+    def _renoised(self, clean: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """A noisy copy, its times `[b, f]` (one per clip), and the noise."""
+        drawn = torch.randint(1000, clean.shape[:1], generator=draw)
+        sigma = score_timesteps(drawn, self.config.score_shift) / 1000
+        times = sigma[:, None].expand(clean.shape[:2]).to(clean.device)
+        noise = torch.randn(clean.shape, generator=draw).to(clean.device)
+        return add_noise(clean, noise, per_frame(times)), times, noise
+
+    def _clean(self, model: nn.Module, noisy: Tensor, times: Tensor, text: Tensor) -> Tensor:
+        with self.accelerator.autocast(), self._attention():
+            velocity = model(noisy, times, text)
+        return clean_from_velocity(noisy, velocity.float(), per_frame(times))
+
+    @torch.no_grad()
+    def _embed(self, captions: list[str]) -> Tensor:
+        device = self.accelerator.device
+        tokens = tokenise(self.tokenizer, captions, self.length)
+        return self.teacher.embed(tokens.ids.to(device), tokens.mask.to(device))
+
+    def _attention(self):
+        return training_attention(self.accelerator.device, self.accelerator.mixed_precision)
+
+    def _share_gradients(self) -> None:
+        """Average over processes by hand: the rollout goes past the data-parallel wrapper."""
+        if self.accelerator.num_processes == 1:
+            return
+        for parameter in self.student.parameters():
+            if parameter.grad is not None:
+                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")

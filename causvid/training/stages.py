@@ -1,0 +1,73 @@
+"""The settings of every stage, for the pocket model and for Wan 2.1 1.3B.
+
+One table to read and to compare; nothing here runs anything.
+"""
+
+from dataclasses import dataclass
+
+from causvid.generator import GeneratorConfig
+from causvid.geometry import ChunkPattern
+from causvid.training.stage import OptimiserConfig
+from causvid.training.teacher import FlowConfig, Phase
+from causvid.training.world import ShardConfig
+
+
+@dataclass(frozen=True)
+class TransformerShape:
+    """Constructor arguments of `CausalWanTransformer` that differ between sizes."""
+
+    patch_size: tuple[int, int, int]
+    num_attention_heads: int
+    attention_head_dim: int
+    in_channels: int
+    out_channels: int
+    text_dim: int
+    freq_dim: int
+    ffn_dim: int
+    num_layers: int
+    text_length: int
+    position_features: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that distinguishes one size from another."""
+
+    transformer: TransformerShape
+    generator: GeneratorConfig
+    data: ShardConfig
+    teacher: FlowConfig
+
+
+POCKET = Recipe(
+    # Three wide heads instead of six narrow ones: the same work in matrix products, half of it in
+    # softmax, which is what attention spends its time on at this size.
+    transformer=TransformerShape(
+        patch_size=(1, 1, 1),
+        num_attention_heads=3,
+        attention_head_dim=64,
+        in_channels=32,
+        out_channels=32,
+        text_dim=128,
+        freq_dim=64,
+        ffn_dim=768,
+        num_layers=6,
+        text_length=24,
+        position_features=18,
+    ),
+    generator=GeneratorConfig(
+        timesteps=(1000.0, 750.0, 500.0, 250.0),
+        shift=3.0,
+        chunks=ChunkPattern(first=1, rest=3),
+        window=10,
+        sink=1,
+        height=128,
+        width=224,
+        fps=16,
+    ),
+    data=ShardConfig(),
+    teacher=FlowConfig(
+        phases=(Phase(1, 24, 3000), Phase(4, 8, 1200), Phase(7, 6, 1500)),
+        optimiser=OptimiserConfig(learning_rate=1.5e-3, ema_decay=0.999),
+    ),
+)

@@ -1,0 +1,178 @@
+"""The loop around every stage: steps, log, checkpoints, resumption. Knows no loss and no model.
+
+A stage's randomness is a function of (seed, step, rank), so nothing random has to be stored: a run
+that was stopped continues from its last checkpoint bit for bit.
+"""
+
+import json
+import logging
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+Metrics = dict[str, float]
+
+
+class Stage(Protocol):
+    """One stage of the recipe: what is trained, and one step of it."""
+
+    steps: int
+
+    def prepare(self, accelerator: Accelerator) -> None:
+        """Hand modules and optimisers to `accelerator`, register what else must be stored."""
+        ...
+
+    def update(self, step: int) -> Metrics:
+        """Train one step, counted from 0; returns what to log, `"loss"` among it."""
+        ...
+
+    def refresh(self) -> None:
+        """Take in data that came meanwhile. Called before a checkpoint and at no other time, so
+        that a run which is resumed sees what one that was never stopped saw."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How a run is kept.
+
+    Args:
+        folder: log and checkpoints; `checkpoints/step-…` hold everything to continue.
+        checkpoint_seconds: wall time between checkpoints.
+        keep: checkpoints kept, the newest ones.
+        log_steps: log line every so many steps, metrics averaged in between.
+    """
+
+    folder: Path
+    checkpoint_seconds: float = 300.0
+    keep: int = 2
+    log_steps: int = 10
+
+    def __post_init__(self):
+        if self.keep < 1 or self.log_steps < 1:
+            raise ValueError(f"keep and log_steps must be at least 1, got {self}")
+
+    @property
+    def checkpoints(self) -> Path:
+        return Path(self.folder) / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        return Path(self.folder) / "log.jsonl"
+
+
+class Progress:
+    """Counters that belong to a checkpoint."""
+
+    def __init__(self):
+        self.step = 0
+        self.cpu_seconds = 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        return {"step": self.step, "cpu_seconds": self.cpu_seconds}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.step = int(state["step"])
+        self.cpu_seconds = float(state["cpu_seconds"])
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint below a run's `checkpoints` folder."""
+    found = sorted(Path(folder).glob("step-*"))
+    return found[-1] if found else None
+
+
+def train(
+    stage: Stage, loop: LoopConfig, accelerator: Accelerator, *, stop: int | None = None
+) -> Progress:
+    """Run `stage` to its end, or on from the newest checkpoint in `loop.folder`.
+
+    Args:
+        stop: pause before this step instead; a checkpoint is left.
+    """
+    end = stage.steps if stop is None else min(stop, stage.steps)
+    progress = Progress()
+    accelerator.register_for_checkpointing(progress)
+    stage.prepare(accelerator)
+    resumed = latest_checkpoint(loop.checkpoints)
+    if resumed is not None:
+        accelerator.load_state(str(resumed))
+        logger.info("continuing from %s", resumed)
+        _forget_after(loop.log, progress.step, accelerator)
+    elif accelerator.is_main_process:
+        loop.checkpoints.mkdir(parents=True, exist_ok=True)
+        loop.log.unlink(missing_ok=True)
+
+    saved, cpu = time.monotonic(), time.process_time()
+    sums: Metrics = {}
+    counted = 0
+    bar = tqdm(
+        range(progress.step, end),
+        initial=progress.step,
+        total=stage.steps,
+        disable=not accelerator.is_local_main_process,
+        mininterval=5.0,
+    )
+    for step in bar:
+        metrics = stage.update(step)
+        progress.step = step + 1
+        now = time.process_time()
+        progress.cpu_seconds += now - cpu
+        cpu = now
+        counted += 1
+        for name, value in metrics.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+        if progress.step % loop.log_steps == 0 or progress.step == end:
+            means = {name: value / counted for name, value in sums.items()}
+            bar.set_postfix(loss=f"{means['loss']:.4f}")
+            _write_log(loop.log, progress, means, accelerator)
+            sums, counted = {}, 0
+        due = time.monotonic() - saved >= loop.checkpoint_seconds
+        if accelerator.num_processes > 1:  # every process must agree on when to save
+            flag = torch.tensor([float(due)], device=accelerator.device)
+            due = bool(accelerator.reduce(flag).item() > 0)
+        # Sums of an unfinished log interval are not stored, so save on its boundary.
+        if (due and counted == 0) or progress.step == end:
+            stage.refresh()
+            _save(loop, progress.step, accelerator)
+            saved = time.monotonic()
+    return progress
+
+
+def _save(loop: LoopConfig, step: int, accelerator: Accelerator) -> None:
+    """A checkpoint takes its name only when it is complete; then the oldest ones go."""
+    final = loop.checkpoints / f"step-{step:08d}"
+    partial = loop.checkpoints / "partial"
+    accelerator.save_state(str(partial))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+        for old in sorted(loop.checkpoints.glob("step-*"))[: -loop.keep]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+
+
+def _write_log(log: Path, progress: Progress, means: Metrics, accelerator: Accelerator) -> None:
+    if not accelerator.is_main_process:
+        return
+    line = {"step": progress.step, "cpu_seconds": round(progress.cpu_seconds, 1), **means}
+    with log.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _forget_after(log: Path, step: int, accelerator: Accelerator) -> None:
+    """Drop log lines of steps that are about to be repeated."""
+    if not accelerator.is_main_process or not log.exists():
+        return
+    kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= step]
+    log.write_text("".join(f"{line}\n" for line in kept))

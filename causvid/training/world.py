@@ -1,0 +1,71 @@
+"""Shards of diorama latents: render, encode, caption. Where the pocket model's data come from.
+
+A shard depends on its index and the codec alone, so any process may render any shard, and new
+ones can be added while a training run reads the others.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from causvid.codec import VideoCodec
+from causvid.diorama import Scene, caption, render
+from causvid.training.data import Clip, shard_path, write_shard
+
+logger = logging.getLogger(__name__)
+
+_HELD_OUT_SEED = 1_000_000  # far from the indices of training shards
+
+
+@dataclass(frozen=True)
+class ShardConfig:
+    """What a shard holds.
+
+    Args:
+        clips: number of clips, `latents` latent frames each.
+        captions: different captions stored with each clip.
+    """
+
+    clips: int = 250
+    latents: int = 9
+    height: int = 128
+    width: int = 224
+    captions: int = 8
+
+
+def render_clip(
+    codec: VideoCodec, config: ShardConfig, rng: np.random.Generator, split: str = "train"
+) -> Clip:
+    """One clip of a random scene, encoded as a stream of its own."""
+    scene = Scene.sample(rng, split)
+    pictures = render(
+        scene,
+        frames=1 + (config.latents - 1) * codec.temporal_stride,
+        height=config.height,
+        width=config.width,
+        seed=int(rng.integers(2**31)),
+    )
+    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)[None].float() / 127.5 - 1
+    with torch.inference_mode():
+        latents = codec.encode(pixels, codec.start())[0]
+    return Clip(latents, tuple(caption(scene, rng) for _ in range(config.captions)))
+
+
+def render_shard(codec: VideoCodec, folder: Path, index: int, config: ShardConfig) -> bool:
+    """Write shard `index` unless it is there; returns whether it was written."""
+    path = shard_path(folder, index)
+    if path.exists():
+        return False
+    rng = np.random.default_rng((index, config.latents))
+    write_shard(path, [render_clip(codec, config, rng) for _ in range(config.clips)])
+    logger.info("rendered %s", path)
+    return True
+
+
+def held_out_clips(codec: VideoCodec, count: int, config: ShardConfig) -> list[Clip]:
+    """Clips of scenes that training never samples, always the same ones."""
+    rng = np.random.default_rng(_HELD_OUT_SEED)
+    return [render_clip(codec, config, rng, "held_out") for _ in range(count)]
