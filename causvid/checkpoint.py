@@ -25,6 +25,7 @@ from diffusers.loaders.single_file_utils import (
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 State = dict[str, Tensor]
 
@@ -202,7 +203,7 @@ def fill(
 
     Strict: every key must be used and every parameter found. A patch embedding that was stored as
     a linear layer is reshaped to the convolution it equals. Tensors move to `device` and `dtype`
-    one by one; modules that the model class lists as `_keep_in_fp32_modules` stay in float32.
+    one by one; see `parameter_dtype` for those that stay in float32.
 
     Raises:
         CheckpointError: with the keys that are missing, left over or of another shape.
@@ -219,19 +220,28 @@ def fill(
             tensors[key] = tensors[key].reshape(wanted[key].shape)
     _check_fit(wanted, tensors, type(model).__name__, source)
 
-    in_float32 = set(getattr(model, "_keep_in_fp32_modules", None) or ())
     placed: dict[int, Tensor] = {}  # tied tensors move once
     for key, value in tensors.items():
         if id(value) not in placed:
-            keep = in_float32.intersection(key.split(".")) and dtype is not None
-            target = torch.float32 if keep else dtype
-            if not value.is_floating_point():
-                target = None
+            floating = dtype is not None and value.is_floating_point()
+            target = parameter_dtype(model, key, dtype) if floating else None
             placed[id(value)] = value.to(device=device, dtype=target)
         tensors[key] = placed[id(value)]
     model.load_state_dict(tensors, strict=True, assign=True)
     if hasattr(model, "tie_weights"):
         model.tie_weights()
+
+
+def parameter_dtype(model: nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:
+    """What the parameter `name` is stored in when `model` is loaded in `dtype`.
+
+    Modules that diffusers' and transformers' models list as `_keep_in_fp32_modules` stay in
+    float32; for transformers this guards against float16's range and does not hold in bfloat16.
+    """
+    keep = getattr(model, "_keep_in_fp32_modules", None) or ()
+    if isinstance(model, PreTrainedModel) and dtype == torch.bfloat16:
+        keep = ()
+    return torch.float32 if not set(keep).isdisjoint(name.split(".")) else dtype
 
 
 def _check_fit(

@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
+from causvid.offload import execution_device
+
 logger = logging.getLogger(__name__)
 
 Placement = Literal["stay", "visit"]
@@ -98,7 +100,7 @@ class PromptEncoder:
         texts = [clean_prompt(p) for p in ([prompts] if isinstance(prompts, str) else prompts)]
         if not texts:
             raise ValueError("there is no prompt to encode: pass at least one (it may be empty)")
-        device = torch.device(device or self.text_encoder.device)
+        device = torch.device(device or execution_device(self.text_encoder))
         with self._lock:
             embedded = self._recall(texts, device)
         padded = embedded[0].new_zeros(len(texts), self.text_length, embedded[0].shape[-1])
@@ -155,10 +157,10 @@ class PromptEncoder:
     def _placed(self, device: torch.device):
         """Where to send the ids; with `"visit"`, the encoder is there meanwhile."""
         home = self.text_encoder.device
-        # Offloading (accelerate's hooks) moves weights itself: from the CPU, or from `meta`.
-        hooked = hasattr(self.text_encoder, "_hf_hook")
-        if self.placement == "stay" or hooked or home == device:
-            yield device if home.type == "meta" else home
+        where = execution_device(self.text_encoder)
+        if self.placement == "stay" or where != home or home == device:
+            # Where the two differ, an offloading hook moves the weights already.
+            yield where
             return
         self.text_encoder.to(device)
         try:

@@ -1,0 +1,184 @@
+"""Presets by name, and loading them.
+
+`load_preset` makes a `CausVidPipeline` out of a catalogue entry: it downloads what is missing,
+builds on `meta`, fills strictly. What can go wrong on the way is a `PresetError` that names the
+cure. Devices and memory are the caller's choice; `preflight` helps with it.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKLWan
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from transformers import AutoTokenizer, UMT5EncoderModel
+
+from causvid.autoencoder_tiny import TinyAutoencoder
+from causvid.catalogue import POCKET, PRESETS, SELF_FORCING, HubFile, Preset, PresetError
+from causvid.checkpoint import (
+    CheckpointError,
+    fill,
+    merge_lora,
+    read_state,
+    transformer_names,
+)
+from causvid.pipeline import CausVidPipeline
+from causvid.transformer import CausalWanTransformer
+
+__all__ = ["PRESETS", "Preset", "PresetError", "default_preset", "get_preset", "load_preset"]
+
+
+def get_preset(name: str) -> Preset:
+    """The preset called `name`.
+
+    Raises:
+        PresetError: with the names that come closest.
+    """
+    try:
+        return PRESETS[name]
+    except KeyError:
+        near = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}? There are" if near else "there are"
+        raise PresetError(f"there is no preset {name!r}; {hint} {', '.join(PRESETS)}") from None
+
+
+def default_preset(device: torch.device | str) -> Preset:
+    """What to offer on a device when nothing was asked for: the pocket model without a GPU."""
+    return POCKET if torch.device(device).type == "cpu" else SELF_FORCING
+
+
+def load_preset(
+    preset: str | Preset,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    tiny_decoder: bool = False,
+    text_encoder_device: torch.device | str | None = None,
+) -> CausVidPipeline:
+    """Download what is missing, check it, and assemble the pipeline.
+
+    Args:
+        preset: a name from `PRESETS`, or a preset of your own.
+        device: where the models go.
+        dtype: of all weights; bfloat16 on a GPU and float32 on a CPU by default. Norms and
+            embeddings that need float32 keep it.
+        tiny_decoder: also load the preset's small autoencoder.
+        text_encoder_device: where prompts are encoded, `device` by default. The CPU saves 11 GB
+            of GPU memory for the Wan models and costs seconds per new prompt.
+
+    Raises:
+        PresetError: if files cannot be had, or are not what the preset says.
+    """
+    preset = get_preset(preset) if isinstance(preset, str) else preset
+    device = torch.device(device)
+    if dtype is None:
+        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    if tiny_decoder and preset.tiny_decoder is None:
+        raise PresetError(f"{preset.name!r} has no tiny decoder: load it without")
+    if preset.folder is not None:
+        preset.read_folder("model_index.json")
+        pipe = CausVidPipeline.from_pretrained(preset.folder, torch_dtype=dtype)
+    else:
+        base = fetch_base(preset)
+        pipe = CausVidPipeline(
+            tokenizer=AutoTokenizer.from_pretrained(base / "tokenizer"),
+            text_encoder=UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=dtype),
+            transformer=_transformer(preset, device, dtype),
+            vae=AutoencoderKLWan.from_pretrained(base / "vae", torch_dtype=dtype),
+            tiny_vae=_tiny_autoencoder(preset, device, dtype) if tiny_decoder else None,
+            generation=preset.generation,
+        )
+    pipe.to(device)
+    if text_encoder_device is not None:
+        pipe.text_encoder.to(text_encoder_device)
+    return pipe
+
+
+def fetch(preset: Preset, file: HubFile) -> Path:
+    """The local copy of one of a preset's files, downloaded if need be."""
+    with _readable(preset, file.repo, file.path):
+        return Path(hf_hub_download(file.repo, file.path, revision=file.revision))
+
+
+def fetch_base(preset: Preset) -> Path:
+    """The local folder with a preset's codec, text encoder and tokenizer."""
+    patterns = ["vae/*", "text_encoder/*", "tokenizer/*"]
+    with _readable(preset, preset.base.repo, "its components"):
+        folder = snapshot_download(
+            preset.base.repo, revision=preset.base.revision, allow_patterns=patterns
+        )
+    return Path(folder)
+
+
+def _transformer(preset: Preset, device: torch.device, dtype: torch.dtype) -> CausalWanTransformer:
+    path = fetch(preset, preset.weights)
+    lora = fetch(preset, preset.lora) if preset.lora else None
+    with init_empty_weights():
+        model = CausalWanTransformer(**dataclasses.asdict(preset.transformer))
+    try:
+        state = transformer_names(read_state(path, preset.weights.entries))
+        if lora is not None:
+            merge_lora(state, transformer_names(read_state(lora, preset.lora.entries)))
+        fill(model, state, source=preset.weights.url, device=device, dtype=dtype)
+    except CheckpointError as error:
+        raise PresetError(f"preset {preset.name!r}: {error}") from error
+    return model.eval().requires_grad_(False)
+
+
+def _tiny_autoencoder(preset: Preset, device: torch.device, dtype: torch.dtype) -> TinyAutoencoder:
+    with init_empty_weights():
+        model = TinyAutoencoder()
+    try:
+        state = read_state(fetch(preset, preset.tiny_decoder), preset.tiny_decoder.entries)
+        fill(model, state, source=preset.tiny_decoder.url, device=device, dtype=dtype)
+    except CheckpointError as error:
+        raise PresetError(f"preset {preset.name!r}: {error}") from error
+    return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def _readable(preset: Preset, repo: str, what: str) -> Iterator[None]:
+    """Turn the many ways a download can fail into one sentence with a cure."""
+    page = f"https://huggingface.co/{repo}"
+    try:
+        yield
+        return
+    except GatedRepoError as error:
+        cause, cure = error, f"accept the conditions on {page} and log in with `hf auth login`"
+    except RepositoryNotFoundError as error:
+        cause, cure = (
+            error,
+            f"{page} is gone or private; if it is yours, `hf auth login`",
+        )
+    except RevisionNotFoundError as error:
+        cause, cure = error, f"the pinned revision is gone; pick another on {page}/commits/main"
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) as error:
+        cause, cure = (
+            error,
+            (
+                "the Hub cannot be reached and there is no local copy; connect once (and unset "
+                "HF_HUB_OFFLINE), or copy a Hub cache here and point HF_HOME at it"
+            ),
+        )
+    except EntryNotFoundError as error:
+        cause, cure = error, f"the repository has no such file any more; see {page}/tree/main"
+    except HfHubHTTPError as error:
+        cause, cure = error, f"the Hub answered with an error, try again later ({error})"
+    except OSError as error:
+        cause, cure = error, f"it could not be stored ({error}); free some disk space"
+    raise PresetError(
+        f"preset {preset.name!r} needs {what} from {repo}, which could not be had: {cure}"
+    ) from cause
