@@ -286,6 +286,11 @@ class TestFit:
             np.full((32, 64, 3), 255),
         )
 
+    @pytest.mark.parametrize("mode", ["crop", "pad"])
+    def test_extreme_shapes_fit(self, mode):
+        for shape in ((1, 5000), (5000, 1), (1, 1)):
+            assert fit(np.full((*shape, 3), 9, np.uint8), 48, 64, mode).shape == (48, 64, 3)
+
     def test_unusable_input_is_named(self):
         with pytest.raises(ValueError, match="mode is 'stretch'; expected 'crop' or 'pad'"):
             fit(corners(), 8, 8, "stretch")
@@ -373,6 +378,11 @@ class TestVideoPicture:
         assert (probe(path).height, probe(path).width) == (48, 64)
         with VideoReader(path, 16, 48, 64, mode="pad") as video:
             assert next(video).min() > 250
+
+    def test_absurd_pixel_shapes_are_not_believed(self, tmp_path):
+        tags = {"sample_aspect_ratio": Fraction(1, 4000)}
+        path = make_video(tmp_path / "a.mkv", [corners()] * 2, codec="ffv1", tags=tags)
+        assert (probe(path).height, probe(path).width) == (48, 64)
 
     @pytest.mark.parametrize(
         ("codec", "pix_fmt", "convert", "tags", "height"),

@@ -10,7 +10,9 @@ position, and equal chunks are equal bytes. What has been made is kept in a temp
 does not grow.
 """
 
+import copy
 import io
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -127,6 +129,14 @@ class FragmentMuxer:
             raise ValueError(f"there are no frames to write to {Path(path).name}")
         self._file.seek(0)
         return copy_mp4(self._file, path, self._rate)
+
+    def copy(self) -> "FragmentMuxer":
+        """Another muxer that goes on from here: two videos with the same beginning."""
+        twin = copy.copy(self)
+        twin._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
+        self._file.seek(0)
+        shutil.copyfileobj(self._file, twin._file)
+        return twin
 
     def close(self) -> None:
         """Delete the temporary file. Fragments already handed out stay valid."""

@@ -82,7 +82,8 @@ class VideoFile:
             self._first = next(self._decoded, None)
             if self._first is None:
                 raise ValueError(f"no picture in {self.name} can be decoded; {_EXPECTED}")
-            self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1)
+            aspect = float(self._stream.sample_aspect_ratio or 1)
+            self.pixel_aspect = aspect if 0.1 < aspect < 10 else 1.0  # nothing real is beyond
             self.info = self._describe()
             self._check_duration(self.info, max_seconds)
             self._resources = stack.pop_all()
