@@ -6,8 +6,8 @@ the benchmark and the tests all drive the same `step()`.
 
     open → streaming → (ended ⇄ streaming) → closed
 
-A stream that has ended can be extended. `steer` and `close` may be called from other threads while
-a step runs.
+A stream that has ended can be extended. `steer`, `interrupt` and `close` may be called from other
+threads while a step runs.
 """
 
 import json
@@ -38,6 +38,10 @@ EncodePrompts = Callable[[list[str]], Tensor]
 
 class StreamClosed(RuntimeError):
     """The stream was closed; what it had is gone. Open a new one, or resume a snapshot."""
+
+
+class StreamInterrupted(RuntimeError):
+    """The chunk in the making was given up. The stream is as it was before it, and can go on."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,7 @@ class Stream:
         self._text: TextCache | None = None
         self._first_looks: Looks | None = None
         self._closed = threading.Event()
+        self._interrupted = threading.Event()
         self._stepping = threading.RLock()
         self._steering = threading.Lock()
 
@@ -179,6 +184,7 @@ class Stream:
         Raises:
             StreamClosed: if the stream is, or gets closed while it works: within one pass of the
                 transformer.
+            StreamInterrupted: likewise, after `interrupt`.
         """
         with self._stepping:
             self._check()
@@ -207,7 +213,7 @@ class Stream:
             StreamClosed: if the stream is closed.
             ValueError: if the prompt is empty or the hand-over unknown.
         """
-        self._check()
+        self._check_open()
         if isinstance(handover, str):
             handover = Handover.parse(handover)
         with self._steering:
@@ -223,6 +229,14 @@ class Stream:
             timeline = self.generator.timeline
             end = timeline.duration(self.chunk_count) + seconds
             self.chunk_count = max(self.chunk_count + 1, timeline.chunk_count(end))
+
+    def interrupt(self) -> None:
+        """Give up the chunk in the making, within one pass of the transformer, or else the next.
+
+        The step raises `StreamInterrupted`. Unlike a closed stream, this one can be snapshot, and
+        the next step makes the same chunk.
+        """
+        self._interrupted.set()
 
     def close(self) -> None:
         """Stop within one pass of the transformer and let go of all memory. May be repeated."""
@@ -247,7 +261,7 @@ class Stream:
         stream, bit for bit. A source video is not part of it.
         """
         with self._stepping:
-            self._check()
+            self._check_open()
             tensors = {f"cache.{k}": v for k, v in self._cache.tensors().items()}
             tensors |= {f"codec.{k}": v for k, v in self._codec_state.tensors().items()}
             if self._history is not None:
@@ -332,9 +346,15 @@ class Stream:
 
     # One chunk
 
-    def _check(self) -> None:
+    def _check_open(self) -> None:
         if self._closed.is_set():
             raise StreamClosed("this stream is closed: open a new one, or resume a snapshot")
+
+    def _check(self) -> None:
+        self._check_open()
+        if self._interrupted.is_set():
+            self._interrupted.clear()
+            raise StreamInterrupted("the chunk was given up; the stream can go on")
 
     def _make(self, index: int) -> FrameChunk | None:
         with self._steering:  # from here on a new prompt waits for the next chunk

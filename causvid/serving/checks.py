@@ -1,0 +1,138 @@
+"""Limits, enforced before anything is queued. Every refusal says what came and what is allowed."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+
+from causvid.catalogue import Preset
+from causvid.media import VideoInfo, fit, probe, read_image
+from causvid.prompts import PromptSchedule, ScheduleError
+from causvid.request import Request
+from causvid.settings import Settings
+
+
+def check_prompt(prompt: str, settings: Settings) -> str:
+    """The prompt without white space around it.
+
+    Raises:
+        ValueError: if it is empty or too long.
+    """
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ValueError("the prompt is empty; say what to show")
+    if len(prompt) > settings.max_prompt:
+        raise ValueError(
+            f"the prompt has {len(prompt)} characters; allowed are {settings.max_prompt}"
+        )
+    return prompt.strip()
+
+
+def check_schedule(source: object, settings: Settings) -> PromptSchedule:
+    """A schedule in any of its forms, within the limits.
+
+    Raises:
+        ValueError: names the line or row.
+    """
+    if isinstance(source, str) and len(source) > settings.max_prompt * settings.max_cues:
+        raise ValueError(
+            f"the schedule has {len(source)} characters; allowed are "
+            f"{settings.max_prompt * settings.max_cues}"
+        )
+    schedule = PromptSchedule.parse(source)
+    if len(schedule) > settings.max_cues:
+        raise ValueError(f"the schedule has {len(schedule)} cues; allowed are {settings.max_cues}")
+    for number, cue in enumerate(schedule, start=1):
+        if len(cue.prompt) > settings.max_prompt:
+            raise ScheduleError(
+                f"the prompt has {len(cue.prompt)} characters; allowed are {settings.max_prompt}",
+                f"cue {number}",
+            )
+    return schedule
+
+
+def check_request(request: Request, preset: Preset, settings: Settings) -> Request:
+    """The request, its sizes filled in and an endless one cut to the limit.
+
+    Raises:
+        ValueError: if the model cannot do it, or it is beyond the limits.
+    """
+    if request.mode not in preset.modes:
+        raise ValueError(f"{preset.title} makes no {request.mode}-to-video")
+    generation = preset.generation
+    height = generation.height if request.height is None else request.height
+    width = generation.width if request.width is None else request.width
+    if height * width > settings.max_pixels:
+        raise ValueError(
+            f"{width}x{height} are {width * height:,} pixels; allowed are {settings.max_pixels:,}"
+        )
+    seconds = request.seconds
+    if seconds == math.inf:
+        if not settings.endless_seconds:
+            raise ValueError(f"endless runs are off; ask for up to {settings.max_seconds:g} s")
+        seconds = settings.endless_seconds
+    elif seconds is not None:
+        if not seconds > 0:  # false for NaN, too
+            raise ValueError(f"the length is {seconds:g} s; expected more than 0")
+        if seconds > settings.max_seconds:
+            raise ValueError(f"the length is {seconds:g} s; allowed are {settings.max_seconds:g}")
+        work = seconds * height * width
+        if work > settings.max_work:
+            raise ValueError(
+                f"{seconds:g} s at {width}x{height} are too much; at this size, allowed are "
+                f"{settings.max_work / (height * width):.0f} s"
+            )
+    if not 0 < request.strength <= 1:
+        raise ValueError(f"the strength is {request.strength:g}; expected above 0 and at most 1")
+    if not 0 <= request.seed < 2**63:
+        raise ValueError(f"the seed is {request.seed}; expected 0 to 2^63 - 1")
+    return dataclasses.replace(request, height=height, width=width, seconds=seconds)
+
+
+def check_image(path: str | Path | None, height: int, width: int, settings: Settings) -> np.ndarray:
+    """The picture in a file, cropped and scaled to uint8 `[height, width, 3]`.
+
+    Raises:
+        ValueError: if there is none, it cannot be read, or is too large.
+    """
+    if path is None:
+        raise ValueError("there is no picture; choose one first")
+    _check_bytes(path, settings)
+    picture = read_image(Path(path), max_pixels=settings.upload_pixels)
+    return fit(picture, height, width)
+
+
+def check_video(path: str | Path | None, settings: Settings) -> VideoInfo:
+    """What is in a video file.
+
+    Raises:
+        ValueError: if there is none, it cannot be read, or is too large or long.
+    """
+    if path is None:
+        raise ValueError("there is no video; choose one first")
+    _check_bytes(path, settings)
+    return probe(Path(path), max_pixels=settings.upload_pixels, max_seconds=settings.max_seconds)
+
+
+def read_size(text: str | None) -> tuple[int | None, int | None]:
+    """(height, width) from `WIDTHxHEIGHT`; both `None`, the model's own, from an empty text.
+
+    Raises:
+        ValueError: if it is no size.
+    """
+    if not text:
+        return None, None
+    width, cross, height = text.lower().replace("×", "x").partition("x")
+    if not (cross and width.strip().isdigit() and height.strip().isdigit()):
+        raise ValueError(f"the size is {text!r:.40}; expected WIDTHxHEIGHT, such as 832x480")
+    return int(height), int(width)
+
+
+def _check_bytes(path: str | Path, settings: Settings) -> None:
+    size = Path(path).stat().st_size
+    if size > settings.upload_mb * 10**6:
+        raise ValueError(
+            f"{Path(path).name} has {size / 1e6:.1f} MB; allowed are {settings.upload_mb}"
+        )
+    if not size:
+        raise ValueError(f"{Path(path).name} is empty")

@@ -1,0 +1,108 @@
+"""Loaded pipelines by preset name: loaded once, shared by all runs."""
+
+import logging
+import threading
+import time
+
+import torch
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from causvid.catalogue import Preset
+from causvid.pipeline import CausVidPipeline
+from causvid.presets import get_preset, load_preset
+from causvid.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Models:
+    """The models that a server offers.
+
+    The first is loaded by `load_first`; another when it is first asked for, in place of the one
+    before it: runs that still use that one keep it alive until they end.
+    """
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._loaded: tuple[CausVidPipeline, Preset] | None = None
+        self._loading = threading.Lock()
+        self.presets: dict[str, Preset] = {name: get_preset(name) for name in settings.models}
+
+    def load_first(self) -> None:
+        """
+        Raises:
+            PresetError: if it cannot be had.
+        """
+        self.open(self._settings.model)
+
+    @property
+    def ready(self) -> bool:
+        return self._loaded is not None
+
+    def preset(self, name: str) -> Preset:
+        """
+        Raises:
+            ValueError: if the model is not offered here.
+        """
+        if name not in self.presets:
+            raise ValueError(f"the model is {name!r:.60}; offered are {', '.join(self.presets)}")
+        return self.presets[name]
+
+    def open(self, name: str) -> tuple[CausVidPipeline, Preset]:
+        """The pipeline of an offered model, loaded if need be.
+
+        Raises:
+            ValueError: if it is not offered, or cannot be had.
+        """
+        preset = self.preset(name)
+        with self._loading:
+            if self._loaded is None or self._loaded[1].name != name:
+                self._loaded = None  # before the next is loaded: there may be room for one only
+                self._loaded = (self._load(preset), preset)
+            return self._loaded
+
+    def known_words(self, name: str) -> frozenset[str]:
+        """The vocabulary of a loaded model whose tokenizer knows whole words; empty for others."""
+        tokenizer = self._word_tokenizer(name)
+        return frozenset() if tokenizer is None else frozenset(tokenizer.get_vocab())
+
+    def unknown_words(self, name: str, prompt: str) -> list[str]:
+        """Words that mean nothing to such a model, in order, each once."""
+        tokenizer = self._word_tokenizer(name)
+        if tokenizer is None:
+            return []
+        backend, known = tokenizer.backend_tokenizer, tokenizer.get_vocab()
+        text = backend.normalizer.normalize_str(prompt)
+        words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+        return list(dict.fromkeys(word for word in words if word not in known))
+
+    def _word_tokenizer(self, name: str) -> PreTrainedTokenizerFast | None:
+        loaded = self._loaded
+        if loaded is None or loaded[1].name != name:
+            return None
+        tokenizer = loaded[0].tokenizer
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        return tokenizer if isinstance(getattr(backend, "model", None), WordLevel) else None
+
+    def _load(self, preset: Preset) -> CausVidPipeline:
+        settings = self._settings
+        started = time.perf_counter()
+        pipeline = load_preset(
+            preset,
+            device=settings.device,
+            dtype=settings.torch_dtype,
+            tiny_decoder=settings.tiny_decoder and preset.tiny_decoder is not None,
+            text_encoder_device=settings.text_encoder_device or None,
+        )
+        transformer = pipeline.transformer
+        if settings.attention:
+            transformer.set_attention_backend(settings.attention)
+        if settings.quantise == "fp8":
+            transformer.enable_layerwise_casting(
+                storage_dtype=torch.float8_e4m3fn, compute_dtype=transformer.dtype
+            )
+        if settings.compile:
+            transformer.compile()
+        log.info("loaded %s in %.1f s", preset.name, time.perf_counter() - started)
+        return pipeline

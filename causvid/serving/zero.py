@@ -1,0 +1,96 @@
+"""A device that is lent for one call at a time, in a forked process: ZeroGPU.
+
+`spaces.GPU` runs a generator function in a child that holds the GPU. Only pickled values cross,
+so a job goes in and events come out; words to a running job go through files in its folder. The
+platform queues and schedules, so there are no turns to take here.
+"""
+
+import contextvars
+import threading
+from collections.abc import Callable, Iterator
+
+from causvid.serving.device import OpenModel
+from causvid.serving.job import Ended, Event, Failed, Job, Production
+
+STOP = "stop"  # a file of this name in the job's folder stops it
+_POLL = 0.05  # seconds
+
+
+def carry_out(open_model: OpenModel, job: Job) -> Iterator[Event]:
+    """Make the whole job, in the process that has the device."""
+    production = Production(*open_model(job.request.model), job)
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_POLL):
+            if (job.folder / STOP).exists():
+                production.interrupt()
+                return
+
+    threading.Thread(target=watch, name="stop", daemon=True).start()
+    try:
+        while (made := production.step()) is not None:
+            yield made
+        yield production.end()
+    finally:
+        over.set()
+        production.close()
+
+
+class LentDevice:
+    """Jobs on a device that is lent for one call each.
+
+    Args:
+        call: carries out a job in the process that has the device; `carry_out`, decorated.
+    """
+
+    def __init__(self, call: Callable[[Job], Iterator[Event]]):
+        self._call = call
+
+    def submit(self, job: Job, deliver: Callable[[Event], None]) -> "_Call":
+        return _Call(self._call, job, deliver)
+
+    def close(self) -> None:
+        """Nothing is held between calls."""
+
+
+class _Call:
+    def __init__(
+        self,
+        call: Callable[[Job], Iterator[Event]],
+        job: Job,
+        deliver: Callable[[Event], None],
+    ):
+        self._call, self._job, self._deliver = call, job, deliver
+        self._silent = False
+        # The platform reads the visitor's quota from the context of the web request.
+        context = contextvars.copy_context()
+        threading.Thread(
+            target=context.run, args=(self._run,), name=f"run {job.run}", daemon=True
+        ).start()
+
+    def taken(self) -> None:
+        """The platform buffers between the processes."""
+
+    def stop(self) -> None:
+        self._job.folder.mkdir(exist_ok=True)
+        (self._job.folder / STOP).touch()
+
+    def cancel(self) -> None:
+        self._silent = True
+        self.stop()
+
+    def place(self) -> int:
+        return 0
+
+    def _run(self) -> None:
+        last: Event | None = None
+        try:
+            for last in self._call(self._job):
+                if not self._silent:
+                    self._deliver(last)
+            if not isinstance(last, Ended) and not self._silent:
+                self._deliver(Failed(RuntimeError("the device was taken away during the run")))
+        except Exception as error:
+            if not self._silent:
+                self._deliver(Failed(error))

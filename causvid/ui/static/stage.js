@@ -1,0 +1,116 @@
+/* The stage: messages from the server to player, strip and status line.
+ *
+ * A message is the component's value: {kind: 'queue' | 'open' | 'chunk' | 'end' | 'error' | 'clip'}.
+ * `element`, `props` and `watch` are Gradio's. What was measured is kept in `element.report`, for
+ * the benchmark and the browser tests.
+ */
+const root = element.querySelector('.cv-stage');
+const video = root.querySelector('video');
+const canvas = root.querySelector('canvas');
+const status = root.querySelector('.cv-status');
+const strip = new Strip(root);
+const report = { run: null, chunks: [], frames: [], errors: [], clicked: null };
+element.report = report;
+
+const player = MediaSourceClass
+  ? new MediaPlayer(video, frameShown)
+  : new CanvasPlayer(canvas, frameShown);
+root.dataset.transport = MediaSourceClass ? 'media' : 'canvas';
+
+function frameShown(seconds, now) {
+  strip.moveHead(seconds);
+  if (!report.run) return;
+  report.frames.push([seconds, now]);
+  const chunk = report.chunks.find((it) => it.shown === null && it.start <= seconds + 1e-3);
+  if (chunk) chunk.shown = now;
+  if (report.clicked !== null && report.first === null) {
+    report.first = now - report.clicked;
+    strip.setNumber('first', report.first / 1000, 's', 2);
+  }
+}
+
+function setState(state, text) {
+  root.dataset.state = state;
+  status.textContent = text;
+}
+
+function open(message) {
+  const goesOn = message.continues && message.continues === report.run && !message.jpeg;
+  report.run = message.run;
+  report.first = null;
+  if (goesOn) {
+    player.reopen(message.seconds);
+  } else {
+    report.chunks = [];
+    report.frames = [];
+    strip.clear();
+    root.style.setProperty('--aspect', `${message.width} / ${message.height}`);
+    player.open(message);
+  }
+  strip.expect(message.seconds);
+  setState('waiting', 'Making the first chunk …');
+}
+
+function append(message) {
+  if (message.run !== report.run) return;
+  const { info } = message;
+  report.chunks.push({
+    index: info.index,
+    start: info.start,
+    end: info.end,
+    sent: message.sent,
+    arrived: Date.now(),
+    at: performance.now(),
+    shown: null,
+  });
+  strip.add(info);
+  player.append({ ...message, duration: info.end - info.start });
+  setState('live', 'Live');
+}
+
+function finish(message) {
+  if (message.run !== report.run) return;
+  report.ended = performance.now();
+  player.finish();
+  setState('ended', message.text);
+}
+
+function receive(message) {
+  if (!message || !message.kind) return;
+  if (message.kind === 'queue') setState('waiting', message.text);
+  else if (message.kind === 'open') open(message);
+  else if (message.kind === 'chunk') append(message);
+  else if (message.kind === 'end') finish(message);
+  else if (message.kind === 'clip') playClip(message);
+  else if (message.kind === 'error') {
+    if (!player.ended) player.finish();
+    setState('failed', message.text);
+  }
+}
+
+/* An example: a finished video from the server. */
+function playClip(message) {
+  player.close();
+  report.run = null;
+  strip.clear();
+  root.style.setProperty('--aspect', `${message.width} / ${message.height}`);
+  video.src = message.url;
+  video.loop = true;
+  video.play().catch(() => {});
+  setState('ended', message.text);
+}
+
+watch('value', () => receive(props.value));
+
+document.addEventListener('click', (event) => {
+  if (event.target.closest('.cv-go')) {
+    report.clicked = performance.now();
+    report.first = null;
+  }
+}, true);
+
+setInterval(() => {
+  if (report.run) strip.setNumber('buffer', player.ahead, 's', 1);
+}, 250);
+
+window.addEventListener('error', (event) => report.errors.push(event.message));

@@ -1,0 +1,123 @@
+"""A run as messages to the stage, and as chunk files for the API: both read the same events."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causvid.media import Fragment, FragmentMuxer
+from causvid.serving.job import Ended, Made
+from causvid.serving.service import Run
+from causvid.ui.stage import (
+    Message,
+    chunk_message,
+    end_message,
+    jpeg_message,
+    open_message,
+    queue_message,
+)
+
+
+class Watched:
+    """A run that is played on the stage while it is made.
+
+        async for message in watched.messages(): …
+        watched.video, watched.manifest
+
+    Args:
+        run: the run.
+        jpeg: whether the browser needs single pictures.
+        continues: the run that this one goes on from, if the stage shows that.
+
+    Attributes:
+        video, manifest: files, once it has ended with at least one chunk.
+    """
+
+    def __init__(self, run: Run, *, jpeg: bool = False, continues: str | None = None):
+        self.run = run
+        self.video: Path | None = None
+        self.manifest: dict[str, Any] | None = None
+        self._jpeg = jpeg
+        self._continues = continues
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """
+        Raises:
+            ValueError, RunError: as `Run.events`.
+        """
+        run, request = self.run, self.run.job.request
+        width = request.width * (2 if run.job.video else 1)
+        shown = self._stage_muxer()
+        try:
+            async for place in run.places():
+                yield queue_message(place)
+            yield open_message(
+                run.id,
+                shown,
+                width=width,
+                height=request.height,
+                fps=run.fps,
+                seconds=run.expected_seconds,
+                continues=self._continues,
+                jpeg=self._jpeg,
+            )
+            async for event in run.events():
+                if isinstance(event, Ended):
+                    await asyncio.to_thread(self._finish, event)
+                    yield end_message(run.id, _summary(event))
+                    return
+                frames = _beside_source(event)
+                fragment = await asyncio.to_thread(self._encode, event, shown, frames)
+                if self._jpeg:
+                    yield jpeg_message(event.info, frames)
+                else:
+                    yield chunk_message(event.info, fragment)
+        finally:
+            if shown is not run.muxer:
+                shown.close()
+
+    def _stage_muxer(self) -> FragmentMuxer:
+        """What is shown: the result, or source and result side by side, which keeps them in step."""
+        run, request = self.run, self.run.job.request
+        if run.job.video is None:
+            return run.muxer
+        return FragmentMuxer(fps=run.fps, height=request.height, width=2 * request.width)
+
+    def _encode(self, made: Made, shown: FragmentMuxer, frames: np.ndarray) -> Fragment:
+        fragment = self.run.muxer.append(made.chunk.frames)
+        return fragment if shown is self.run.muxer else shown.append(frames)
+
+    def _finish(self, ended: Ended) -> None:
+        self.video, self.manifest = save_results(self.run, ended)
+
+
+def save_results(run: Run, ended: Ended) -> tuple[Path | None, dict[str, Any]]:
+    """The whole video and its manifest, as files in the run's folder; no video of no frames."""
+    manifest = run.job.folder / f"{run.id}.json"
+    manifest.write_text(json.dumps(ended.manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+    if not run.muxer.frame_count:
+        return None, ended.manifest
+    video = run.job.folder / f"{run.id}.mp4"
+    run.muxer.finish(video)
+    return video, ended.manifest
+
+
+def _beside_source(made: Made) -> np.ndarray:
+    chunk = made.chunk
+    if chunk.source is None:
+        return chunk.frames
+    return np.concatenate([chunk.source, chunk.frames], axis=2)
+
+
+def _summary(ended: Ended) -> str:
+    video, timings = ended.manifest["video"], ended.manifest["timings"]
+    if not video["frames"]:
+        return "Stopped before the first chunk."
+    verb = "Stopped after" if ended.stopped else "Made"
+    return (
+        f"{verb} {video['seconds']:.1f} s in {timings['total_seconds']:.1f} s: "
+        f"{timings['times_playback']:.1f} times playback speed."
+    )
