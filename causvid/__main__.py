@@ -17,7 +17,9 @@ class Command(NamedTuple):
 COMMANDS = {
     "generate": Command("causvid.commands.generate", "make a video from words, image or video"),
     "models": Command("causvid.commands.models", "list the models that can be loaded"),
-    "preflight": Command("causvid.preflight", "say what a video would cost, and whether it fits"),
+    "preflight": Command(
+        "causvid.commands.preflight", "say what a video would cost, and whether it fits"
+    ),
     "parity": Command("causvid.parity", "compare with numbers of the reference implementations"),
     "benchmark": Command("causvid.benchmark", "measure speed, memory and operator launches"),
     "diorama": Command(

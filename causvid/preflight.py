@@ -161,7 +161,8 @@ def preflight(
         window: latent frames in view; the preset's by default.
         source: whether pictures are encoded too (image- and video-to-video).
         text_encoder_on_cpu: whether the text encoder would stay off the device.
-        memory_bytes: what the device has; asked from it by default.
+        memory_bytes: what the device has; asked from it by default. A device that is not in this
+            machine can be judged by stating it.
 
     Raises:
         ValueError: if size, length or window do not suit the model.

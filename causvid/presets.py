@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from torch import nn
 from transformers import AutoTokenizer, UMT5EncoderModel
 
 from causvid.autoencoder_tiny import TinyAutoencoder
@@ -50,7 +51,7 @@ def get_preset(name: str) -> Preset:
     try:
         return PRESETS[name]
     except KeyError:
-        near = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.4)
+        near = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? There are" if near else "there are"
         raise PresetError(f"there is no preset {name!r}; {hint} {', '.join(PRESETS)}") from None
 
@@ -90,20 +91,21 @@ def load_preset(
         raise PresetError(f"{preset.name!r} has no tiny decoder: load it without")
     if preset.folder is not None:
         preset.read_folder("model_index.json")
-        pipe = CausVidPipeline.from_pretrained(preset.folder, torch_dtype=dtype)
+        pipe = CausVidPipeline.from_pretrained(preset.folder, dtype=dtype)
     else:
         base = fetch_base(preset)
         pipe = CausVidPipeline(
             tokenizer=AutoTokenizer.from_pretrained(base / "tokenizer"),
             text_encoder=UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=dtype),
             transformer=_transformer(preset, device, dtype),
-            vae=AutoencoderKLWan.from_pretrained(base / "vae", torch_dtype=dtype),
+            vae=AutoencoderKLWan.from_pretrained(base / "vae", dtype=dtype),
             tiny_vae=_tiny_autoencoder(preset, device, dtype) if tiny_decoder else None,
             generation=preset.generation,
         )
-    pipe.to(device)
-    if text_encoder_device is not None:
-        pipe.text_encoder.to(text_encoder_device)
+    for name, module in pipe.components.items():
+        if isinstance(module, nn.Module):  # one by one: the text encoder may never fit `device`
+            elsewhere = name == "text_encoder" and text_encoder_device is not None
+            module.to(text_encoder_device if elsewhere else device)
     return pipe
 
 

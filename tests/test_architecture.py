@@ -15,7 +15,7 @@ FLOORS = [
     "transformer source",
     "generator",
     "stream catalogue",
-    "pipeline",
+    "pipeline footprint",
     "presets",
     "preflight request",
     "training",

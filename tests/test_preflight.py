@@ -12,8 +12,8 @@ from causvid.geometry import LatentGrid
 from causvid.preflight import DoesNotFit, available_memory, preflight
 
 GB = 10**9
-# Small pictures keep the codec's run on `meta` short; `meta` stands for a GPU.
-OPTIONS = {"size": Size(64, 96), "device": "meta", "dtype": torch.bfloat16}
+# Small pictures keep the codec's run on `meta` short. With its memory stated, no GPU is asked.
+OPTIONS = {"size": Size(64, 96), "device": "cuda", "dtype": torch.bfloat16}
 
 
 def check(preset="self-forcing", memory=80 * GB, **options):
@@ -96,7 +96,7 @@ def test_on_a_cpu_the_text_encoder_has_nowhere_else_to_go():
 
 
 def test_the_default_is_the_trained_size_and_window():
-    setting = preflight("longlive", device="meta", decoder="tiny", memory_bytes=80 * GB).setting
+    setting = preflight("longlive", device="cuda", decoder="tiny", memory_bytes=80 * GB).setting
     assert (setting.size, setting.window) == (Size(480, 832), 12)
 
 
@@ -104,7 +104,7 @@ def test_the_full_size_cache_is_as_large_as_known():
     # 30 layers, 21 frames of 1560 tokens, keys and values of 1536 numbers in bfloat16: 6.04 GB;
     # and 512 text tokens.
     cache = preflight(
-        "self-forcing", device="meta", decoder="tiny", memory_bytes=80 * GB
+        "self-forcing", device="cuda", decoder="tiny", memory_bytes=80 * GB
     ).cache_bytes
     assert cache == 30 * 2 * 1536 * 2 * (21 * 1560 + 512)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from causvid.commands import picture_size
 from causvid.media import VideoWriter, probe
 from causvid.presets import default_preset, get_preset, load_preset
 from causvid.prompts import PromptSchedule
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, help="length (default 5, or the whole video)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", help="a name from `python -m causvid models`")
-    parser.add_argument("--size", type=_size, help="WxH in pixels (default: as trained)")
+    parser.add_argument("--size", type=picture_size, help="WxH in pixels (default: as trained)")
     parser.add_argument("--steps", type=int, help="denoising steps per chunk")
     parser.add_argument("--window", type=int, help="latent frames that a chunk can see")
     parser.add_argument("--sink", type=int, help="latent frames that are never forgotten")
@@ -89,10 +90,3 @@ def main(args: argparse.Namespace) -> int:
         f"speed; manifest {path}"
     )
     return 0
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdigit() and height.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as 832x480")
-    return int(height), int(width)

@@ -1,0 +1,47 @@
+"""`python -m causvid preflight`: what a video would cost, and whether it fits."""
+
+import argparse
+import dataclasses
+import json
+
+import torch
+
+from causvid.commands import picture_size
+from causvid.preflight import preflight
+from causvid.presets import default_preset
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", help="a name from `python -m causvid models`")
+    parser.add_argument("--size", type=picture_size, help="WxH in pixels (default: as trained)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of the video")
+    parser.add_argument("--window", type=int, help="latent frames that a chunk can see")
+    parser.add_argument("--decoder", choices=("full", "tiny"), default="full")
+    parser.add_argument("--source", action="store_true", help="the video starts from pictures")
+    parser.add_argument(
+        "--text-encoder-on-cpu", action="store_true", help="keep the text encoder off the device"
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--memory", type=float, help="GB that the device has (default: ask it)")
+    parser.add_argument("--json", action="store_true", help="the figures, as JSON")
+
+
+def main(args: argparse.Namespace) -> int:
+    result = preflight(
+        args.model or default_preset(args.device),
+        args.size,
+        args.seconds,
+        args.device,
+        decoder=args.decoder,
+        window=args.window,
+        source=args.source,
+        text_encoder_on_cpu=args.text_encoder_on_cpu,
+        memory_bytes=None if args.memory is None else round(args.memory * 1e9),
+    )
+    if args.json:
+        figures = {**dataclasses.asdict(result), "fits": result.fits, "message": result.message}
+        figures["total_bytes"] = result.total_bytes
+        print(json.dumps(figures, indent=2))
+    else:
+        print(result.message)
+    return 0 if result.fits else 1
