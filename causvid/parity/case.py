@@ -78,7 +78,9 @@ class Case:
 
     def get(self, name: str) -> Tensor | None:
         """An input that not every case has."""
-        return self[name] if name in self else None
+        if name not in self:
+            return None
+        return self[name]
 
     def matching(self, pattern: str) -> list[re.Match]:
         """Names of tensors that fit all of a regular expression, in the order of their numbers."""

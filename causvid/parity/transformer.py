@@ -2,6 +2,8 @@
 
 import re
 from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from causvid.attention import (
     teacher_forcing_mask,
     time_rotation,
 )
-from causvid.cache import KVCache
+from causvid.cache import KVCache, TextCache
 from causvid.parity.case import BFLOAT16_TOLERANCE, Case
 from causvid.parity.folder import ReferenceFolder, Settings
 from causvid.schedule import FlowSchedule, clean_from_velocity
@@ -59,20 +61,48 @@ def cache_for(model: CausalWanTransformer, latents: Tensor) -> KVCache:
     )
 
 
+@dataclass(frozen=True)
+class _Passes:
+    """Passes of one model against one cache, compared as they are made."""
+
+    case: Case
+    model: CausalWanTransformer
+    text: TextCache
+    cache: KVCache
+    shift: float
+
+    def check(self, name: str, noisy: Tensor, timesteps: Tensor) -> None:
+        """Compare the velocity and the clean latents of the open chunk."""
+        velocity = self.run(noisy, timesteps)
+        self.case.check(f"{name}.flow", velocity)
+        self.case.check(f"{name}.x0", clean_at(noisy, velocity, timesteps, self.shift))
+
+    def run(self, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        return self.model(noisy, times_of(timesteps), self.text, memory=self.cache).float()
+
+    def chunk(self, index: int, noisy: Tensor, clean: Tensor, *, check_write: bool) -> None:
+        """All noisy calls of a chunk, each over the last one's keys, then the clean one."""
+        self.cache.open(noisy.shape[1])
+        for t in self.case.setting("timesteps"):
+            self.check(f"chunk{index}.t{t}", noisy, torch.full(noisy.shape[:2], t))
+        written = torch.zeros(noisy.shape[:2])
+        if check_write:
+            self.check(f"chunk{index}.write", clean, written)
+        else:
+            self.run(clean, written)
+        self.cache.advance()
+
+
 def cached(case: Case, folder: ReferenceFolder) -> None:
     """Chunks against a cache: noisy calls that overwrite each other, then the clean write."""
     model = folder.transformer(folder.weights(case))
     shift, size = folder.shift(case), folder.frames_per_chunk(case)
     noisy, clean = case["xt"], case["clean"]
-    text = model.encode_text(case["prompt_embeds"])
-    cache = cache_for(model, noisy)
-    for chunk, (x, written) in enumerate(_chunks(noisy, clean, size)):
-        cache.open(x.shape[1])
-        for t in case.setting("timesteps"):
-            run = {"model": model, "text": text, "memory": cache, "shift": shift}
-            _check_pass(case, f"chunk{chunk}.t{t}", x, torch.full(x.shape[:2], t), **run)
-        _check_pass(case, f"chunk{chunk}.write", written, torch.zeros(x.shape[:2]), **run)
-        cache.advance()
+    text, cache = model.encode_text(case["prompt_embeds"]), cache_for(model, noisy)
+    passes = _Passes(case, model, text, cache, shift)
+    chunks = zip(noisy.split(size, dim=1), clean.split(size, dim=1), strict=True)
+    for index, chunk in enumerate(chunks):
+        passes.chunk(index, *chunk, check_write=True)
     for match in case.matching(r"cache\.layer(\d+)\.([kv])"):
         kind = "kv".index(match[2])
         case.check(match.string, cache.storage[int(match[1]), kind].transpose(1, 2))
@@ -83,55 +113,37 @@ def cached(case: Case, folder: ReferenceFolder) -> None:
         _cached_batch(case, model, shift)
 
 
-def _chunks(noisy: Tensor, clean: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(noisy.split(size, dim=1), clean.split(size, dim=1), strict=True))
-
-
 def _cached_batch(case: Case, model: CausalWanTransformer, shift: float) -> None:
     """A batch with a timestep of its own for every frame: frame by frame, and all in one call."""
     noisy, timesteps = case["b2.xt"], case["b2.timestep"]
-    text = model.encode_text(case["b2.prompt_embeds"])
-    cache = cache_for(model, noisy)
-    run = {"model": model, "text": text, "memory": cache, "shift": shift}
+    text, cache = model.encode_text(case["b2.prompt_embeds"]), cache_for(model, noisy)
+    passes = _Passes(case, model, text, cache, shift)
     for frame in range(noisy.shape[1]):
         cache.open(1)
         one = slice(frame, frame + 1)
-        _check_pass(case, f"b2.frame{frame}", noisy[:, one], timesteps[:, one], **run)
+        passes.check(f"b2.frame{frame}", noisy[:, one], timesteps[:, one])
         cache.advance()
     for match in case.matching(r"(b2\.chunk\d+_mixed_t)\.flow"):
         cache.reset()
         cache.open(noisy.shape[1])
-        _check_pass(case, match[1], noisy, timesteps, **run)
-
-
-def _check_pass(
-    case: Case, name: str, noisy: Tensor, timesteps: Tensor, *, model, text, memory, shift
-) -> None:
-    velocity = model(noisy, times_of(timesteps), text, memory=memory).float()
-    case.check(f"{name}.flow", velocity)
-    case.check(f"{name}.x0", clean_at(noisy, velocity, timesteps, shift))
+        passes.check(match[1], noisy, timesteps)
 
 
 def cached_bfloat16(case: Case, folder: ReferenceFolder) -> None:
     """The first chunks of the neighbouring `cached` case, in bfloat16; compared loosely."""
     case.tolerance = BFLOAT16_TOLERANCE
     inputs = folder.open(folder.near(case.name, is_cached))
-    dtype = torch.bfloat16
-    model = folder.transformer(folder.weights(inputs), dtype=dtype)
+    model = folder.transformer(folder.weights(inputs), dtype=torch.bfloat16)
     shift, size = folder.shift(inputs), folder.frames_per_chunk(inputs)
-    noisy, clean = inputs["xt"].to(dtype), inputs["clean"].to(dtype)
-    text = model.encode_text(inputs["prompt_embeds"].to(dtype))
+    noisy, clean, embeds = (
+        inputs[name].to(torch.bfloat16) for name in ("xt", "clean", "prompt_embeds")
+    )
     cache = cache_for(model, noisy)
-    for chunk, (x, written) in enumerate(_chunks(noisy, clean, size)):
-        if f"chunk{chunk}.t{case.setting('timesteps')[0]}.flow" not in case:
-            break
-        cache.open(x.shape[1])
-        for t in case.setting("timesteps"):
-            timesteps = torch.full(x.shape[:2], t)
-            run = {"model": model, "text": text, "memory": cache, "shift": shift}
-            _check_pass(case, f"chunk{chunk}.t{t}", x, timesteps, **run)
-        model(written, times_of(torch.zeros(x.shape[:2])), text, memory=cache)
-        cache.advance()
+    passes = _Passes(case, model, model.encode_text(embeds), cache, shift)
+    count = 1 + max(int(match[1]) for match in case.matching(r"chunk(\d+)\..+"))
+    chunks = zip(noisy.split(size, dim=1), clean.split(size, dim=1), strict=True)
+    for index, chunk in enumerate(islice(chunks, count)):
+        passes.chunk(index, *chunk, check_write=False)
 
 
 def activations(case: Case, folder: ReferenceFolder) -> None:
@@ -147,13 +159,11 @@ def activations(case: Case, folder: ReferenceFolder) -> None:
         for name, module in wanted.items():
             record = _recorder(seen, name)
             hooks.callback(model.get_submodule(module).register_forward_hook(record).remove)
-        cache = cache_for(model, noisy)
+        text, cache = model.encode_text(case["prompt_embeds"]), cache_for(model, noisy)
         cache.open(noisy.shape[1])
-        text = model.encode_text(case["prompt_embeds"])
-        run = {"model": model, "text": text, "memory": cache, "shift": folder.shift(case)}
-        velocity = model(noisy, times_of(timesteps), text, memory=run["memory"])
+        velocity = model(noisy, times_of(timesteps), text, memory=cache)
     case.check("flow", velocity)
-    case.check("x0", clean_at(noisy, velocity, timesteps, run["shift"]))
+    case.check("x0", clean_at(noisy, velocity, timesteps, folder.shift(case)))
     for match in case.matching(r"act\..+"):
         # Ours keep frames and tokens, or batch and frames, as axes of their own.
         case.check(match.string, seen[match.string].reshape(case[match.string].shape))
