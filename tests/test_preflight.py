@@ -1,11 +1,13 @@
 """What cannot fit is refused with the numbers and a way out."""
 
 import dataclasses
+import json
 import math
 
 import pytest
 import torch
 
+from causvid.__main__ import main
 from causvid.catalogue import PRESETS, Size
 from causvid.footprint import empty_models, prompt_flops, transformer_flops
 from causvid.geometry import LatentGrid
@@ -122,6 +124,32 @@ def test_the_full_size_cache_is_as_large_as_known():
 def test_impossible_questions_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         check(**options)
+
+
+def test_a_local_model_is_measured_by_its_own_configuration(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    local = dataclasses.replace(PRESETS["pocket"], folder=tmp_path)
+    result = preflight(local, seconds=2, memory_bytes=GB)
+    parts = (pipeline.transformer, pipeline.vae)
+    weights = sum(p.nbytes for part in parts for p in part.parameters())
+    assert result.weights_bytes == weights
+    assert result.text_encoder_bytes == sum(p.nbytes for p in pipeline.text_encoder.parameters())
+    assert result.setting.size == Size(pipeline.generation.height, pipeline.generation.width)
+    assert result.fits
+    with pytest.raises(ValueError, match="no tiny decoder"):
+        preflight(local, decoder="tiny")
+
+
+def test_the_command_answers_by_its_exit_status(capsys):
+    question = ["preflight", "self-forcing", "--size", "96x64", "--device", "cuda", "--memory"]
+    assert main([*question, "80"]) == 0
+    assert main([*question, "12"]) == 1
+    assert "does not fit. With the text encoder on the CPU" in capsys.readouterr().out
+    assert main([*question, "80", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["fits"] and figures["total_bytes"] > 12 * GB
+    assert main(["preflight", "self-forcer"]) == 2
+    assert "did you mean self-forcing" in capsys.readouterr().err
 
 
 def test_this_machine_has_memory():
