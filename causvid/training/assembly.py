@@ -1,9 +1,14 @@
-"""Models of the recipe from settings, from run folders, and into a diffusers folder."""
+"""Models of the recipe: new ones from settings, finished ones into a diffusers folder."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerFast
 
+from causvid.autoencoder_tiny import TinyAutoencoder
+from causvid.generator import GeneratorConfig
+from causvid.pipeline import CausVidPipeline
 from causvid.training.prompted import PromptedTransformer
 from causvid.training.stages import TransformerShape
 from causvid.training.words import tiny_text_encoder
@@ -19,3 +24,25 @@ def new_model(shape: TransformerShape, vocabulary: int, seed: int) -> PromptedTr
         torch.nn.init.zeros_(transformer.proj_out.weight)
         torch.nn.init.zeros_(transformer.proj_out.bias)
         return PromptedTransformer(transformer, tiny_text_encoder(vocabulary, width=shape.text_dim))
+
+
+def export(
+    folder: Path,
+    student: PromptedTransformer,
+    teacher: PromptedTransformer,
+    vae: TinyAutoencoder,
+    tokenizer: PreTrainedTokenizerFast,
+    generation: GeneratorConfig,
+) -> None:
+    """Write a pipeline folder in float16, the teacher's transformer beside it in `teacher/`.
+
+    Student and teacher share the text encoder, which is trained with the teacher only.
+    """
+    CausVidPipeline(
+        tokenizer=tokenizer,
+        text_encoder=student.text_encoder.half(),
+        transformer=student.transformer.half(),
+        vae=vae.half(),
+        generation=generation,
+    ).save_pretrained(folder)
+    teacher.transformer.half().save_pretrained(folder / "teacher")

@@ -3,7 +3,8 @@
     data      render and encode captioned clips
     teacher   flow matching, bidirectional, text encoder included
     causal    the teacher's weights under the block-causal mask, on data (diffusion forcing)
-    ode       the teacher's trajectories, and causal regression on them
+    trajectories  what the teacher makes on its way from noise, for the next stage
+    ode       causal regression on the trajectories
     dmd       asymmetric distribution matching on the student's own rollouts
     export    a diffusers folder with student, teacher, codec, text encoder
 
@@ -16,42 +17,63 @@ fifth: activations are then taken from memory that the process already holds.
 
 import argparse
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from transformers import PreTrainedTokenizerFast
 
 from causvid.autoencoder_tiny import TinyAutoencoder
 from causvid.codec import codec_for
 from causvid.diorama import VOCABULARY
-from causvid.training.assembly import new_model
+from causvid.generator import Generator
+from causvid.geometry import LatentGrid
+from causvid.training.assembly import export, new_model
 from causvid.training.data import LatentCache
-from causvid.training.precision import mixed_precision
+from causvid.training.dmd import DmdStage
+from causvid.training.ode import OdeStage, write_trajectories
+from causvid.training.precision import mixed_precision, training_attention
+from causvid.training.prompted import PromptedTransformer
 from causvid.training.stages import POCKET
-from causvid.training.teacher import TeacherStage
-from causvid.training.trainer import LoopConfig, train
+from causvid.training.teacher import CausalStage, TeacherStage
+from causvid.training.trainer import LoopConfig, Stage, finished_average, train
 from causvid.training.words import word_tokenizer
 from causvid.training.world import render_shard
 
-STAGES = ("data", "teacher", "causal", "ode", "dmd", "export")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m causvid train`."""
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--run", type=Path, default=Path("runs/pocket"), help="the run's folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", choices=("auto", "no", "bf16"), default="auto")
-    parser.add_argument("--shards", type=int, default=12, help="data: how many shards to render")
+    parser.add_argument("--shards", type=int, default=12, help="data, trajectories: how many")
     parser.add_argument("--checkpoint-seconds", type=float, default=300.0)
-    parser.add_argument("--steps", type=int, help="stop after this many steps of the stage")
+    parser.add_argument("--stop", type=int, help="pause before this step")
+    parser.add_argument(
+        "--student-input",
+        choices=("rollout", "data"),
+        default="rollout",
+        help="dmd: the student's own rollouts, or noisy data as in the paper",
+    )
+    parser.add_argument(
+        "--student",
+        choices=("causal", "ode", "dmd"),
+        help="dmd: the stage that the student starts from (ode); export: comes from (dmd)",
+    )
+    parser.add_argument("--out", type=Path, default=Path("assets/pocket"), help="export: where to")
 
 
 def main(args: argparse.Namespace) -> None:
+    """Run the stage that `args` names.
+
+    Raises:
+        ValueError: if what an earlier stage leaves is not there.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if args.stage == "data":
-        _render(args)
-    elif args.stage == "teacher":
-        _teacher(args)
+    STAGES[args.stage](args)
 
 
 def _accelerator(args: argparse.Namespace) -> Accelerator:
@@ -62,17 +84,117 @@ def _accelerator(args: argparse.Namespace) -> Accelerator:
     return Accelerator(cpu=cpu, mixed_precision=precision)
 
 
-def _render(args: argparse.Namespace) -> None:
+def _run(stage: Stage, args: argparse.Namespace) -> None:
+    loop = LoopConfig(args.run / args.stage, checkpoint_seconds=args.checkpoint_seconds)
+    train(stage, loop, _accelerator(args), stop=args.stop)
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    return word_tokenizer(VOCABULARY, POCKET.transformer.text_length)
+
+
+def _cache(folder: Path) -> LatentCache:
+    cache = LatentCache(folder)
+    cache.open()
+    return cache
+
+
+def _stage_model(args: argparse.Namespace, stage: str) -> PromptedTransformer:
+    return PromptedTransformer.load(finished_average(args.run / stage))
+
+
+def _student(model: PromptedTransformer) -> PromptedTransformer:
+    """The teacher's heir: its text encoder is the teacher's for good."""
+    model.text_encoder.requires_grad_(False)
+    return model
+
+
+def _data(args: argparse.Namespace) -> None:
     codec = codec_for(TinyAutoencoder.from_pretrained(args.run / "vae").eval())
     for index in range(args.shards):
         render_shard(codec, args.run / "latents", index, POCKET.data)
 
 
 def _teacher(args: argparse.Namespace) -> None:
-    tokenizer = word_tokenizer(VOCABULARY, POCKET.transformer.text_length)
+    tokenizer = _tokenizer()
     model = new_model(POCKET.transformer, len(tokenizer), args.seed)
-    data = LatentCache(args.run / "latents")
-    data.open()
-    stage = TeacherStage(model, tokenizer, data, POCKET.teacher, seed=args.seed)
-    loop = LoopConfig(args.run / "teacher", checkpoint_seconds=args.checkpoint_seconds)
-    train(stage, loop, _accelerator(args), stop=args.steps)
+    data = _cache(args.run / "latents")
+    _run(TeacherStage(model, tokenizer, data, POCKET.teacher, seed=args.seed), args)
+
+
+def _causal(args: argparse.Namespace) -> None:
+    model = _student(_stage_model(args, "teacher"))
+    data = _cache(args.run / "latents")
+    chunks = POCKET.generator.chunks
+    stage = CausalStage(model, _tokenizer(), data, POCKET.causal, chunks=chunks, seed=args.seed)
+    _run(stage, args)
+
+
+def _trajectories(args: argparse.Namespace) -> None:
+    teacher = _stage_model(args, "teacher").eval()
+    data = _cache(args.run / "latents")
+    accelerator = _accelerator(args)
+    device, tokenizer = accelerator.device, _tokenizer()
+    teacher.to(device)
+    with accelerator.autocast(), training_attention(device, accelerator.mixed_precision):
+        for index in range(accelerator.process_index, args.shards, accelerator.num_processes):
+            write_trajectories(
+                teacher,
+                tokenizer,
+                data,
+                args.run / "trajectories",
+                index,
+                POCKET.trajectories,
+                POCKET.generator,
+                seed=args.seed,
+            )
+
+
+def _ode(args: argparse.Namespace) -> None:
+    model = _student(_stage_model(args, "teacher"))
+    trajectories = _cache(args.run / "trajectories")
+    config, generator = POCKET.ode, POCKET.generator
+    stage = OdeStage(model, _tokenizer(), trajectories, config, generator, seed=args.seed)
+    _run(stage, args)
+
+
+def _dmd(args: argparse.Namespace) -> None:
+    teacher = _stage_model(args, "teacher")
+    critic = _stage_model(args, "teacher").transformer
+    student = _stage_model(args, args.student or "ode").transformer
+    config = POCKET.generator
+    grid = LatentGrid(
+        config.height, config.width, spatial_stride=16, patch=POCKET.transformer.patch_size[1]
+    )
+    stage = DmdStage(
+        Generator(student, config, grid),
+        teacher,
+        critic,
+        _tokenizer(),
+        _cache(args.run / "latents"),
+        replace(POCKET.dmd, student_input=args.student_input),
+        seed=args.seed,
+    )
+    _run(stage, args)
+
+
+def _export(args: argparse.Namespace) -> None:
+    export(
+        args.out,
+        _stage_model(args, args.student or "dmd"),
+        _stage_model(args, "teacher"),
+        TinyAutoencoder.from_pretrained(args.run / "vae"),
+        _tokenizer(),
+        POCKET.generator,
+    )
+
+
+STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "data": _data,
+    "teacher": _teacher,
+    "causal": _causal,
+    "trajectories": _trajectories,
+    "ode": _ode,
+    "dmd": _dmd,
+    "export": _export,
+}

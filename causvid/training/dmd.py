@@ -8,6 +8,7 @@ arXiv 2506.08009); `student_input="data"` is the paper's way, noisy chunks of re
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -33,7 +34,7 @@ from causvid.training.ode import student_times
 from causvid.training.precision import training_attention
 from causvid.training.prompted import PromptedTransformer, tokenise
 from causvid.training.rollout import RolloutPlan, roll_out
-from causvid.training.stage import OptimiserConfig, seeded
+from causvid.training.stage import OptimiserConfig, averaged, seeded
 from causvid.training.trainer import Metrics
 from causvid.transformer import CausalWanTransformer
 
@@ -122,6 +123,11 @@ class DmdStage:
         self.teacher.to(accelerator.device)
         self.ema.to(accelerator.device)
         accelerator.register_for_checkpointing(self.ema, self.data)
+
+    def save_average(self, folder: Path) -> None:
+        """The student in the teacher's layout, with the teacher's text encoder."""
+        with averaged(self.ema, self.student):
+            PromptedTransformer(self.generator.transformer, self.teacher.text_encoder).save(folder)
 
     def refresh(self) -> None:
         self.data.open()

@@ -5,6 +5,7 @@ share one forward pass, so that gradients reach the words and data parallelism s
 """
 
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -36,6 +37,19 @@ class PromptedTransformer(nn.Module):
         super().__init__()
         self.transformer = transformer
         self.text_encoder = text_encoder
+
+    @classmethod
+    def load(cls, folder: Path) -> "PromptedTransformer":
+        """Read what `save` wrote, in float32."""
+        return cls(
+            CausalWanTransformer.from_pretrained(folder / "transformer"),
+            UMT5EncoderModel.from_pretrained(folder / "text_encoder"),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write both halves as ordinary model folders."""
+        self.transformer.save_pretrained(folder / "transformer")
+        self.text_encoder.save_pretrained(folder / "text_encoder")
 
     def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Prompt embeddings `[b, n, d]`, zero behind each prompt's end (see `causvid.text`)."""

@@ -1,9 +1,10 @@
 """What every stage that trains one model shares: optimiser, learning rate, averaging, gradients."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -61,6 +62,17 @@ def seeded(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@contextmanager
+def averaged(ema: EMAModel, model: nn.Module) -> Iterator[None]:
+    """Inside, `model` has its averaged weights."""
+    ema.store(model.parameters())
+    ema.copy_to(model.parameters())
+    try:
+        yield
+    finally:
+        ema.restore(model.parameters())
+
+
 class ModelStage(ABC):
     """A stage that lowers one loss of one model. `ema` holds the weights to keep."""
 
@@ -81,6 +93,11 @@ class ModelStage(ABC):
         self.model, self.optimiser = accelerator.prepare(self.model, self.optimiser)
         self.ema.to(accelerator.device)
         accelerator.register_for_checkpointing(self.ema)
+
+    def save_average(self, folder: Path) -> None:
+        """The model must have a `save(folder)`."""
+        with averaged(self.ema, self.model):
+            self.accelerator.unwrap_model(self.model).save(folder)
 
     def refresh(self) -> None:
         """Take in data that came meanwhile; nothing here."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from causvid.generator import GeneratorConfig
 from causvid.geometry import ChunkPattern
+from causvid.training.dmd import DmdConfig
+from causvid.training.ode import OdeConfig, TrajectoryConfig
 from causvid.training.stage import OptimiserConfig
 from causvid.training.teacher import FlowConfig, Phase
 from causvid.training.world import ShardConfig
@@ -37,6 +39,10 @@ class Recipe:
     generator: GeneratorConfig
     data: ShardConfig
     teacher: FlowConfig
+    causal: FlowConfig
+    trajectories: TrajectoryConfig
+    ode: OdeConfig
+    dmd: DmdConfig
 
 
 POCKET = Recipe(
@@ -67,7 +73,23 @@ POCKET = Recipe(
     ),
     data=ShardConfig(),
     teacher=FlowConfig(
-        phases=(Phase(1, 24, 3000), Phase(4, 8, 1200), Phase(7, 6, 1500)),
+        phases=(Phase(1, 24, 2400), Phase(4, 8, 900), Phase(7, 6, 1200)),
         optimiser=OptimiserConfig(learning_rate=1.5e-3, ema_decay=0.999),
+    ),
+    causal=FlowConfig(
+        phases=(Phase(7, 6, 400),),
+        optimiser=OptimiserConfig(learning_rate=5e-4, ema_decay=0.99),
+    ),
+    trajectories=TrajectoryConfig(),
+    ode=OdeConfig(
+        optimiser=OptimiserConfig(learning_rate=5e-4, ema_decay=0.99), steps=500, batch=6
+    ),
+    dmd=DmdConfig(
+        student=OptimiserConfig(
+            learning_rate=1e-4, warmup_steps=10, betas=(0.0, 0.999), ema_decay=0.98
+        ),
+        critic=OptimiserConfig(learning_rate=2e-4, warmup_steps=10, betas=(0.0, 0.999)),
+        steps=200,
+        batch=6,
     ),
 )

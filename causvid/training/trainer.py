@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 Metrics = dict[str, float]
 
+AVERAGE = "average"  # the folder inside a checkpoint that holds the weights to keep
+
 
 class Stage(Protocol):
     """One stage of the recipe: what is trained, and one step of it."""
@@ -32,6 +34,10 @@ class Stage(Protocol):
 
     def update(self, step: int) -> Metrics:
         """Train one step, counted from 0; returns what to log, `"loss"` among it."""
+        ...
+
+    def save_average(self, folder: Path) -> None:
+        """Write the weights to keep, as ordinary model folders."""
         ...
 
     def refresh(self) -> None:
@@ -90,6 +96,18 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def finished_average(run: Path) -> Path:
+    """The averaged weights of the newest checkpoint of a stage's folder.
+
+    Raises:
+        ValueError: if the stage has left none.
+    """
+    newest = latest_checkpoint(Path(run) / "checkpoints")
+    if newest is None or not (newest / AVERAGE).is_dir():
+        raise ValueError(f"{run} holds no checkpoint: train that stage first")
+    return newest / AVERAGE
+
+
 def train(
     stage: Stage, loop: LoopConfig, accelerator: Accelerator, *, stop: int | None = None
 ) -> Progress:
@@ -142,18 +160,19 @@ def train(
         # Sums of an unfinished log interval are not stored, so save on its boundary.
         if (due and counted == 0) or progress.step == end:
             stage.refresh()
-            _save(loop, progress.step, accelerator)
+            _save(stage, loop, progress.step, accelerator)
             saved = time.monotonic()
     return progress
 
 
-def _save(loop: LoopConfig, step: int, accelerator: Accelerator) -> None:
+def _save(stage: Stage, loop: LoopConfig, step: int, accelerator: Accelerator) -> None:
     """A checkpoint takes its name only when it is complete; then the oldest ones go."""
     final = loop.checkpoints / f"step-{step:08d}"
     partial = loop.checkpoints / "partial"
     accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        stage.save_average(partial / AVERAGE)
         if final.exists():
             shutil.rmtree(final)
         partial.rename(final)

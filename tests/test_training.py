@@ -1,0 +1,310 @@
+"""Every stage runs, lowers its loss and resumes bit for bit; rollouts are the stream's own loop."""
+
+import copy
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from causvid.attention import block_causal_mask
+from causvid.generator import Generator, GeneratorConfig, Memory, seeded_noise
+from causvid.geometry import ChunkPattern, LatentGrid
+from causvid.pipeline import CausVidPipeline
+from causvid.training.assembly import export, new_model
+from causvid.training.data import Clip, LatentCache, shard_path, write_shard
+from causvid.training.dmd import DmdConfig, DmdStage
+from causvid.training.ode import OdeConfig, OdeStage, TrajectoryConfig, write_trajectories
+from causvid.training.precision import PlainAttention, mixed_precision
+from causvid.training.prompted import PromptedTransformer, tokenise
+from causvid.training.rollout import RolloutPlan, roll_out
+from causvid.training.stage import OptimiserConfig
+from causvid.training.stages import TransformerShape
+from causvid.training.teacher import CausalStage, FlowConfig, Phase, TeacherStage
+from causvid.training.trainer import LoopConfig, finished_average, train
+from causvid.training.words import word_tokenizer
+
+WORDS = ("red", "blue", "car", "boat")
+SHAPE = TransformerShape(
+    patch_size=(1, 1, 1),
+    num_attention_heads=2,
+    attention_head_dim=8,
+    in_channels=4,
+    out_channels=4,
+    text_dim=16,
+    freq_dim=16,
+    ffn_dim=32,
+    num_layers=2,
+    text_length=6,
+    position_features=6,
+)
+GENERATION = GeneratorConfig(
+    timesteps=(1000.0, 500.0),
+    shift=3.0,
+    chunks=ChunkPattern(1, 2),
+    window=5,
+    sink=1,
+    height=32,
+    width=48,
+)
+OPTIMISER = OptimiserConfig(learning_rate=3e-3, warmup_steps=2, ema_decay=0.5)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return word_tokenizer(WORDS, SHAPE.text_length)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> LatentCache:
+    """Clips whose latents say their caption: constant, and different for every colour."""
+    folder = tmp_path_factory.mktemp("latents")
+    clips = [
+        Clip(torch.full((5, 4, 2, 3), value), (f"{colour} car", f"{colour} boat"))
+        for colour, value in (("red", 1.0), ("blue", -1.0))
+    ]
+    write_shard(shard_path(folder, 0), clips)
+    cache = LatentCache(folder)
+    cache.open()
+    return cache
+
+
+@pytest.fixture(scope="module")
+def teacher(tokenizer) -> PromptedTransformer:
+    model = new_model(SHAPE, len(tokenizer), 0)
+    draw = torch.Generator().manual_seed(1)
+    torch.nn.init.normal_(model.transformer.proj_out.weight, std=0.1, generator=draw)
+    return model
+
+
+def copy_of(model: PromptedTransformer, tmp_path) -> PromptedTransformer:
+    model.save(tmp_path / "copy")
+    return PromptedTransformer.load(tmp_path / "copy")
+
+
+def losses(folder) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def run(make_stage, folder, stop=None, log_steps=1):
+    loop = LoopConfig(folder, log_steps=log_steps)
+    train(make_stage(), loop, Accelerator(cpu=True), stop=stop)
+
+
+def flow_config(steps: int) -> FlowConfig:
+    return FlowConfig((Phase(1, 4, steps // 2), Phase(3, 4, steps - steps // 2)), OPTIMISER)
+
+
+@pytest.fixture
+def stages(tokenizer, data, teacher, tmp_path):
+    """Name → a function that makes that stage anew, for a number of steps."""
+    write_trajectories(
+        teacher,
+        tokenizer,
+        data,
+        tmp_path / "trajectories",
+        0,
+        TrajectoryConfig(frames=3, steps=4, batch=2, count=4),
+        GENERATION,
+    )
+    trajectories = LatentCache(tmp_path / "trajectories")
+    trajectories.open()
+
+    def flow(kind, steps, **options):
+        model = copy_of(teacher, tmp_path)
+        return kind(model, tokenizer, data, flow_config(steps), **options)
+
+    def ode(steps):
+        config = OdeConfig(OPTIMISER, steps=steps, batch=4)
+        model = copy_of(teacher, tmp_path)
+        return OdeStage(model, tokenizer, trajectories, config, GENERATION)
+
+    def dmd(steps, student_input="rollout"):
+        config = DmdConfig(
+            student=replace(OPTIMISER, learning_rate=1e-5),
+            critic=OPTIMISER,
+            steps=steps,
+            batch=4,
+            window=3,
+            rollout_chunks=(2, 3),
+            critic_updates=2,
+            student_input=student_input,
+        )
+        generator = Generator(
+            copy_of(teacher, tmp_path).transformer, GENERATION, LatentGrid(32, 48, 16, patch=1)
+        )
+        critic = copy_of(teacher, tmp_path).transformer
+        frozen = copy_of(teacher, tmp_path)
+        return DmdStage(generator, frozen, critic, tokenizer, data, config)
+
+    return {
+        "teacher": lambda steps: flow(TeacherStage, steps),
+        "causal": lambda steps: flow(CausalStage, steps, chunks=GENERATION.chunks),
+        "ode": ode,
+        "dmd": dmd,
+        "dmd on data": lambda steps: dmd(steps, "data"),
+    }
+
+
+@pytest.mark.parametrize("name", ["teacher", "causal", "ode"])
+def test_a_stage_lowers_its_loss(stages, name, tmp_path):
+    run(lambda: stages[name](20), tmp_path / "run")
+    history = losses(tmp_path / "run")
+    assert np.mean(history[-5:]) < 0.9 * np.mean(history[:5])
+
+
+@pytest.mark.parametrize("name", ["dmd", "dmd on data"])
+def test_the_critic_learns_what_the_student_makes(stages, name, tmp_path):
+    run(lambda: stages[name](16), tmp_path / "run")
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    history = [json.loads(line)["critic_loss"] for line in lines]
+    assert np.mean(history[-4:]) < np.mean(history[:4])
+
+
+@pytest.mark.parametrize("name", ["teacher", "causal", "ode", "dmd"])
+def test_a_stopped_run_continues_bit_for_bit(stages, name, tmp_path):
+    run(lambda: stages[name](4), tmp_path / "whole")
+    run(lambda: stages[name](4), tmp_path / "parts", stop=2)
+    run(lambda: stages[name](4), tmp_path / "parts")
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    file = "transformer/diffusion_pytorch_model.safetensors"
+    whole = load_file(finished_average(tmp_path / "whole") / file)
+    parts = load_file(finished_average(tmp_path / "parts") / file)
+    for key, tensor in whole.items():
+        assert_close(parts[key], tensor, rtol=0, atol=0)
+
+
+def test_accumulated_micro_batches_are_those_of_several_processes(teacher, tokenizer, data):
+    config = flow_config(2)
+    config = replace(config, optimiser=replace(OPTIMISER, accumulation=2))
+    stage = TeacherStage(teacher, tokenizer, data, config)
+    stage.prepare(Accelerator(cpu=True))
+    keys = []
+    loss = stage.loss
+    stage.loss = lambda step, key: keys.append(key) or loss(step, key)
+    stage.update(0)
+    assert keys == [(0, 0, 0), (0, 0, 1)]
+
+
+def test_a_rollout_to_the_last_step_is_what_a_viewer_sees(transformer, generator, config):
+    """The same noise through the generator's own loop gives the same latents."""
+    text = torch.randn(1, 12, 16, generator=torch.Generator().manual_seed(0))
+
+    def noise(chunk, step, shape):
+        return seeded_noise(7, chunk, step, shape, torch.device("cpu"))
+
+    plan = RolloutPlan(chunks=4, live=2, exit_step=len(config.timesteps) - 1)
+    rolled = roll_out(generator, text, plan, noise)
+    cache, cached_text = generator.new_cache(), transformer.encode_text(text)
+    made = []
+    for chunk in range(plan.chunks):
+        cache.open(config.chunks.frames(chunk))
+        shape = generator.chunk_shape(chunk)
+        made.append(
+            generator.denoise(
+                config.levels(chunk),
+                lambda step, chunk=chunk, shape=shape: noise(chunk, step, shape),
+                Memory(cache, cached_text),
+            )
+        )
+        cache.advance()
+    assert_close(rolled, torch.cat(made, dim=1), rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_reach_the_live_chunks_only(teacher, tokenizer):
+    generator = Generator(teacher.transformer, GENERATION, LatentGrid(32, 48, 16, patch=1))
+    text = teacher.embed(*tokenise(tokenizer, ["red car"], SHAPE.text_length)).detach()
+
+    def noise(chunk, step, shape):
+        return torch.randn(shape, generator=torch.Generator().manual_seed(chunk * 10 + step))
+
+    made = roll_out(generator, text, RolloutPlan(chunks=3, live=1, exit_step=1), noise)
+    weight = teacher.transformer.proj_out.weight
+    (past,) = torch.autograd.grad(made[:, :3].sum(), weight, retain_graph=True, allow_unused=True)
+    (live,) = torch.autograd.grad(made[:, 3:].sum(), weight)
+    assert past is None or not past.any()
+    assert live.any()
+
+
+def test_a_given_first_frame_stays_as_it_is(teacher, tokenizer):
+    generator = Generator(teacher.transformer, GENERATION, LatentGrid(32, 48, 16, patch=1))
+    text = teacher.embed(*tokenise(tokenizer, ["red car"], SHAPE.text_length)).detach()
+    first = torch.ones(1, 1, 4, 2, 3)
+    made = roll_out(
+        generator,
+        text,
+        RolloutPlan(chunks=2, live=0, exit_step=0),
+        lambda chunk, step, shape: torch.zeros(shape),
+        first=first,
+    )
+    assert_close(made[:, :1], first, rtol=0, atol=0)
+
+
+def test_batches_depend_on_their_key_alone_and_survive_new_shards(tmp_path):
+    clips = [Clip(torch.full((3, 1, 1, 1), float(i)), (str(i),)) for i in range(5)]
+    write_shard(shard_path(tmp_path, 0), clips)
+    cache = LatentCache(tmp_path)
+    cache.open()
+    before = cache.batch((1, 2), frames=2, size=4)
+    state = cache.state_dict()
+    write_shard(shard_path(tmp_path, 1), clips)
+    resumed = LatentCache(tmp_path)
+    resumed.open()
+    resumed.load_state_dict(state)
+    after = resumed.batch((1, 2), frames=2, size=4)
+    assert before.captions == after.captions
+    assert_close(before.latents, after.latents, rtol=0, atol=0)
+    assert [float(x) for x in before.latents[:, 0, 0, 0, 0]] == [float(c) for c in before.captions]
+
+
+def test_missing_data_are_named(tmp_path):
+    with pytest.raises(ValueError, match="holds 0 latent shards"):
+        LatentCache(tmp_path).open()
+    with pytest.raises(ValueError, match="no checkpoint"):
+        finished_average(tmp_path)
+
+
+def test_words_end_with_the_end_token_and_unknown_ones_are_one_token(tokenizer):
+    ids = tokenizer("Red, CAR! zeppelin").input_ids
+    assert ids[-1] == tokenizer.eos_token_id == 1
+    assert ids[2] == tokenizer.unk_token_id
+    assert tokenizer.pad_token_id == 0
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_plain_attention_equals_the_fused_kernel(masked):
+    draw = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 7, 8, generator=draw) for _ in range(3))
+    mask = block_causal_mask((1, 3, 3)) if masked else None
+    attend = torch.nn.functional.scaled_dot_product_attention
+    fused = attend(query, key, value, attn_mask=mask)
+    with PlainAttention():
+        plain = attend(query, key, value, attn_mask=mask)
+    assert_close(plain, fused)
+
+
+def test_bfloat16_is_used_only_where_the_processor_has_it(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    assert mixed_precision(torch.device("cpu")) == "no"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert mixed_precision(torch.device("cpu")) == "bf16"
+
+
+def test_an_exported_student_loads_as_an_ordinary_pipeline(
+    teacher, tokenizer, autoencoder, tmp_path
+):
+    export(
+        tmp_path / "model",
+        copy.deepcopy(teacher),
+        copy.deepcopy(teacher),
+        copy.deepcopy(autoencoder),
+        tokenizer,
+        GENERATION,
+    )
+    pipe = CausVidPipeline.from_pretrained(tmp_path / "model")
+    assert pipe.generation == GENERATION
+    assert (tmp_path / "model" / "teacher" / "config.json").exists()
