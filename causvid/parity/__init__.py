@@ -2,8 +2,8 @@
 
 A reference folder holds one JSON per case, with a safetensors file of inputs and outputs beside
 it. Every case is run, whatever its sizes; a case of an unknown kind, or one that raises, or one of
-whose tensors some were not compared, counts as failed. This package is the only one outside
-`causvid.training` that may import it: the losses are compared too.
+whose tensors some were not compared, counts as failed. The losses of training are compared too, so
+this package imports `causvid.training`.
 """
 
 import argparse

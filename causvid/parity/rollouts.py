@@ -1,6 +1,7 @@
 """Cases of whole rollouts: CausVid's, its overlapping long videos, Self-Forcing's and LongLive's.
 
-All run through `Generator`, with the reference's draws in place of its seeded noise.
+All run through `Generator`, with the reference's draws in place of its seeded noise. Step lists are
+those visited, already warped where they were.
 """
 
 from collections.abc import Sequence
@@ -87,20 +88,8 @@ class LongLiveCache(OrderedCache):
         self._spans = tuple(beyond)
 
 
-def _text_of(generator: Generator, prompt_embeds: Tensor):
-    return generator.transformer.encode_text(prompt_embeds)
-
-
-def _generator(
-    model: CausalWanTransformer, latents: Tensor, timesteps: Sequence[float], **settings
-) -> Generator:
-    """A generator of latents of this size, whose step list is already warped where it must be."""
-    config = GeneratorConfig(
-        timesteps=tuple(float(t) for t in timesteps),
-        warp=False,
-        sink_rotation="absolute",
-        **settings,
-    )
+def _generator(model: CausalWanTransformer, config: GeneratorConfig, latents: Tensor) -> Generator:
+    """A generator of latents of this size."""
     height, width = latents.shape[3:]
     patch = model.config.patch_size[1]
     return Generator(model, config, LatentGrid(height, width, spatial_stride=1, patch=patch))
@@ -172,20 +161,20 @@ def causvid(case: Case, folder: ReferenceFolder) -> None:
     steps, noise = case["denoising_step_list"], case["noise"]
     _agree(steps, case.setting("denoising_step_list"))
     size = folder.frames_per_chunk(case)
-    generator = _generator(
-        folder.transformer(folder.weights(case)),
-        noise,
-        steps.tolist(),
+    config = GeneratorConfig(
+        timesteps=tuple(steps.tolist()),
+        warp=False,
         shift=folder.shift(case),
         chunks=ChunkPattern(size, size),
         window=noise.shape[1],
     )
+    generator = _generator(folder.transformer(folder.weights(case)), config, noise)
     cache = generator.new_cache(len(noise))
-    memory = Memory(cache, _text_of(generator, case["prompt_embeds"]))
+    memory = Memory(cache, generator.encode_text(case["prompt_embeds"]))
     case.check("latents", Rollout(generator, cache, noise, case.draws()).finish(memory))
     if "second.noise" in case:
         cache.reset()
-        other = Memory(cache, _text_of(generator, case["second.prompt_embeds"]))
+        other = Memory(cache, generator.encode_text(case["second.prompt_embeds"]))
         rollout = Rollout(generator, cache, case["second.noise"], case.draws("second."))
         case.check("second.latents", rollout.finish(other))
     if "start.start_latents" in case:
@@ -203,8 +192,14 @@ def long_video(case: Case, folder: ReferenceFolder) -> None:
     from its last pixel frame alone, as the first latent of a clip must be, the others as they are.
     The frames of those latents are cut from the end of every rollout's video, and made again.
     """
-    overlap, steps = case.setting("num_overlap_frames"), case.setting("denoising_step_list")
-    size = folder.frames_per_chunk(case)
+    overlap, size = case.setting("num_overlap_frames"), folder.frames_per_chunk(case)
+    config = GeneratorConfig(
+        timesteps=tuple(case.setting("denoising_step_list")),
+        warp=False,
+        shift=folder.shift(case),
+        chunks=ChunkPattern(size, size),
+        window=case.setting("latent_frames"),
+    )
     codec = WanCodec(folder.vae(folder.weights(case, "vae")))
     model = folder.transformer(folder.weights(case))
     repeated = codec.temporal_stride * (overlap - 1) + 1
@@ -212,16 +207,9 @@ def long_video(case: Case, folder: ReferenceFolder) -> None:
     for index in range(case.setting("num_rollout")):
         name = f"rollout{index}"
         noise = case[f"{name}.noise"]
-        generator = _generator(
-            model,
-            noise,
-            steps,
-            shift=folder.shift(case),
-            chunks=ChunkPattern(size, size),
-            window=case.setting("latent_frames"),
-        )
+        generator = _generator(model, config, noise)
         cache = generator.new_cache(len(noise))
-        memory = Memory(cache, _text_of(generator, case["prompt_embeds"]))
+        memory = Memory(cache, generator.encode_text(case["prompt_embeds"]))
         if prefix is not None:
             case.check(f"{name}.start_latents", prefix)
             noise = noise[:, overlap:]
@@ -244,18 +232,19 @@ def self_forcing(case: Case, folder: ReferenceFolder) -> None:
     size, window = folder.frames_per_chunk(case), case.setting("local_attn_size")
     prefix = case.get("initial_latent")
     frames = noise.shape[1] + (0 if prefix is None else prefix.shape[1])
-    generator = _generator(
-        folder.transformer(folder.weights(case)),
-        noise,
-        steps.tolist(),
+    config = GeneratorConfig(
+        timesteps=tuple(steps.tolist()),
+        warp=False,
         shift=folder.shift(case),
         chunks=ChunkPattern(1 if case.setting("independent_first_frame") else size, size),
         window=frames if window < 0 else window,
         sink=0 if window < 0 else case.setting("sink_size"),
+        sink_rotation="absolute",
         context_timestep=case.setting("context_noise"),
     )
+    generator = _generator(folder.transformer(folder.weights(case)), config, noise)
     cache = OrderedCache.of(generator, len(noise))
-    memory = Memory(cache, _text_of(generator, case["prompt_embeds"]))
+    memory = Memory(cache, generator.encode_text(case["prompt_embeds"]))
     rollout = Rollout(generator, cache, noise, case.draws(), prefix)
     case.check("latents", rollout.finish(memory))
     _check_cache(case, cache)
@@ -267,16 +256,17 @@ def longlive(case: Case, folder: ReferenceFolder) -> None:
     size, window, sink = (
         case.setting(name) for name in ("num_frame_per_block", "local_attn_size", "sink_size")
     )
-    generator = _generator(
-        folder.transformer(folder.weights(case)),
-        noise,
-        case.setting("denoising_step_list"),
+    config = GeneratorConfig(
+        timesteps=tuple(case.setting("denoising_step_list")),
+        warp=False,
         shift=folder.shift(case),
         chunks=ChunkPattern(size, size),
         window=noise.shape[1] + sink if window < 0 else window,
         sink=sink,
+        sink_rotation="absolute",
         context_timestep=case.setting("context_noise"),
     )
+    generator = _generator(folder.transformer(folder.weights(case)), config, noise)
     # A case holds embeddings of more prompts than it uses.
     prompts = {m[1]: case[m.string] for m in case.matching(r"prompt_embeds_(.+)")}
     unknown = set(case.setting("prompts")) - set(prompts)
@@ -285,11 +275,11 @@ def longlive(case: Case, folder: ReferenceFolder) -> None:
     switches = zip(case.setting("switch_frame_indices"), case.setting("prompts")[1:], strict=True)
     upcoming = list(switches)
     cache = LongLiveCache.of(generator, len(noise))
-    memory = Memory(cache, _text_of(generator, prompts[case.setting("prompts")[0]]))
+    memory = Memory(cache, generator.encode_text(prompts[case.setting("prompts")[0]]))
     rollout = Rollout(generator, cache, noise, case.draws())
     while rollout.chunk < len(rollout.sizes):
         if upcoming and rollout.position >= upcoming[0][0]:
-            memory = Memory(cache, _text_of(generator, prompts[upcoming.pop(0)[1]]))
+            memory = Memory(cache, generator.encode_text(prompts[upcoming.pop(0)[1]]))
             first, frames = cache.reopen(keep_sink=case.setting("global_sink"))
             generator.remember(rollout.latents[:, first : first + frames], memory)
             cache.advance()
