@@ -26,8 +26,9 @@ from causvid.generator import Generator, GeneratorConfig
 from causvid.geometry import LatentGrid
 from causvid.media import VideoReader, fit, read_image
 from causvid.prompts import PromptSchedule
+from causvid.snapshot import unpack
 from causvid.source import VideoSource
-from causvid.stream import Stream, read_snapshot
+from causvid.stream import Stream
 from causvid.text import PromptEncoder
 from causvid.transformer import CausalWanTransformer
 
@@ -224,10 +225,9 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             ValueError: if it is no snapshot of this model.
         """
         data = snapshot if isinstance(snapshot, bytes) else Path(snapshot).read_bytes()
-        state = read_snapshot(data)
-        config = GeneratorConfig.from_dict(state["config"])
-        generator = self.generator(height=state["height"], width=state["width"])
-        generator = dataclasses.replace(generator, config=config)
+        settings, _ = unpack(data)
+        generator = self.generator(height=settings.height, width=settings.width)
+        generator = dataclasses.replace(generator, config=settings.generation)
         source = None if video is None else VideoSource(_frames(video, generator))
         return Stream.resume(
             data, generator, self.codec(decoder), self._encode_prompts, source=source

@@ -10,27 +10,23 @@ A stream that has ended can be extended. `steer`, `interrupt` and `close` may be
 threads while a step runs.
 """
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from causvid.cache import TextCache
+from causvid.chunk import FrameChunk, Timings
 from causvid.codec import CodecState, VideoCodec
 from causvid.drift import Looks
 from causvid.generator import Generator, Memory, seeded_noise
 from causvid.prompts import Cue, Handover, PromptSchedule, PromptShare, SnappedSchedule
+from causvid.snapshot import SnapshotSettings, pack, unpack
 from causvid.source import SourceChunk, VideoSource, to_frames, to_pixels
-
-SNAPSHOT_VERSION = 1
 
 EncodePrompts = Callable[[list[str]], Tensor]
 """Prompts → embeddings `[b, text_length, text_dim]` on the transformer's device."""
@@ -42,52 +38,6 @@ class StreamClosed(RuntimeError):
 
 class StreamInterrupted(RuntimeError):
     """The chunk in the making was given up. The stream is as it was before it, and can go on."""
-
-
-@dataclass(frozen=True)
-class Timings:
-    """Seconds spent on one chunk."""
-
-    text: float
-    source: float
-    denoise: float
-    decode: float
-
-    @property
-    def total(self) -> float:
-        return self.text + self.source + self.denoise + self.decode
-
-
-@dataclass(frozen=True, eq=False)
-class FrameChunk:
-    """What one step returns.
-
-    Attributes:
-        index: number of the chunk, from 0.
-        frames: pictures, uint8 `[t, h, w, 3]`.
-        first_frame: index of the first picture in the video.
-        start, end: the span it plays in, seconds.
-        prompt: the prompt in force; the one that is coming in during a blend.
-        handover: how the prompt took over, if it did so at this chunk.
-        looks: statistics of the pictures.
-        drift: those relative to the first chunk's; 1 is unchanged.
-        timings: seconds that each part took.
-        source: the source's pictures, like `frames`; video-to-video only.
-        strength: noise level the source was raised to; video-to-video only.
-    """
-
-    index: int
-    frames: np.ndarray
-    first_frame: int
-    start: float
-    end: float
-    prompt: str
-    handover: Handover | None
-    looks: Looks
-    drift: Looks
-    timings: Timings
-    source: np.ndarray | None = None
-    strength: float | None = None
 
 
 class Stream:
@@ -266,20 +216,18 @@ class Stream:
             tensors |= {f"codec.{k}": v for k, v in self._codec_state.tensors().items()}
             if self._history is not None:
                 tensors["history"] = self._history
-            state = {
-                "version": SNAPSHOT_VERSION,
-                "config": self.generator.config.to_dict(),
-                "height": self.generator.grid.height,
-                "width": self.generator.grid.width,
-                "schedule": self._schedule.to_dict(),
-                "seed": self.seed,
-                "next": self._next,
-                "chunk_count": self.chunk_count,
-                "first_looks": vars(self._first_looks) if self._first_looks else None,
-                "source": self._source.settings() if self._source else None,
-            }
-            contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-            return save_tensors(contiguous, metadata={"causvid": json.dumps(state)})
+            settings = SnapshotSettings(
+                config=self.generator.config.to_dict(),
+                height=self.generator.grid.height,
+                width=self.generator.grid.width,
+                schedule=self._schedule.to_dict(),
+                seed=self.seed,
+                next=self._next,
+                chunk_count=self.chunk_count,
+                first_looks=vars(self._first_looks) if self._first_looks else None,
+                source=self._source.settings() if self._source else None,
+            )
+            return pack(settings, tensors)
 
     @classmethod
     def resume(
@@ -300,19 +248,9 @@ class Stream:
         Raises:
             ValueError: if it is no snapshot, or one of another model, size or mode.
         """
-        data = snapshot if isinstance(snapshot, bytes) else Path(snapshot).read_bytes()
-        state = read_snapshot(data)
-        ours = {
-            "config": json.loads(json.dumps(generator.config.to_dict())),
-            "height": generator.grid.height,
-            "width": generator.grid.width,
-        }
-        for name, value in ours.items():
-            if state[name] != value:
-                raise ValueError(
-                    f"the snapshot was taken with {name} {state[name]}, this model has {value}"
-                )
-        if (state["source"] is None) != (source is None):
+        settings, tensors = unpack(snapshot)
+        settings.check(generator)
+        if (settings.source is None) != (source is None):
             raise ValueError(
                 "the snapshot is of a video-to-video stream: pass its source video"
                 if source is None
@@ -322,26 +260,24 @@ class Stream:
             generator,
             codec,
             encode_prompts,
-            PromptSchedule.parse(state["schedule"]),
-            seed=state["seed"],
-            chunk_count=state["chunk_count"],
+            PromptSchedule.parse(settings.schedule),
+            seed=settings.seed,
+            chunk_count=settings.chunk_count,
             source=source,
         )
-        tensors = load_tensors(data)
-        device = generator.device
-        part = {
-            prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            for prefix in ("cache.", "codec.")
-        }
-        stream._cache.restore(part["cache."])
-        stream._codec_state = codec.restore(part["codec."])
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        stream._cache.restore(part("cache."))
+        stream._codec_state = codec.restore(part("codec."))
         if "history" in tensors:
-            stream._history = tensors["history"].to(device)
-        if state["first_looks"]:
-            stream._first_looks = Looks(**state["first_looks"])
+            stream._history = tensors["history"].to(generator.device)
+        if settings.first_looks:
+            stream._first_looks = Looks(**settings.first_looks)
         if source is not None:
-            source.skip_to(state["source"])
-        stream._next = stream._steerable = state["next"]
+            source.skip_to(settings.source)
+        stream._next = stream._steerable = settings.next
         return stream
 
     # One chunk
@@ -472,24 +408,6 @@ class Stream:
         past = self._history[:, first - oldest : first - oldest + count]
         self.generator.remember(past, Memory(self._cache, self._text))
         self._cache.advance()
-
-
-def read_snapshot(data: bytes) -> dict:
-    """The settings inside a snapshot: config, size, schedule, seed, position.
-
-    Raises:
-        ValueError: if `data` is no snapshot, or one of an unknown version.
-    """
-    try:
-        length = int.from_bytes(data[:8], "little")
-        state = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["causvid"])
-    except (KeyError, ValueError, UnicodeDecodeError) as error:
-        raise ValueError("this is not a snapshot of a CausVid stream") from error
-    if state.get("version") != SNAPSHOT_VERSION:
-        raise ValueError(
-            f"the snapshot has version {state.get('version')}, this code reads {SNAPSHOT_VERSION}"
-        )
-    return state
 
 
 class _Clock:

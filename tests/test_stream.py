@@ -8,8 +8,9 @@ import torch
 from causvid.codec import TinyCodec
 from causvid.generator import Generator, Memory
 from causvid.geometry import ChunkPattern, LatentGrid
+from causvid.snapshot import unpack
 from causvid.source import VideoSource, to_frames, to_pixels
-from causvid.stream import Stream, StreamClosed, read_snapshot
+from causvid.stream import Stream, StreamClosed
 
 
 def frames_of(stream, count=None):
@@ -167,14 +168,14 @@ def test_a_snapshot_of_another_model_is_refused(
     stream = open_stream(chunk_count=2)
     stream.step()
     other = dataclasses.replace(generator, grid=LatentGrid(48, 32, patch=1))
-    with pytest.raises(ValueError, match="height 32, this model has 48"):
+    with pytest.raises(ValueError, match="height 32, this stream has 48"):
         Stream.resume(stream.snapshot(), other, TinyCodec(autoencoder), prompt_encoder)
 
 
 @pytest.mark.parametrize("data", [b"", b"nonsense", b"\x10" + b"\x00" * 7 + b'{"a": {"b": 1}} '])
 def test_what_is_no_snapshot_is_refused(data):
     with pytest.raises(ValueError, match="not a snapshot"):
-        read_snapshot(data)
+        unpack(data)
 
 
 def test_an_ended_stream_can_be_extended(open_stream):
