@@ -21,6 +21,19 @@ PREFIX = "CAUSVID_"
 
 Quantisation = Literal["none", "fp8"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_ABOVE_ZERO = (
+    "max_seconds",
+    "max_pixels",
+    "max_work",
+    "max_prompt",
+    "max_cues",
+    "upload_mb",
+    "upload_pixels",
+    "viewers",
+    "lead",
+    "keep_minutes",
+    "gpu_seconds",
+)
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 
@@ -42,7 +55,9 @@ class Settings:
     dtype: str = _documented("", "`bfloat16`, `float16` or `float32`; by default what suits")
     attention: str = _documented("", "a diffusers attention backend, such as `sage` or `flash`")
     compile: bool = _documented(False, "compile the transformer (slow start, faster chunks)")
-    quantise: Quantisation = _documented("none", "`fp8`: keep weights as 8-bit floats")
+    quantise: Quantisation = _documented(  # noqa: RUF009 (a field)
+        "none", "`fp8`: keep weights as 8-bit floats"
+    )
     tiny_decoder: bool = _documented(True, "also load the small decoder where a model has one")
     text_encoder_device: str = _documented("", "where prompts are encoded; `cpu` saves memory")
     max_seconds: float = _documented(60.0, "longest video that can be asked for")
@@ -88,19 +103,7 @@ class Settings:
         for name in ("endless_seconds", "waiting", "snapshot_mb"):
             value = getattr(self, name)
             _check(name, value, value >= 0, "0 or more")
-        for name in [
-            "max_seconds",
-            "max_pixels",
-            "max_work",
-            "max_prompt",
-            "max_cues",
-            "upload_mb",
-            "upload_pixels",
-            "viewers",
-            "lead",
-            "keep_minutes",
-            "gpu_seconds",
-        ]:
+        for name in _ABOVE_ZERO:
             value = getattr(self, name)
             _check(name, value, 0 < value < float("inf"), "a number above 0")
 

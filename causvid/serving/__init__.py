@@ -2,6 +2,7 @@
 
     checks      limits, before anything is queued
     job         one run as data, and carrying it out
+    record      the API call that gives a finished video again
     mailbox     steering a run from another process
     device      sharing one device between runs, chunk by chunk
     zero        the same interface where the device lives in a forked process (ZeroGPU)

@@ -30,7 +30,13 @@ class Busy(ValueError):
 
 
 class Ticket(Protocol):
-    """One run on a device, as its owner sees it."""
+    """One run on a device, as its owner sees it.
+
+    Attributes:
+        began: when it left the queue, on the clock of `perf_counter`.
+    """
+
+    began: float | None
 
     def taken(self) -> None:
         """The owner has taken a chunk."""
@@ -133,7 +139,9 @@ class SharedDevice:
 
     def _admit(self) -> None:
         while self._queue and len(self._active) < self._viewers:
-            self._active.append(self._queue.popleft())
+            turn = self._queue.popleft()
+            turn.began = time.perf_counter()
+            self._active.append(turn)
 
     def _work(self) -> None:
         while True:
@@ -189,6 +197,7 @@ class _Turn:
         self._playback: float | None = None  # when the first frame could be seen
         self._made = 0.0  # seconds of video
         self._left = time.perf_counter()  # when the last step ended
+        self.began: float | None = None  # when it left the queue
         self._wanted = 0.0  # when the viewer last caught up
 
     # Ticket

@@ -18,6 +18,7 @@ from causvid.pipeline import CausVidPipeline
 from causvid.prompts import PromptSchedule
 from causvid.request import Manifest, Request, describe
 from causvid.serving.mailbox import Mailbox
+from causvid.serving.record import call_of
 from causvid.stream import FrameChunk, Stream, StreamInterrupted
 
 
@@ -28,6 +29,7 @@ class Continuation:
     Args:
         snapshot: the stream as the earlier run left it.
         chunks: descriptions of the chunks that it made.
+        timings: the timings in its manifest.
         seconds: how much longer.
         prompt: another prompt from here on, or `None` for the same.
         handover: how it takes over.
@@ -35,6 +37,7 @@ class Continuation:
 
     snapshot: Path
     chunks: tuple[dict[str, Any], ...]
+    timings: dict[str, float]
     seconds: float
     prompt: str | None = None
     handover: str = "recache"
@@ -117,15 +120,16 @@ class Production:
         self._job = job
         self._mailbox = Mailbox(job.mailbox_path)
         self._stopped = False
-        self._worked = 0.0  # seconds spent on chunks of this run, waiting for a turn included
-        self._made = 0
-        before: list[dict[str, Any]] = []
-        if job.continuation is None:
+        earlier = job.continuation
+        if earlier is None:
             self.stream = job.request.open(pipeline, image=job.image, video=job.video)
         else:
-            self.stream = self._go_on(pipeline, job.continuation)
-            before = list(job.continuation.chunks)
-        self._manifest = Manifest(job.request, preset, self.stream, chunks=before)
+            self.stream = self._go_on(pipeline, earlier)
+        self._manifest = Manifest(job.request, preset, self.stream)
+        if earlier is not None:  # the record is of the whole video
+            self._manifest.chunks.extend(earlier.chunks)
+            self._manifest.started -= earlier.timings["total_seconds"]
+            self._manifest.first_frame_seconds = earlier.timings["first_frame_seconds"]
 
     def idle(self, seconds: float) -> None:
         """Time that passed because nobody wanted a chunk yet does not count."""
@@ -156,7 +160,12 @@ class Production:
         self._manifest.request = request
         manifest = self._manifest.to_dict()
         manifest["request"] = request.to_dict()  # with the cues that lie inside the video only
-        manifest |= {"run": self._job.run, "stopped": self._stopped, "done": True}
+        manifest |= {
+            "run": self._job.run,
+            "stopped": self._stopped,
+            "done": True,
+            "call": call_of(request),
+        }
         continuable = False
         if self.stream.position and self._job.snapshot_bytes:
             snapshot = self.stream.snapshot()

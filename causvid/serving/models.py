@@ -9,8 +9,10 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from causvid.catalogue import Preset
+from causvid.geometry import Timeline
 from causvid.pipeline import CausVidPipeline
 from causvid.presets import get_preset, load_preset
+from causvid.request import Request
 from causvid.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,34 @@ class Models:
                 self._loaded = None  # before the next is loaded: there may be room for one only
                 self._loaded = (self._load(preset), preset)
             return self._loaded
+
+    def timeline(self, name: str) -> Timeline | None:
+        """Chunks on the clock; `None` while the model is not loaded."""
+        loaded = self._loaded
+        if loaded is None or loaded[1].name != name:
+            return None
+        return loaded[0].generator().timeline
+
+    def check(self, request: Request) -> None:
+        """Whether size, settings and cues fit the model; an absent model is asked when it is there.
+
+        Raises:
+            ValueError: says what came and what was expected.
+        """
+        loaded = self._loaded
+        if loaded is None or loaded[1].name != request.model:
+            return
+        generator = loaded[0].generator(
+            height=request.height,
+            width=request.width,
+            steps=request.steps,
+            window=request.window,
+            sink=request.sink,
+        )
+        loaded[0].codec(request.decoder)
+        if request.seconds is not None:
+            timeline = generator.timeline
+            request.prompts.snapped(timeline, timeline.chunk_count(request.seconds))
 
     def known_words(self, name: str) -> frozenset[str]:
         """The vocabulary of a loaded model whose tokenizer knows whole words; empty for others."""

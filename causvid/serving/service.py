@@ -59,8 +59,7 @@ class Run:
         self._mailbox = Mailbox(job.mailbox_path)
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._asked = time.perf_counter()
-        self.queued_seconds: float | None = None
+        self.asked = time.perf_counter()
         self.ticket: Ticket = service.device.submit(job, self._deliver)
 
     def _deliver(self, event: Event) -> None:
@@ -89,8 +88,6 @@ class Run:
         try:
             while True:
                 event = await self._events.get()
-                if self.queued_seconds is None:
-                    self.queued_seconds = time.perf_counter() - self._asked
                 if isinstance(event, Failed):
                     self.outcome, self.error = "failed", event.error
                     self._service.explain(self, event.error)
@@ -159,6 +156,7 @@ class Service:
             ValueError: if a limit is exceeded, or no more runs can wait.
         """
         request = check_request(request, self.models.preset(request.model), self.settings)
+        self.models.check(request)
         generation = self.models.preset(request.model).generation
         run, folder = self._new_folder()
         if video is not None:
@@ -224,6 +222,7 @@ class Service:
             continuation=Continuation(
                 snapshot=snapshot,
                 chunks=tuple(earlier.ended.manifest["chunks"]),
+                timings=earlier.ended.manifest["timings"],
                 seconds=seconds,
                 prompt=prompt,
                 handover=handover,
@@ -335,7 +334,7 @@ class Service:
             "chunks": len(manifest.get("chunks", ())) or None,
             "first_frame_seconds": timings.get("first_frame_seconds"),
             "frames_per_second": timings.get("frames_per_second"),
-            "queued_seconds": run.queued_seconds,
+            "queued_seconds": run.ticket.began and run.ticket.began - run.asked,
             "outcome": run.outcome,
         }
         if run.error is not None:

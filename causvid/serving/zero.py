@@ -7,6 +7,7 @@ platform queues and schedules, so there are no turns to take here.
 
 import contextvars
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from causvid.serving.device import OpenModel
@@ -63,6 +64,7 @@ class _Call:
     ):
         self._call, self._job, self._deliver = call, job, deliver
         self._silent = False
+        self.began: float | None = None
         # The platform reads the visitor's quota from the context of the web request.
         context = contextvars.copy_context()
         threading.Thread(
@@ -87,10 +89,31 @@ class _Call:
         last: Event | None = None
         try:
             for last in self._call(self._job):
+                self.began = self.began or time.perf_counter()
                 if not self._silent:
                     self._deliver(last)
             if not isinstance(last, Ended) and not self._silent:
                 self._deliver(Failed(RuntimeError("the device was taken away during the run")))
         except Exception as error:
             if not self._silent:
-                self._deliver(Failed(error))
+                self._deliver(Failed(_explained(error)))
+
+
+# What the platform's errors contain, and what a visitor can do.
+_REFUSALS = {
+    "quota": "the GPU time that you may use on this site today is used up, or too little is left "
+    "for this video: log in, ask for a shorter one, or come back tomorrow",
+    "illegal duration": "this video is too long for the GPU time that you may ask for at once: ask "
+    "for a shorter one",
+    "queue timeout": "no GPU became free in time: try again in a minute",
+    "task aborted": "the GPU was taken away while the video was made: ask for a shorter one",
+}
+
+
+def _explained(error: Exception) -> Exception:
+    """The platform's refusals as a `ValueError` with a way out; any other error as it is."""
+    said = f"{getattr(error, 'title', '')} {error}".lower()
+    for sign, explanation in _REFUSALS.items():
+        if sign in said:
+            return ValueError(explanation)
+    return error

@@ -1,64 +1,80 @@
-"""The page: tabs with inputs, the stage beside them, and the events between. Private to browsers."""
+"""The page: tabs with inputs, the stage beside them, and the events between.
+
+All events here are private to browsers; `api.py` has the public ones.
+"""
+
+from typing import Any
 
 import gradio as gr
 
-from causvid.prompts import PromptSchedule
-from causvid.request import Request
-from causvid.serving.service import RunError, Service
-from causvid.ui.stage import Stage, error_message, static
-from causvid.ui.watching import Watched
+from causvid.serving.service import Service
+from causvid.ui.about import about, credits, headline, licence_notice
+from causvid.ui.api import add_endpoints
+from causvid.ui.handlers import Handlers
+from causvid.ui.schedule_tab import ScheduleTab
+from causvid.ui.stagehand import Stagehand
+from causvid.ui.tabs import ImageTab, TextTab, VideoTab
+
+TABS = {
+    "Text to video": TextTab,
+    "Image to video": ImageTab,
+    "Video to video": VideoTab,
+    "Prompt schedule": ScheduleTab,
+}
+# Browsers without MediaSource get single pictures instead.
+NEEDS_PICTURES = "() => !(window.ManagedMediaSource || window.MediaSource)"
 
 
 def build_page(service: Service) -> gr.Blocks:
-    with gr.Blocks(title="CausVid Live", delete_cache=(600, 3600)) as page:
-        with gr.Row():
-            with gr.Column():
-                prompt = gr.Textbox(label="Prompt", value="a red car drives")
-                seconds = gr.Slider(2, 60, 5, label="Seconds")
-                go = gr.Button("Generate", variant="primary", elem_classes="cv-go")
-            with gr.Column():
-                stage = Stage()
-                stop = gr.Button("Stop")
-                video = gr.File(label="MP4")
-                manifest = gr.JSON(label="Manifest")
+    """The whole interface, not yet launched."""
+    with gr.Blocks(title="CausVid Live", delete_cache=(600, 3600), fill_width=True) as page:
+        gr.HTML(headline(service), elem_classes="cv-headline")
+        pictures = gr.State(False)
+        with gr.Row(elem_classes="cv-main"):
+            with gr.Column(scale=5, min_width=320), gr.Tabs():
+                tabs = {}
+                for name, kind in TABS.items():
+                    with gr.Tab(name, render_children=True):
+                        tabs[name] = kind(service)
+                        gr.HTML(licence_notice(service))
+            with gr.Column(scale=6, min_width=320, elem_classes="cv-side"):
+                hand = Stagehand(service)
+        gr.HTML(about(), elem_classes="cv-about")
+        gr.HTML(credits(service), elem_classes="cv-about")
+        add_endpoints(service)
 
-        sessions: dict[str, str] = {}
-
-        async def watch(prompt: str, seconds: float, request: gr.Request):
-            try:
-                run = service.start(
-                    Request(
-                        model=service.settings.model,
-                        prompts=PromptSchedule.constant(prompt),
-                        seconds=seconds,
-                    ),
-                    session=request.session_hash,
-                    watched=True,
-                )
-                sessions[request.session_hash] = run.id
-                watched = Watched(run)
-                async for message in watched.messages():
-                    yield {stage: message}
-                yield {video: str(watched.video), manifest: watched.manifest}
-            except (ValueError, RunError) as error:
-                yield {stage: error_message(str(error))}
-                raise gr.Error(str(error), print_exception=False) from None
-
-        go.click(
-            watch,
-            [prompt, seconds],
-            [stage, video, manifest],
-            show_progress="hidden",
-            concurrency_limit=None,
-            api_visibility="private",
+        handlers = Handlers(service, hand)
+        streaming: dict[str, Any] = {
+            "show_progress": "hidden",
+            "api_visibility": "private",
+            "concurrency_limit": None,
+        }
+        for tab in tabs.values():
+            gr.on(
+                [tab.go.click, *tab.submits],
+                handlers.generate(tab.read),
+                [pictures, *tab.components],
+                hand.outputs,
+                **streaming,
+            )
+        tabs["Image to video"].connect()
+        draw, inputs, outputs = tabs["Prompt schedule"].on_load
+        page.load(draw, inputs, outputs, **streaming)
+        page.load(None, None, pictures, js=NEEDS_PICTURES, api_visibility="private")
+        hand.extend.click(handlers.extend, [pictures, hand.seconds], hand.outputs, **streaming)
+        hand.branch.click(
+            handlers.branch,
+            [pictures, hand.seconds, hand.prompt, hand.handover],
+            hand.outputs,
+            **streaming,
         )
-
-        def halt(request: gr.Request):
-            if run := sessions.get(request.session_hash):
-                service.stop(run)
-
-        stop.click(halt, None, None, concurrency_limit=None, api_visibility="private")
+        gr.on(
+            [hand.steer.click, hand.prompt.submit],
+            handlers.steer,
+            [hand.prompt, hand.handover],
+            None,
+            **streaming,
+        )
+        hand.stop.click(handlers.stop, None, None, **streaming)
+        page.unload(handlers.leave)
     return page
-
-
-CSS = static("style.css")

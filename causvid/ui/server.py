@@ -12,7 +12,8 @@ from causvid.serving.device import Device, SharedDevice
 from causvid.serving.models import Models
 from causvid.serving.service import Service
 from causvid.settings import Settings
-from causvid.ui.page import CSS, build_page
+from causvid.ui.page import build_page
+from causvid.ui.stage import static
 
 
 def make_service(settings: Settings) -> Service:
@@ -37,7 +38,9 @@ def launch(service: Service, **options) -> gr.Blocks:
 
     page = build_page(service)
     page.launch(
-        css=CSS,
+        css=static("style.css"),
+        theme=gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", radius_size="lg"),
+        footer_links=["api", "settings"],
         max_file_size=service.settings.upload_mb * 10**6,
         mcp_server=service.settings.mcp,
         ssr_mode=False,

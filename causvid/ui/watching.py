@@ -80,7 +80,7 @@ class Watched:
                 shown.close()
 
     def _stage_muxer(self) -> FragmentMuxer:
-        """What is shown: the result, or source and result side by side, which keeps them in step."""
+        """What is shown: the result, or source and result in one picture, so in step."""
         run, request = self.run, self.run.job.request
         if run.job.video is None:
             return run.muxer

@@ -1,0 +1,338 @@
+"""The public endpoints. Their names, parameters and what they yield are a contract.
+
+The generating ones yield `(chunk_mp4, info, None)` for every chunk and end with
+`(None, manifest, final_mp4)`. `examples/README.md` writes down `info` and `manifest`.
+"""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from causvid.preflight import preflight as estimate
+from causvid.presets import describe as describe_model
+from causvid.request import Mode, Request
+from causvid.serving.checks import check_image, check_video, read_size
+from causvid.serving.job import Ended
+from causvid.serving.service import Run, RunError, Service
+from causvid.ui.reading import Choices, read_prompts, read_request
+from causvid.ui.watching import save_results
+
+Yielded = tuple[str | None, dict[str, Any], str | None]
+
+
+class Endpoints:
+    """The functions behind the endpoints; their docstrings are the API's documentation."""
+
+    def __init__(self, service: Service):
+        self._service = service
+
+    async def text_to_video(
+        self,
+        prompt: str,
+        seconds: float = 5,
+        seed: int = 0,
+        size: str | None = None,
+        steps: int | None = None,
+        window: int | None = None,
+        sink: int | None = None,
+        decoder: str = "full",
+        model: str | None = None,
+    ) -> AsyncIterator[Yielded]:
+        """Make a video from words, chunk by chunk.
+
+        Args:
+            prompt: What to show.
+            seconds: Length; 0 for an endless video, up to the server's limit.
+            seed: Of the noise: the same seed and parameters give the same video.
+            size: WIDTHxHEIGHT in pixels; by default the size the model was trained at.
+            steps: Denoising steps per chunk; by default the model's own.
+            window: Latent frames that a chunk can see; by default the model's own.
+            sink: Latent frames that are never forgotten; by default the model's own.
+            decoder: "full" or "tiny".
+            model: A name from /models; by default the server's first.
+        """
+        choices = Choices(seconds, seed, size, steps, window, sink, decoder, model)
+        request = self._request("text", prompt, None, choices)
+        async for item in self._make(request):
+            yield item
+
+    async def image_to_video(
+        self,
+        image: str,
+        prompt: str,
+        seconds: float = 5,
+        seed: int = 0,
+        schedule: Any = None,
+        size: str | None = None,
+        steps: int | None = None,
+        window: int | None = None,
+        sink: int | None = None,
+        decoder: str = "full",
+        model: str | None = None,
+    ) -> AsyncIterator[Yielded]:
+        """Make a video that begins with a picture, chunk by chunk.
+
+        Args:
+            image: The picture, a file; it is cropped to the shape of the video.
+            prompt: What is to happen.
+            seconds: Length; 0 for an endless video, up to the server's limit.
+            seed: Of the noise: the same seed and parameters give the same video.
+            schedule: Timed prompts in place of the prompt, see /scheduled_video.
+            size: WIDTHxHEIGHT in pixels; by default the size the model was trained at.
+            steps: Denoising steps per chunk; by default the model's own.
+            window: Latent frames that a chunk can see; by default the model's own.
+            sink: Latent frames that are never forgotten; by default the model's own.
+            decoder: "full" or "tiny".
+            model: A name from /models; by default the server's first.
+        """
+        choices = Choices(seconds, seed, size, steps, window, sink, decoder, model)
+        request = self._request("image", prompt, schedule, choices)
+        picture = await _user_in_thread(
+            check_image, image, request.height, request.width, self._service.settings
+        )
+        async for item in self._make(request, image=picture):
+            yield item
+
+    async def video_to_video(
+        self,
+        video: str,
+        prompt: str,
+        strength: float = 0.7,
+        seed: int = 0,
+        adaptive_strength: bool = False,
+        seconds: float | None = None,
+        schedule: Any = None,
+        size: str | None = None,
+        steps: int | None = None,
+        window: int | None = None,
+        sink: int | None = None,
+        decoder: str = "full",
+        model: str | None = None,
+    ) -> AsyncIterator[Yielded]:
+        """Make a video after another, chunk by chunk; it is as long as its source.
+
+        Args:
+            video: The source, a file; it is cropped to the shape of the video.
+            prompt: What to show.
+            strength: How far to leave the source, above 0 (not at all) to 1 (ignore it).
+            seed: Of the noise: the same seed and parameters give the same video.
+            adaptive_strength: Less strength where the source moves fast.
+            seconds: Stop before the source ends.
+            schedule: Timed prompts in place of the prompt, see /scheduled_video.
+            size: WIDTHxHEIGHT in pixels; by default the size the model was trained at.
+            steps: Denoising steps per chunk; by default the model's own.
+            window: Latent frames that a chunk can see; by default the model's own.
+            sink: Latent frames that are never forgotten; by default the model's own.
+            decoder: "full" or "tiny".
+            model: A name from /models; by default the server's first.
+        """
+        choices = Choices(
+            seconds, seed, size, steps, window, sink, decoder, model, strength, adaptive_strength
+        )
+        request = self._request("video", prompt, schedule, choices)
+        await _user_in_thread(check_video, video, self._service.settings)
+        async for item in self._make(request, video=Path(video)):
+            yield item
+
+    async def scheduled_video(
+        self,
+        schedule: Any,
+        seconds: float = 10,
+        seed: int = 0,
+        size: str | None = None,
+        steps: int | None = None,
+        window: int | None = None,
+        sink: int | None = None,
+        decoder: str = "full",
+        model: str | None = None,
+    ) -> AsyncIterator[Yielded]:
+        """Make a video whose prompt changes at given times, chunk by chunk.
+
+        Args:
+            schedule: Lines such as "4.5s [recache]: a red car", or the JSON form
+                {"version": 1, "cues": [{"start": 0, "prompt": "a red car", "handover": "swap"}]}.
+                Hand-overs are swap, recache, flush and blend:N; the first cue starts at 0.
+            seconds: Length; 0 for an endless video, up to the server's limit.
+            seed: Of the noise: the same seed and parameters give the same video.
+            size: WIDTHxHEIGHT in pixels; by default the size the model was trained at.
+            steps: Denoising steps per chunk; by default the model's own.
+            window: Latent frames that a chunk can see; by default the model's own.
+            sink: Latent frames that are never forgotten; by default the model's own.
+            decoder: "full" or "tiny".
+            model: A name from /models; by default the server's first.
+        """
+        choices = Choices(seconds, seed, size, steps, window, sink, decoder, model)
+        request = self._request("text", None, schedule, choices)
+        async for item in self._make(request):
+            yield item
+
+    async def extend(
+        self, run: str, seconds: float = 5, prompt: str | None = None, handover: str = "recache"
+    ) -> AsyncIterator[Yielded]:
+        """Go on from where a run ended, chunk by chunk; the final video contains both.
+
+        Args:
+            run: The id in the info or manifest of an ended run. It can be extended repeatedly.
+            seconds: How much longer.
+            prompt: Another prompt from here on; by default the same.
+            handover: How it takes over: swap, recache, flush or blend:N.
+        """
+        run_ = _user(self._service.extend, run, seconds, prompt=prompt or None, handover=handover)
+        async for item in _served(run_):
+            yield item
+
+    def steer(self, run: str, prompt: str, handover: str = "recache") -> dict[str, Any]:
+        """Change the prompt of a video while it is made, from the next chunk on.
+
+        Args:
+            run: The id in the info of its chunks.
+            prompt: What to show from now on.
+            handover: How it takes over: swap, recache, flush or blend:N.
+        """
+        _user(self._service.steer, run, prompt, handover)
+        return {"run": run, "prompt": prompt.strip(), "handover": handover, "accepted": True}
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models offered here: names, sizes, licences, how they generate. The first is used
+        when a call names none."""
+        return [describe_model(preset) for preset in self._service.models.presets.values()]
+
+    def preflight(
+        self,
+        model: str | None = None,
+        seconds: float = 5,
+        size: str | None = None,
+        window: int | None = None,
+        decoder: str = "full",
+    ) -> dict[str, Any]:
+        """What a video would cost in memory and operations, and whether it fits; nothing is made.
+
+        Args:
+            model: A name from /models; by default the server's first.
+            seconds: Length.
+            size: WIDTHxHEIGHT in pixels; by default the size the model was trained at.
+            window: Latent frames that a chunk can see; by default the model's own.
+            decoder: "full" or "tiny".
+        """
+        return _user(self._estimate, model, seconds, size, window, decoder)
+
+    def _estimate(
+        self,
+        model: str | None,
+        seconds: float,
+        size: str | None,
+        window: int | None,
+        decoder: str,
+    ) -> dict[str, Any]:
+        settings = self._service.settings
+        preset = self._service.models.preset(model or settings.model)
+        height, width = read_size(size)
+        cost = estimate(
+            preset,
+            None if height is None else (height, width),
+            seconds,
+            settings.device,
+            dtype=settings.torch_dtype,
+            decoder=decoder,
+            window=None if window is None else int(window),
+        )
+        return {
+            "model": cost.preset,
+            "device": cost.device,
+            "fits": cost.fits,
+            "chunks": cost.chunks,
+            "total_bytes": cost.total_bytes,
+            "available_bytes": cost.available_bytes,
+            "flops_per_chunk": cost.flops_per_chunk,
+            "total_flops": cost.total_flops,
+            "message": cost.message,
+        }
+
+    def _request(self, mode: Mode, prompt: str | None, schedule: Any, choices: Choices) -> Request:
+        """
+        Raises:
+            gr.Error: if a limit is exceeded.
+        """
+        prompts = _user(read_prompts, self._service, prompt, schedule)
+        return _user(read_request, self._service, mode, prompts, choices)
+
+    async def _make(self, request: Request, **inputs: Any) -> AsyncIterator[Yielded]:
+        async for item in _served(_user(self._service.start, request, **inputs)):
+            yield item
+
+
+async def _served(run: Run) -> AsyncIterator[Yielded]:
+    """A run as chunk files; each is deleted when the next is wanted, Gradio having copied it."""
+    try:
+        async for event in run.events():
+            if isinstance(event, Ended):
+                video, manifest = await asyncio.to_thread(save_results, run, event)
+                yield None, manifest, None if video is None else str(video)
+                return
+            fragment = await asyncio.to_thread(run.muxer.append, event.chunk.frames)
+            chunk = run.job.folder / f"chunk-{fragment.index:05d}.mp4"
+            await asyncio.to_thread(run.muxer.save_chunk, fragment, chunk)
+            try:
+                yield str(chunk), event.info, None
+            finally:
+                chunk.unlink(missing_ok=True)
+    except (ValueError, RunError) as error:
+        raise gr.Error(str(error), print_exception=False) from None
+
+
+def _user(function: Callable, *args: Any, **kwargs: Any) -> Any:
+    """Call it; what the caller did wrong becomes an error without a traceback."""
+    try:
+        return function(*args, **kwargs)
+    except ValueError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+
+
+async def _user_in_thread(function: Callable, *args: Any) -> Any:
+    return await asyncio.to_thread(_user, function, *args)
+
+
+def add_endpoints(service: Service) -> None:
+    """Register the endpoints in the Blocks that is being built."""
+    endpoints = Endpoints(service)
+    generating = ("text_to_video", "image_to_video", "video_to_video", "scheduled_video", "extend")
+    with gr.Group(visible=False):
+        for name in (*generating, "steer", "models", "preflight"):
+            function = getattr(endpoints, name)
+            inputs = [
+                _input(parameter) for parameter in inspect.signature(function).parameters.values()
+            ]
+            outputs = [gr.JSON(label="result")]
+            if name in generating:
+                outputs = [
+                    gr.File(label="chunk_mp4"),
+                    gr.JSON(label="info"),
+                    gr.File(label="final_mp4"),
+                ]
+            gr.Button(name).click(
+                function,
+                inputs,
+                outputs,
+                api_name=name,
+                concurrency_limit=None,
+                show_progress="hidden",
+            )
+
+
+def _input(parameter: inspect.Parameter) -> gr.components.Component:
+    """The component whose values a parameter takes; its value is the parameter's default."""
+    name = parameter.name
+    default = None if parameter.default is inspect.Parameter.empty else parameter.default
+    if name in ("image", "video"):
+        return gr.File(label=name, type="filepath")
+    if parameter.annotation is Any:
+        return gr.JSON(label=name)
+    if parameter.annotation is bool:
+        return gr.Checkbox(label=name, value=default)
+    if parameter.annotation in (int, float, int | None, float | None):
+        return gr.Number(label=name, value=default)
+    return gr.Textbox(label=name, value=default)

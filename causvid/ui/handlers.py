@@ -1,0 +1,123 @@
+"""What the buttons beside the stage do: from a click to a run, and from a run to the screen."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import gradio as gr
+
+from causvid.request import Request
+from causvid.serving.service import Run, RunError, Service
+from causvid.ui.stage import error_message
+from causvid.ui.stagehand import Stagehand, Updates
+from causvid.ui.watching import Watched
+
+Read = Callable[..., Awaitable[tuple[Request, dict[str, Any]]]]
+"""A tab's values → request and inputs."""
+
+
+class Handlers:
+    """The events of all browsers. A new run of the same browser tab stops the one before.
+
+    Args:
+        service: carries the runs.
+        hand: the components of the stage.
+    """
+
+    def __init__(self, service: Service, hand: Stagehand):
+        self._service = service
+        self._hand = hand
+        self._watching: dict[str, str] = {}  # session → run
+
+    def generate(self, read: Read) -> Callable[..., AsyncIterator[Updates]]:
+        """The handler of a tab's button."""
+
+        async def generate(request: gr.Request, pictures: bool, *values: Any):
+            async def start() -> Run:
+                asked, inputs = await read(*values)
+                self.stop(request)
+                return self._service.start(
+                    asked, session=request.session_hash, watched=True, **inputs
+                )
+
+            async for updates in self._play(request, start, pictures):
+                yield updates
+
+        return generate
+
+    async def extend(self, request: gr.Request, pictures: bool, seconds: float):
+        """Go on from where the last run ended."""
+        async for updates in self._go_on(request, pictures, seconds):
+            yield updates
+
+    async def branch(
+        self, request: gr.Request, pictures: bool, seconds: float, prompt: str, handover: str
+    ):
+        """The same with another prompt."""
+        async for updates in self._go_on(
+            request, pictures, seconds, prompt=prompt, handover=handover
+        ):
+            yield updates
+
+    def steer(self, request: gr.Request, prompt: str, handover: str) -> None:
+        """Change the prompt of the run that is on the stage."""
+        try:
+            self._service.steer(self._run_of(request), prompt, handover)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    def stop(self, request: gr.Request) -> None:
+        """End the run that is on the stage; what was made stays."""
+        if (run := self._watching.get(request.session_hash)) is not None:
+            self._service.stop(run)
+
+    def leave(self, request: gr.Request) -> None:
+        """The browser is gone."""
+        self._watching.pop(request.session_hash, None)
+        self._service.leave(request.session_hash)
+
+    async def _go_on(
+        self, request: gr.Request, pictures: bool, seconds: float, **change: str
+    ) -> AsyncIterator[Updates]:
+        before = self._watching.get(request.session_hash)
+
+        async def start() -> Run:
+            return self._service.extend(
+                self._run_of(request),
+                seconds,
+                session=request.session_hash,
+                watched=True,
+                **change,
+            )
+
+        async for updates in self._play(request, start, pictures, continues=before):
+            yield updates
+
+    async def _play(
+        self,
+        request: gr.Request,
+        start: Callable[[], Awaitable[Run]],
+        pictures: bool,
+        continues: str | None = None,
+    ) -> AsyncIterator[Updates]:
+        """A run on the stage, from its start to its results."""
+        session, hand, watched = request.session_hash, self._hand, None
+        try:
+            run = await start()
+            self._watching[session] = run.id
+            watched = Watched(run, jpeg=pictures, continues=continues)
+            yield hand.began()
+            async for message in watched.messages():
+                yield {hand.stage: message}
+            ended = run.ended
+            yield hand.ended(watched.video, watched.manifest, bool(ended and ended.continuable))
+        except (ValueError, RunError) as error:
+            yield {
+                **(hand.ended(None, None, False) if watched else {}),
+                hand.stage: error_message(str(error)),
+            }
+            raise gr.Error(str(error), print_exception=False) from None
+
+    def _run_of(self, request: gr.Request) -> str:
+        if request.session_hash not in self._watching:
+            raise ValueError("there is no video yet: generate one first")
+        return self._watching[request.session_hash]

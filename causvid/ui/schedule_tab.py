@@ -1,0 +1,194 @@
+"""The schedule tab: a table of cues, drawn as a timeline, with text and JSON in and out."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from causvid.prompts import PromptSchedule, ScheduleError
+from causvid.request import Mode, Request
+from causvid.serving.checks import check_schedule
+from causvid.serving.service import Service
+from causvid.ui.options import Options
+from causvid.ui.reading import read_prompts, read_request
+from causvid.ui.tabs import Inputs
+from causvid.ui.timeline import draw_error, draw_timeline
+
+HEADERS = ["Start (s)", "Prompt", "Hand-over"]
+Rows = list[list[Any]]
+
+POCKET_STORIES = {
+    "A day passes": """\
+0s: a red car drives right in the desert by day
+4s [recache]: a red car drives right in the desert at sunset
+8s [recache]: a red car drives right in the desert at night
+""",
+    "Weather turns": """\
+0s: a blue boat is still on the sea by day under a clear sky
+4s [blend:2]: a blue boat is still on the sea by day in the rain
+8s [recache]: a blue boat is still on the sea at sunset under a clear sky
+""",
+    "Another place": """\
+0s: a green balloon hovers over the meadow by day
+4s [flush]: a green balloon hovers in the snow by day
+8s [flush]: a green balloon hovers over the sea at night
+""",
+}
+WIDE_STORIES = {
+    "A walk into the night": """\
+0s: A woman in a red coat walks through a sunlit park, tracking shot
+4s [recache]: The woman in the red coat walks through the park at dusk, lamps light up
+8s [recache]: The woman in the red coat walks through the park at night in light rain
+""",
+    "Under water": """\
+0s: A small sailing boat on a calm blue sea, aerial view
+4s [blend:2]: The camera dives below the surface, sun rays under water
+8s [recache]: A coral reef with bright fish, slow camera
+""",
+}
+
+
+class ScheduleTab:
+    """As `Tab`, with a table in place of the prompt."""
+
+    mode: Mode = "text"
+
+    def __init__(self, service: Service):
+        self._service = service
+        known = service.models.known_words(service.settings.model)
+        stories = POCKET_STORIES if known else WIDE_STORIES
+        first = rows_of(PromptSchedule.parse(next(iter(stories.values()))))
+        with gr.Row(elem_classes="cv-chips"):
+            chips = {
+                name: gr.Button(name, size="sm", min_width=0, scale=0, elem_classes="cv-chip")
+                for name in stories
+            }
+        self.table = gr.Dataframe(
+            first,
+            headers=HEADERS,
+            datatype=["number", "str", "str"],
+            type="array",
+            column_count=3,
+            column_widths=["18%", "58%", "24%"],
+            interactive=True,
+            wrap=True,
+            buttons=[],
+            label="Cues",
+            elem_id="cues",
+        )
+        with gr.Row(elem_classes="cv-tools"):
+            add = gr.Button("Add row", size="sm", min_width=80)
+            sort = gr.Button("Sort", size="sm", min_width=80)
+            clear = gr.Button("Clear", size="sm", min_width=80)
+        self.drawing = gr.HTML(elem_id="timeline")
+        gr.Markdown(
+            "A prompt can change where a chunk begins. Hand-overs: `swap` changes the words, "
+            "`recache` also rewrites what is remembered, `flush` forgets it, `blend:N` goes over "
+            "in N chunks.",
+            elem_classes="cv-note",
+        )
+        with gr.Accordion("As text", open=False):
+            self.text = gr.Textbox(
+                label="One cue a line, or JSON", lines=5, placeholder="4.5s [recache]: a red car"
+            )
+            with gr.Row():
+                use = gr.Button("Use this text", size="sm", min_width=110)
+                upload = gr.UploadButton(
+                    "Open file", size="sm", file_types=[".txt", ".json"], min_width=110
+                )
+                save_text = gr.DownloadButton("Save text", size="sm", min_width=110)
+                save_json = gr.DownloadButton("Save JSON", size="sm", min_width=110)
+        self.options = Options(service, 12.0)
+        self.go = gr.Button("Generate", variant="primary", elem_classes="cv-go")
+        self.submits: list[Any] = []
+        self.components = [self.table, *self.options.components]
+
+        quiet: dict[str, Any] = {
+            "show_progress": "hidden",
+            "api_visibility": "private",
+            "concurrency_limit": None,
+        }
+        for name, chip in chips.items():
+            chip.click(
+                lambda story=stories[name]: rows_of(PromptSchedule.parse(story)),
+                None,
+                self.table,
+                **quiet,
+            )
+        add.click(self._add, self.table, self.table, **quiet)
+        sort.click(_sorted, self.table, self.table, **quiet)
+        clear.click(lambda: [[0, "", "swap"]], None, self.table, **quiet)
+        use.click(self._import, self.text, self.table, **quiet)
+        upload.upload(self._open, upload, self.table, **quiet)
+        self.table.change(
+            self._draw,
+            [self.table, self.options["seconds"]],
+            [self.drawing, self.text, save_text, save_json],
+            trigger_mode="always_last",
+            **quiet,
+        )
+        self.options["seconds"].change(
+            lambda rows, seconds: self._draw(rows, seconds)[0],
+            [self.table, self.options["seconds"]],
+            self.drawing,
+            trigger_mode="always_last",
+            **quiet,
+        )
+        self.on_load = (
+            self._draw,
+            [self.table, self.options["seconds"]],
+            [self.drawing, self.text, save_text, save_json],
+        )
+
+    async def read(self, rows: Rows, *values: Any) -> tuple[Request, Inputs]:
+        prompts = read_prompts(self._service, None, rows or [[None, None, None]])
+        choices = self.options.read(list(values))
+        return read_request(self._service, self.mode, prompts, choices), {}
+
+    def _draw(self, rows: Rows, seconds: float) -> tuple[Any, Any, Any, Any]:
+        """Timeline, text, and the two files; the latter three stay as they were on a mistake."""
+        try:
+            schedule = check_schedule(rows, self._service.settings)
+            timeline = self._service.models.timeline(self._service.settings.model)
+            drawing = draw_timeline(schedule, seconds, timeline)
+        except ScheduleError as error:
+            return draw_error(error), gr.skip(), gr.skip(), gr.skip()
+        folder = Path(tempfile.mkdtemp(prefix="causvid-schedule-"))
+        text, json = folder / "schedule.txt", folder / "schedule.json"
+        text.write_text(schedule.to_text(), encoding="utf-8")
+        json.write_text(schedule.to_json(), encoding="utf-8")
+        return drawing, schedule.to_text(), str(text), str(json)
+
+    def _add(self, rows: Rows) -> Rows:
+        """One more row, some seconds after the last."""
+        starts = [row[0] for row in rows if isinstance(row[0], int | float)]
+        return [*rows, [max(starts, default=-4) + 4, "", "recache"]]
+
+    def _import(self, text: str) -> Rows:
+        try:
+            return rows_of(check_schedule(text, self._service.settings))
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    def _open(self, path: str) -> Rows:
+        try:
+            return rows_of(check_schedule(Path(path), self._service.settings))
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+
+def rows_of(schedule: PromptSchedule) -> Rows:
+    return [[cue.start, cue.prompt, str(cue.handover)] for cue in schedule]
+
+
+def _sorted(rows: Rows) -> Rows:
+    """By start; rows without a number come last, as they were."""
+
+    def key(row: list[Any]) -> float:
+        try:
+            return float(row[0])
+        except (TypeError, ValueError):
+            return float("inf")
+
+    return sorted(rows, key=key)

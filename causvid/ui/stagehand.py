@@ -1,0 +1,98 @@
+"""The column of the stage: player, Stop, change the prompt, extend, branch, results."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from causvid.serving.service import Service
+from causvid.ui.stage import Message, Stage
+
+HANDOVERS = ["recache", "swap", "flush", "blend:2", "blend:4"]
+
+Updates = dict[gr.components.Component, Any]
+
+
+class Stagehand:
+    """The stage and its controls, and what they become as a run goes on."""
+
+    def __init__(self, service: Service):
+        longest = service.settings.max_seconds
+        self.stage = Stage()
+        self.stop = gr.Button(
+            "Stop", variant="stop", interactive=False, size="md", elem_id="stop-button"
+        )
+        with gr.Group(elem_classes="cv-steer"):
+            self.prompt = gr.Textbox(
+                label="Change the prompt now",
+                placeholder="From the next chunk on, show …",
+                max_lines=3,
+                elem_id="steer-prompt",
+            )
+            with gr.Row(equal_height=True):
+                self.handover = gr.Dropdown(
+                    HANDOVERS, value="recache", label="Hand-over", min_width=110
+                )
+                self.seconds = gr.Number(
+                    5, label="Extend by (s)", minimum=1, maximum=longest, min_width=90
+                )
+            with gr.Row(equal_height=True):
+                self.steer = gr.Button("Change now", interactive=False, min_width=90)
+                self.branch = gr.Button("Branch", interactive=False, min_width=90)
+                self.extend = gr.Button("Extend", interactive=False, min_width=90)
+        with gr.Row(visible=False) as self.results:
+            self.video = gr.DownloadButton("Download MP4", variant="primary", min_width=120)
+            self.record = gr.DownloadButton("Download manifest", min_width=120)
+        with gr.Accordion("Manifest", open=False, visible=False) as self.details:
+            self.manifest = gr.JSON(show_label=False, max_height=420)
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        return [
+            self.stage,
+            self.stop,
+            self.steer,
+            self.branch,
+            self.extend,
+            self.results,
+            self.video,
+            self.record,
+            self.details,
+            self.manifest,
+        ]
+
+    def message(self, message: Message) -> Updates:
+        return {self.stage: message}
+
+    def began(self) -> Updates:
+        return {
+            self.stop: gr.Button(interactive=True),
+            self.steer: gr.Button(interactive=True),
+            self.branch: gr.Button(interactive=False),
+            self.extend: gr.Button(interactive=False),
+            self.results: gr.Row(visible=False),
+            self.details: gr.Accordion(visible=False),
+        }
+
+    def ended(
+        self, video: Path | None, manifest: dict[str, Any] | None, continuable: bool
+    ) -> Updates:
+        """After a run, whether or not it left a video."""
+        updates: Updates = {
+            self.stop: gr.Button(interactive=False),
+            self.steer: gr.Button(interactive=False),
+            self.branch: gr.Button(interactive=continuable),
+            self.extend: gr.Button(interactive=continuable),
+        }
+        if video is not None:
+            record = video.with_suffix(".json")
+            record.write_text(json.dumps(manifest, indent=2, ensure_ascii=False), "utf-8")
+            updates |= {
+                self.results: gr.Row(visible=True),
+                self.video: str(video),
+                self.record: str(record),
+                self.details: gr.Accordion(visible=True),
+                self.manifest: manifest,
+            }
+        return updates

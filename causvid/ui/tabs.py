@@ -1,0 +1,226 @@
+"""The first three tabs: what they ask for, and reading it into a request with its inputs.
+
+A tab knows inputs only. The stage beside the tabs is shared, and `page.py` connects the two.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import PIL.Image
+
+from causvid.request import Mode, Request
+from causvid.serving.checks import check_image, check_video, read_size
+from causvid.serving.service import Service
+from causvid.ui.options import Options
+from causvid.ui.reading import read_prompts, read_request
+
+POCKET_PROMPTS = (
+    "a red car drives right in the desert at sunset",
+    "a yellow balloon rises over the sea by day",
+    "a blue boat sails left on the sea at night",
+    "a green bird flies over the meadow in the rain",
+    "a purple rocket takes off in the snow at night",
+)
+WIDE_PROMPTS = (
+    "A red fox trots through fresh snow in a birch forest, low winter sun, handheld camera",
+    "Waves break against a lighthouse at dusk, long lens, spray in the wind",
+    "A street market at night in the rain, neon reflections, people with umbrellas",
+)
+
+Inputs = dict[str, Any]
+"""What `Service.start` takes besides the request: a picture or a video."""
+
+
+class UploadedImage(gr.Image):
+    """An image input that hands over the file itself, which `causvid.media` reads within limits."""
+
+    def get_block_name(self) -> str:
+        return "image"
+
+    def preprocess(self, payload: Any) -> str | None:
+        return None if payload is None else payload.path
+
+
+class Tab:
+    """The common part: a prompt with examples and a remark, options, and the button.
+
+    Attributes:
+        go: the button; `submits` are other ways to press it.
+        components: the inputs, whose values `read` takes in this order.
+    """
+
+    mode: Mode
+    seconds: float | None = 5.0
+
+    def __init__(self, service: Service):
+        self._service = service
+        self._source = self.build_source()
+        self.prompt = gr.Textbox(
+            label="Prompt",
+            placeholder="What to show",
+            value=prompts_of(service)[0] if self.mode == "text" else "",
+            lines=2,
+            max_lines=6,
+            submit_btn=False,
+            elem_classes="cv-prompt",
+        )
+        remark = gr.Markdown(visible=False, elem_classes="cv-remark")
+        with gr.Row(elem_classes="cv-chips"):
+            for example in prompts_of(service):
+                chip = gr.Button(example, size="sm", min_width=0, scale=0, elem_classes="cv-chip")
+                chip.click(
+                    None, None, self.prompt, js=f"() => {example!r}", api_visibility="private"
+                )
+        self._more = self.build_more()
+        self.options = Options(service, self.seconds)
+        self.go = gr.Button("Generate", variant="primary", elem_classes="cv-go")
+        self.submits = [self.prompt.submit]
+        self.components = [
+            self.prompt,
+            *self._source,
+            *self._more,
+            *self.options.components,
+        ]
+        self.prompt.change(
+            lambda text: remark_on(service, text),
+            self.prompt,
+            remark,
+            queue=False,
+            show_progress="hidden",
+            trigger_mode="always_last",
+            api_visibility="private",
+        )
+
+    def build_source(self) -> list[gr.components.Component]:
+        """Inputs above the prompt."""
+        return []
+
+    def build_more(self) -> list[gr.components.Component]:
+        """Inputs below the prompt."""
+        return []
+
+    async def read(self, prompt: str, *values: Any) -> tuple[Request, Inputs]:
+        """The request and its inputs from the values of `components`.
+
+        Raises:
+            ValueError: says what came and what is allowed.
+        """
+        sources, more = len(self._source), len(self._more)
+        source, values = values[:sources], values[sources:]
+        prompts = read_prompts(self._service, prompt)
+        choices = self.options.read(list(values[more:]), **self.name_more(*values[:more]))
+        request = read_request(self._service, self.mode, prompts, choices)
+        return request, await self.read_source(request, *source)
+
+    def name_more(self, *values: Any) -> dict[str, Any]:
+        """Names for the values of `build_more`, as in `Choices`."""
+        return {}
+
+    async def read_source(self, request: Request, *values: Any) -> Inputs:
+        return {}
+
+
+class TextTab(Tab):
+    mode: Mode = "text"
+
+
+class ImageTab(Tab):
+    mode: Mode = "image"
+
+    def build_source(self) -> list[gr.components.Component]:
+        with gr.Row():
+            picture = UploadedImage(
+                label="Picture",
+                type="filepath",
+                sources=["upload", "clipboard", "webcam"],
+                webcam_options=gr.WebcamOptions(mirror=False),
+                buttons=[],
+                height=220,
+                min_width=160,
+            )
+            self._crop = gr.Image(
+                label="First frame", interactive=False, buttons=[], height=220, min_width=160
+            )
+        return [picture]
+
+    def connect(self) -> None:
+        """Show the crop that will be used whenever picture or size change."""
+        gr.on(
+            [self._source[0].change, self.options["size"].change],
+            self._show_crop,
+            [self._source[0], self.options["size"]],
+            self._crop,
+            show_progress="hidden",
+            concurrency_limit=None,
+            api_visibility="private",
+        )
+
+    def _show_crop(self, path: str | None, size: str) -> PIL.Image.Image | None:
+        if path is None:
+            return None
+        height, width = read_size(size)
+        try:
+            return PIL.Image.fromarray(check_image(path, height, width, self._service.settings))
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    async def read_source(self, request: Request, path: str | None) -> Inputs:
+        settings = self._service.settings
+        picture = await asyncio.to_thread(
+            check_image, path, request.height, request.width, settings
+        )
+        return {"image": picture}
+
+
+class VideoTab(Tab):
+    mode: Mode = "video"
+    seconds = None
+
+    def build_source(self) -> list[gr.components.Component]:
+        video = gr.Video(
+            label="Source",
+            sources=["upload", "webcam"],
+            webcam_options=gr.WebcamOptions(mirror=False),
+            include_audio=True,  # otherwise Gradio would start ffmpeg to take the sound off
+            buttons=[],
+            height=260,
+        )
+        return [video]
+
+    def build_more(self) -> list[gr.components.Component]:
+        with gr.Row(equal_height=True):
+            strength = gr.Slider(
+                0.1, 1, 0.7, step=0.05, label="Strength", info="how far to leave the source"
+            )
+            adaptive = gr.Checkbox(
+                False, label="Adaptive", info="less where the source moves fast", min_width=120
+            )
+        return [strength, adaptive]
+
+    def name_more(self, strength: float, adaptive: bool) -> dict[str, Any]:
+        return {"strength": strength, "adaptive_strength": adaptive}
+
+    async def read_source(self, request: Request, path: str | None) -> Inputs:
+        await asyncio.to_thread(check_video, path, self._service.settings)
+        return {"video": Path(path)}
+
+
+def prompts_of(service: Service) -> tuple[str, ...]:
+    """Examples for the model offered first."""
+    name = service.settings.model
+    return POCKET_PROMPTS if service.models.known_words(name) else WIDE_PROMPTS
+
+
+def remark_on(service: Service, text: str) -> Any:
+    """Words that the first model cannot know, pointed out."""
+    unknown = service.models.unknown_words(service.settings.model, text or "")
+    if not unknown:
+        return gr.Markdown(visible=False)
+    words = ", ".join(f"“{word}”" for word in unknown[:8])
+    verb = "is not a word" if len(unknown) == 1 else "are not words"
+    return gr.Markdown(
+        f"{words} {verb} that this small model knows; it will make of it what it can.",
+        visible=True,
+    )
