@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import init_empty_weights
@@ -39,7 +40,15 @@ from causvid.checkpoint import (
 from causvid.pipeline import CausVidPipeline
 from causvid.transformer import CausalWanTransformer
 
-__all__ = ["PRESETS", "Preset", "PresetError", "default_preset", "get_preset", "load_preset"]
+__all__ = [
+    "PRESETS",
+    "Preset",
+    "PresetError",
+    "default_preset",
+    "describe",
+    "get_preset",
+    "load_preset",
+]
 
 
 def get_preset(name: str) -> Preset:
@@ -59,6 +68,23 @@ def get_preset(name: str) -> Preset:
 def default_preset(device: torch.device | str) -> Preset:
     """What to offer on a device when nothing was asked for: the pocket model without a GPU."""
     return POCKET if torch.device(device).type == "cpu" else SELF_FORCING
+
+
+def describe(preset: Preset) -> dict[str, Any]:
+    """What a user may want to know of a preset before loading it, JSON-ready."""
+    return {
+        "name": preset.name,
+        "title": preset.title,
+        "source": preset.source,
+        "modes": list(preset.modes),
+        "sizes": [{"width": size.width, "height": size.height} for size in preset.sizes],
+        "native_image": preset.native_image,
+        "tiny_decoder": preset.tiny_decoder is not None,
+        "licence": dataclasses.asdict(preset.licence),
+        "weights": dataclasses.asdict(preset.weights) if preset.weights else None,
+        "generation": preset.generation.to_dict(),
+        "notes": preset.notes,
+    }
 
 
 def load_preset(

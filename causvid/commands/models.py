@@ -1,10 +1,9 @@
 """`python -m causvid models`: what can be loaded, and under which licence."""
 
 import argparse
-import dataclasses
 import json
 
-from causvid.catalogue import PRESETS, Preset
+from causvid.presets import PRESETS, describe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,20 +35,3 @@ def main(args: argparse.Namespace) -> int:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*cells, row[-1]]))
     return 0
-
-
-def describe(preset: Preset) -> dict:
-    """A preset, JSON-ready."""
-    return {
-        "name": preset.name,
-        "title": preset.title,
-        "source": preset.source,
-        "modes": list(preset.modes),
-        "sizes": [{"width": size.width, "height": size.height} for size in preset.sizes],
-        "native_image": preset.native_image,
-        "tiny_decoder": preset.tiny_decoder is not None,
-        "licence": dataclasses.asdict(preset.licence),
-        "weights": dataclasses.asdict(preset.weights) if preset.weights else None,
-        "generation": preset.generation.to_dict(),
-        "notes": preset.notes,
-    }
