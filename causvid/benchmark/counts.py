@@ -1,0 +1,214 @@
+"""What a chunk costs at full size, counted on the `meta` device: no weights, no GPU, no clock.
+
+Operators are counted as they reach the device. Two rules keep that close to what a GPU would do:
+
+    free    an operator that only describes a tensor anew: a view by its schema, an allocation, a
+            question about sizes
+    fused   attention and RMS norm, which `meta` composes of smaller operators, but which are one
+            kernel each on a GPU, count once where they are called as one
+
+A synchronisation is an operator after which the host waits for the device: a value or a
+data-dependent shape read back, or a copy between the two that is not asked for as non-blocking.
+
+Counted is one chunk of the steady state, window full, from opening the cache to closing it. The
+prompt and the codec are not part of it.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from causvid.benchmark.baseline import PlainBaseline
+from causvid.catalogue import SELF_FORCING, Preset
+from causvid.checkpoint import parameter_dtype
+from causvid.generator import Generator, Memory
+from causvid.geometry import LatentGrid
+from causvid.transformer import CausalWanTransformer
+
+aten = torch.ops.aten
+
+_FUSED = {aten.scaled_dot_product_attention.default, aten._fused_rms_norm.default}
+
+# Free, though their schemas do not show it.
+_NO_WORK = {
+    aten.empty.memory_format,
+    aten.empty_like.default,
+    aten.empty_strided.default,
+    aten.new_empty.default,
+    aten.new_empty_strided.default,
+    aten._unsafe_view.default,
+    aten.lift_fresh.default,
+}
+
+_READ_BACK = {
+    aten._local_scalar_dense.default,  # .item(), bool(), int(), float()
+    aten.equal.default,
+    aten.nonzero.default,
+    aten.masked_select.default,
+    aten._unique2.default,
+    aten.unique_dim.default,
+    aten.unique_consecutive.default,
+    aten.repeat_interleave.Tensor,
+}
+
+
+@dataclass(frozen=True)
+class ChunkCost:
+    """What one chunk costs.
+
+    Attributes:
+        launches_per_chunk: operators that start work on the device.
+        syncs_per_chunk: times that the host waits for the device.
+        flops_per_chunk: of convolutions, matrix products and attention, a multiply-add as two.
+        cache_bytes: keys and values of the past, of all layers.
+    """
+
+    launches_per_chunk: int
+    syncs_per_chunk: int
+    flops_per_chunk: int
+    cache_bytes: int
+
+
+class OperatorCounter(TorchDispatchMode):
+    """Counts operators that reach the device, and those that make the host wait, by name.
+
+    Use under `inference_mode`: only there composed operators arrive whole.
+
+    Args:
+        device_types: whose tensors stand for those of the device. All others are the host's.
+    """
+
+    def __init__(self, *device_types: str):
+        super().__init__()
+        self.device_types = device_types
+        self.launches: Counter[str] = Counter()
+        self.syncs: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in _FUSED:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        result = func(*args, **kwargs)
+        if any(self._on_device(value) for value in tree_leaves((args, kwargs, result))):
+            self.launches[func.name()] += not _is_free(func)
+            self.syncs[func.name()] += self._waits(func, args, kwargs, result)
+        return result
+
+    def _on_device(self, value: Any) -> bool:
+        return isinstance(value, Tensor) and value.device.type in self.device_types
+
+    def _waits(self, func: Any, args: tuple, kwargs: dict[str, Any], result: Any) -> bool:
+        if func in (aten.index.Tensor, aten.index_put_.default):  # a mask, turned into indices
+            return any(index is not None and index.dtype == torch.bool for index in args[1])
+        if func is aten._to_copy.default:
+            source, target, non_blocking = args[0], result, kwargs.get("non_blocking")
+        elif func is aten.copy_.default:
+            target, source, non_blocking = args[0], args[1], (*args, False)[2]
+        else:
+            return func in _READ_BACK
+        return self._on_device(source) != self._on_device(target) and not non_blocking
+
+
+def _is_free(func: Any) -> bool:
+    returns = func._schema.returns
+    tensors = [value for value in returns if "Tensor" in str(value.type)]
+    return func in _NO_WORK or all(
+        value.alias_info is not None and not value.alias_info.is_write for value in tensors
+    )
+
+
+def full_size(preset: Preset = SELF_FORCING, dtype: torch.dtype = torch.bfloat16) -> Generator:
+    """The generator of a Wan preset on `meta`, its parameters in the types a load would give."""
+    with torch.device("meta"):
+        model = CausalWanTransformer(**asdict(preset.transformer)).requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(parameter_dtype(model, name, dtype))
+    config = preset.generation
+    grid = LatentGrid(config.height, config.width, patch=model.config.patch_size[1])
+    return Generator(model, config, grid)
+
+
+@torch.inference_mode()
+def count_ours(generator: Generator) -> ChunkCost:
+    """The cost of a chunk of a generator on `meta`."""
+    cache = generator.new_cache()
+    memory = Memory(cache, generator.transformer.encode_text(_prompt(generator)))
+    steady = _steady_chunk(generator)
+    for chunk in range(steady):
+        cache.open(generator.config.chunks.frames(chunk))
+        cache.advance()
+
+    def run() -> None:
+        cache.open(generator.config.chunks.frames(steady))
+        generator.denoise(generator.config.levels(steady), _noise(generator, steady), memory)
+        cache.advance()
+
+    return _count(run, OperatorCounter("meta"), cache.nbytes)
+
+
+@torch.inference_mode()
+def count_baseline(generator: Generator) -> ChunkCost:
+    """The cost of the same chunk, made by `PlainBaseline`.
+
+    Its end indices live on the CPU, as `meta` has no values to read back. They stand for tensors
+    of the device like all its others.
+    """
+    baseline = PlainBaseline(generator, index_device="cpu")
+    cache, prompt = baseline.new_cache(), _prompt(generator)
+    config, steady = generator.config, _steady_chunk(generator)
+    for chunk in range(steady):
+        clean = _noise(generator, chunk)(0)
+        baseline.predict_clean(
+            clean, config.context_level, prompt, cache, config.chunks.start(chunk)
+        )
+
+    def run() -> None:
+        baseline.denoise(
+            config.levels(steady),
+            _noise(generator, steady),
+            prompt,
+            cache,
+            config.chunks.start(steady),
+        )
+
+    nbytes = sum(layer[name].nbytes for layer in cache for name in ("k", "v"))
+    return _count(run, OperatorCounter("meta", "cpu"), nbytes)
+
+
+def _count(run: Callable[[], None], counter: OperatorCounter, cache_bytes: int) -> ChunkCost:
+    with FlopCounterMode(display=False) as flops, counter:
+        run()
+    return ChunkCost(
+        launches_per_chunk=counter.launches.total(),
+        syncs_per_chunk=counter.syncs.total(),
+        flops_per_chunk=flops.get_total_flops(),
+        cache_bytes=cache_bytes,
+    )
+
+
+def _steady_chunk(generator: Generator) -> int:
+    """The first chunk for which older frames have to leave the window."""
+    return generator.config.chunks.covering(generator.config.window)
+
+
+def _prompt(generator: Generator) -> Tensor:
+    config = generator.transformer.config
+    return torch.empty(1, config.text_length, config.text_dim, device=generator.device)
+
+
+def _noise(generator: Generator, chunk: int) -> Callable[[int], Tensor]:
+    """Noise that is on the device already; drawing or copying it is one launch to either side."""
+    shape = generator.chunk_shape(chunk)
+    return lambda step: torch.randn(shape, device=generator.device)
