@@ -148,7 +148,8 @@ class CausalWanTransformer(
     _skip_layerwise_casting_patterns = ("patch_embedding", "condition_embedder", "norm")
     _no_split_modules = ("TransformerBlock",)
     _repeated_blocks = ("TransformerBlock",)
-    _keep_in_fp32_modules = ("time_embedder", "scale_shift_table")
+    # A list, as diffusers looks for one; Wan was published with these in float32.
+    _keep_in_fp32_modules = ["time_embedder", "scale_shift_table"]  # noqa: RUF012
 
     @register_to_config
     def __init__(

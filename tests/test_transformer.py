@@ -193,3 +193,13 @@ def test_saving_and_loading_keeps_every_weight(transformer, tmp_path):
 def test_shapes_that_cannot_be_are_refused(option, message):
     with pytest.raises(ValueError, match=message):
         CausalWanTransformer(num_layers=1, **option)
+
+
+def test_half_precision_keeps_time_in_float32(transformer, clip, times, text, tmp_path):
+    transformer.save_pretrained(tmp_path)
+    half = CausalWanTransformer.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    kept = {name for name, p in half.named_parameters() if p.dtype == torch.float32}
+    assert kept and all("time_embedder" in name or "scale_shift" in name for name in kept)
+    with torch.no_grad():
+        error = half(clip, times, text).float() - transformer(clip, times, text)
+    assert error.norm() < 0.05 * transformer(clip, times, text).norm()
