@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
@@ -176,6 +177,23 @@ def test_a_stopped_run_continues_bit_for_bit(stages, name, tmp_path):
     parts = load_file(finished_average(tmp_path / "parts") / file)
     for key, tensor in whole.items():
         assert_close(parts[key], tensor, rtol=0, atol=0)
+
+
+def test_lowered_precision_leaves_the_students_gradients_whole(stages):
+    """Autocast caches the weights it lowers; if a pass without gradients filled that cache, the
+    gradient pass of the same rollout would silently train nothing."""
+    gradients = []
+    for precision in ("no", "bf16"):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        stage = stages["dmd"](4)
+        accelerator = Accelerator(cpu=True, mixed_precision=precision)
+        stage.prepare(accelerator)
+        parameters = list(stage.student.parameters())
+        stage.student_optimiser.zero_grad = lambda: None
+        stage.update(1)
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in parameters]))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.97
 
 
 def test_accumulated_micro_batches_are_those_of_several_processes(teacher, tokenizer, data):

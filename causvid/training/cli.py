@@ -60,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--student",
-        choices=("causal", "ode", "dmd"),
-        help="dmd: the stage that the student starts from (ode); export: comes from (dmd)",
+        choices=("teacher", "causal", "ode", "dmd"),
+        help="the stage whose student is taken: by ode (teacher), dmd (ode), export (dmd)",
     )
     parser.add_argument("--out", type=Path, default=Path("assets/pocket"), help="export: where to")
 
@@ -151,7 +151,7 @@ def _trajectories(args: argparse.Namespace) -> None:
 
 
 def _ode(args: argparse.Namespace) -> None:
-    model = _student(_stage_model(args, "teacher"))
+    model = _student(_stage_model(args, args.student or "teacher"))
     trajectories = _cache(args.run / "trajectories")
     config, generator = POCKET.ode, POCKET.generator
     stage = OdeStage(model, _tokenizer(), trajectories, config, generator, seed=args.seed)

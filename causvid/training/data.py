@@ -100,13 +100,16 @@ class LatentCache:
         self._shards.clear()
         self.open(int(state["shards"]))
 
-    def batch(self, key: tuple[int, ...], *, frames: int, size: int) -> Batch:
+    def batch(
+        self, key: tuple[int, ...], *, frames: int, size: int, from_start: bool = False
+    ) -> Batch:
         """A batch that depends on `key` and the opened shards alone.
 
         Args:
             key: non-negative integers, for instance (seed, step, rank).
             frames: latent frames of each window; shorter clips are never drawn.
             size: clips in the batch.
+            from_start: whether every window starts at its clip's first latent.
 
         Raises:
             ValueError: if no clip is that long.
@@ -123,7 +126,7 @@ class LatentCache:
             slack = latents.shape[1] - frames
             if slack < 0:
                 continue
-            first = rng.random() < self.first_frame_share
+            first = rng.random() < self.first_frame_share or from_start
             offset = 0 if first else int(rng.integers(slack + 1))
             windows.append(latents[row, offset : offset + frames].float())
             captions.append(texts[row][int(rng.integers(len(texts[row])))])

@@ -142,11 +142,15 @@ class DmdStage:
                 group["lr"] = settings.rate_at(step, self.steps)
         key = (self.seed, step, accelerator.process_index)
         draw = seeded(*key)
-        batch = self.data.batch(key, frames=config.window, size=config.batch)
+        given = bool(torch.rand((), generator=draw) < config.image_share)
+        batch = self.data.batch(key, frames=config.window, size=config.batch, from_start=given)
         text, empty = self._embed(batch.captions), self._embed([""] * config.batch)
 
-        with accelerator.autocast(), self._attention():
-            generated = self._generate(batch, text, draw)
+        # No autocast around the whole rollout: it caches lowered weights, and those that a pass
+        # without gradients has cached would cut off the gradients of the next one. Every forward
+        # pass has its own.
+        with self._attention():
+            generated = self._generate(batch, text, draw, given)
         loss, gradient = self.student_loss(generated, text, empty, draw)
         accelerator.backward(loss)
         self._share_gradients()
@@ -194,8 +198,11 @@ class DmdStage:
             velocity = self.critic(noisy, times, text)
         return flow_matching_loss(velocity, generated, noise)
 
-    def _generate(self, batch: Batch, text: Tensor, draw: torch.Generator) -> Tensor:
-        """The student's clean prediction of a window `[b, window, c, h, w]`, differentiable."""
+    def _generate(self, batch: Batch, text: Tensor, draw: torch.Generator, given: bool) -> Tensor:
+        """The student's clean prediction of a window `[b, window, c, h, w]`, differentiable.
+
+        `given`: whether a rollout's first chunk is the batch's, as in image-to-video.
+        """
         if self.config.student_input == "data":
             return self._from_data(batch, text, draw)
         config, pattern = self.config, self.generator.config.chunks
@@ -210,7 +217,6 @@ class DmdStage:
         live = sum(pattern.start(chunk) >= start for chunk in range(chunks))
         steps = len(self.generator.config.timesteps)
         exit_step = int(torch.randint(steps, (), generator=draw))
-        given = bool(torch.rand((), generator=draw) < config.image_share)
         device = self.accelerator.device
 
         def noise(chunk: int, step: int, shape: tuple[int, ...]) -> Tensor:
