@@ -6,6 +6,7 @@ platform queues and schedules, so there are no turns to take here.
 """
 
 import contextvars
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,17 @@ def carry_out(open_model: OpenModel, job: Job) -> Iterator[Event]:
     finally:
         over.set()
         production.close()
+
+
+def lent_seconds(job: Job, limit: int) -> int:
+    """How long to ask for the device: a start, and then two seconds of work a second of video.
+
+    Too little ends the run early, too much costs the visitor quota and a place in the queue. Twice
+    the length of the video is what a GPU half as fast as playback needs.
+    """
+    going_on = job.continuation
+    seconds = going_on.seconds if going_on is not None else job.request.seconds
+    return limit if seconds is None else min(limit, math.ceil(10 + 2 * seconds))
 
 
 class LentDevice:

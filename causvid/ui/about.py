@@ -14,14 +14,14 @@ def headline(service: Service) -> str:
     generation = preset.generation
     known = service.models.known_words(settings.model)
     model = (
-        f"{html.escape(preset.title)} on {html.escape(settings.device.upper())}, "
-        f"{generation.width} × {generation.height} at {generation.fps} frames a second"
+        f"<b>{html.escape(preset.title)}</b> · {generation.width} × {generation.height} · "
+        f"{generation.fps} frames a second · on {html.escape(settings.device)}"
     )
     if known:
-        words = ", ".join(sorted(word for word in known if word.isalpha()))
+        words = sorted(word for word in known if word.isalpha())
         model = (
             f'<details class="cv-model"><summary>{model}. A small model of a small world: it '
-            f"knows {len(known)} words.</summary><p>{html.escape(words)}</p></details>"
+            f"knows {len(known)} words.</summary><p>{html.escape(', '.join(words))}</p></details>"
         )
     else:
         model = f'<p class="cv-model">{model}</p>'

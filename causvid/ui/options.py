@@ -7,6 +7,7 @@ import gradio as gr
 from causvid.catalogue import Preset, Size
 from causvid.serving.service import Service
 from causvid.ui.reading import Choices
+from causvid.ui.stage import static_path
 
 RANDOM_SEED = "() => Math.floor(Math.random() * 2 ** 31)"
 
@@ -30,7 +31,9 @@ class Options:
                     shortest, settings.max_seconds, seconds, step=1, label="Seconds", min_width=180
                 )
             parts["seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=100)
-            dice = gr.Button("🎲", min_width=44, scale=0, elem_classes="cv-dice")
+            dice = gr.Button(
+                "Roll", icon=static_path("dice.svg"), min_width=80, scale=0, elem_classes="cv-dice"
+            )
         if seconds is not None and settings.endless_seconds:
             parts["endless"] = gr.Checkbox(
                 False, label="Endless", info=f"until you stop it, {_minutes(settings)} at most"

@@ -31,13 +31,13 @@ def build_page(service: Service) -> gr.Blocks:
         gr.HTML(headline(service), elem_classes="cv-headline")
         pictures = gr.State(False)
         with gr.Row(elem_classes="cv-main"):
-            with gr.Column(scale=5, min_width=320), gr.Tabs():
+            with gr.Column(scale=1, min_width=320), gr.Tabs():
                 tabs = {}
                 for name, kind in TABS.items():
                     with gr.Tab(name, render_children=True):
                         tabs[name] = kind(service)
                         gr.HTML(licence_notice(service))
-            with gr.Column(scale=6, min_width=320, elem_classes="cv-side"):
+            with gr.Column(scale=1, min_width=320, elem_classes="cv-side"):
                 hand = Stagehand(service)
         gr.HTML(about(), elem_classes="cv-about")
         gr.HTML(credits(service), elem_classes="cv-about")

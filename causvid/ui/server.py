@@ -3,14 +3,17 @@
 import logging
 import os
 import sys
+from collections.abc import Iterator
 
 import gradio as gr
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from causvid.serving.device import Device, SharedDevice
+from causvid.serving.job import Event, Job
 from causvid.serving.models import Models
 from causvid.serving.service import Service
+from causvid.serving.zero import LentDevice, carry_out, lent_seconds
 from causvid.settings import Settings
 from causvid.ui.page import build_page
 from causvid.ui.stage import static
@@ -24,22 +27,44 @@ def make_service(settings: Settings) -> Service:
     """
     models = Models(settings)
     models.load_first()
-    device: Device = SharedDevice(
-        models.open, viewers=settings.viewers, waiting=settings.waiting, lead=settings.lead
-    )
-    return Service(settings, models, device)
+    return Service(settings, models, _device(settings, models))
+
+
+def _device(settings: Settings, models: Models) -> Device:
+    """The device of this machine, or on ZeroGPU one that is lent for each run."""
+    if os.environ.get("SPACES_ZERO_GPU", "").lower() not in ("1", "t", "true"):
+        return SharedDevice(
+            models.open, viewers=settings.viewers, waiting=settings.waiting, lead=settings.lead
+        )
+    import spaces  # here only, as other machines need not have it
+
+    for name in models.presets:  # what is on the GPU before the first fork is there for all
+        models.open(name)
+
+    def duration(job: Job) -> int:
+        return lent_seconds(job, settings.gpu_seconds)
+
+    @spaces.GPU(duration=duration)
+    def carry_out_lent(job: Job) -> Iterator[Event]:
+        yield from carry_out(models.open, job)
+
+    return LentDevice(carry_out_lent)
 
 
 def launch(service: Service, **options) -> gr.Blocks:
     """Serve the page; `options` go to Gradio's `launch`."""
 
     def health(_) -> JSONResponse:
-        return JSONResponse({"status": "ready" if service.models.ready else "loading"})
+        ready = service.models.ready
+        state = {"status": "ready" if ready else "loading", "model": service.settings.model}
+        if isinstance(service.device, SharedDevice):
+            state["running"], state["waiting"] = service.device.load
+        return JSONResponse(state, status_code=200 if ready else 503)
 
     page = build_page(service)
     page.launch(
         css=static("style.css"),
-        theme=gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", radius_size="lg"),
+        theme=_theme(),
         footer_links=["api", "settings"],
         max_file_size=service.settings.upload_mb * 10**6,
         mcp_server=service.settings.mcp,
@@ -49,6 +74,25 @@ def launch(service: Service, **options) -> gr.Blocks:
         **options,
     )
     return page
+
+
+def _theme() -> gr.themes.Base:
+    """Soft, in the visitor's own fonts: nothing is fetched from elsewhere."""
+    sans = ["ui-sans-serif", "system-ui", "sans-serif"]
+    mono = ["ui-monospace", "Consolas", "monospace"]
+    return gr.themes.Soft(
+        primary_hue="indigo", neutral_hue="slate", radius_size="lg", font=sans, font_mono=mono
+    ).set(
+        block_title_background_fill="transparent",
+        block_title_background_fill_dark="transparent",
+        block_title_padding="0",
+        block_title_text_color="*body_text_color",
+        block_title_text_color_dark="*body_text_color",
+        block_title_text_weight="550",
+        body_background_fill="*neutral_50",
+        block_border_width="1px",
+        block_shadow="none",
+    )
 
 
 def main() -> None:

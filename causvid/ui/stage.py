@@ -6,7 +6,7 @@ The page never re-renders it: messages reach `static/stage.js` through the compo
 import base64
 import io
 import time
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,13 +17,18 @@ from causvid.media import Fragment, FragmentMuxer
 
 Message = dict[str, Any]
 
-_STATIC = resources.files("causvid.ui") / "static"
+_STATIC = Path(__file__).parent / "static"
 _JPEG_QUALITY = 80
 
 
 def static(name: str) -> str:
     """The text of a file in `static/`."""
     return (_STATIC / name).read_text(encoding="utf-8")
+
+
+def static_path(name: str) -> str:
+    """Where a file in `static/` lies."""
+    return str(_STATIC / name)
 
 
 class Stage(gr.HTML):

@@ -38,12 +38,14 @@ class Stagehand:
                     5, label="Extend by (s)", minimum=1, maximum=longest, min_width=90
                 )
             with gr.Row(equal_height=True):
-                self.steer = gr.Button("Change now", interactive=False, min_width=90)
-                self.branch = gr.Button("Branch", interactive=False, min_width=90)
-                self.extend = gr.Button("Extend", interactive=False, min_width=90)
+                self.steer = gr.Button("Change now", size="md", interactive=False, min_width=90)
+                self.branch = gr.Button("Branch", size="md", interactive=False, min_width=90)
+                self.extend = gr.Button("Extend", size="md", interactive=False, min_width=90)
         with gr.Row(visible=False) as self.results:
-            self.video = gr.DownloadButton("Download MP4", variant="primary", min_width=120)
-            self.record = gr.DownloadButton("Download manifest", min_width=120)
+            self.video = gr.DownloadButton(
+                "Download MP4", variant="primary", size="md", min_width=130
+            )
+            self.record = gr.DownloadButton("Manifest as JSON", size="md", min_width=130)
         with gr.Accordion("Manifest", open=False, visible=False) as self.details:
             self.manifest = gr.JSON(show_label=False, max_height=420)
 

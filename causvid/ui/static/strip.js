@@ -51,7 +51,7 @@ class Strip {
     this.blocks.append(block);
     this.seconds = info.end;
     this.layout();
-    this.setNumber('speed', info.times_playback, 'x', 1);
+    this.setNumber('speed', info.times_playback, '×', 1);
     this.setNumber('length', info.end, 's', 1);
     for (const [name, ratio] of Object.entries(info.drift)) this.setGauge(name, ratio);
   }
@@ -71,7 +71,7 @@ class Strip {
 
   setNumber(name, value, unit, digits) {
     const known = value !== null && value !== undefined;
-    this.figure(name).textContent = known ? `${value.toFixed(digits)} ${unit}` : '–';
+    this.figure(name).textContent = known ? `${value.toFixed(digits)}\u202f${unit}` : '–';
   }
 
   /* A meter around 1: a factor of two either way is the end of the scale. */
