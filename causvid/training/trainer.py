@@ -140,7 +140,7 @@ def train(
         mininterval=5.0,
     )
     for step in bar:
-        metrics = stage.update(step)
+        metrics = _mean_over_processes(stage.update(step), accelerator)
         progress.step = step + 1
         now = time.process_time()
         progress.cpu_seconds += now - cpu
@@ -163,6 +163,13 @@ def train(
             _save(stage, loop, progress.step, accelerator)
             saved = time.monotonic()
     return progress
+
+
+def _mean_over_processes(metrics: Metrics, accelerator: Accelerator) -> Metrics:
+    if accelerator.num_processes == 1:
+        return metrics
+    values = torch.tensor(list(metrics.values()), device=accelerator.device)
+    return dict(zip(metrics, accelerator.reduce(values, "mean").tolist(), strict=True))
 
 
 def _save(stage: Stage, loop: LoopConfig, step: int, accelerator: Accelerator) -> None:
