@@ -127,7 +127,7 @@ class Stream:
 
     # Making frames
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def step(self) -> FrameChunk | None:
         """Make the next chunk; `None` at the end of the video or of the source.
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from causvid.generator import GeneratorConfig
 from causvid.media import write_video
 from causvid.pipeline import CausVidPipeline
-from causvid.prompts import ScheduleError
+from causvid.prompts import PromptSchedule, ScheduleError
 from causvid.request import Manifest, Request
 from causvid.transformer import CausalWanTransformer
 
@@ -229,3 +229,23 @@ def test_a_manifest_tells_what_happened_and_reproduces_it(pipeline):
     again = Request.from_dict(record["request"])
     frames = np.concatenate([c.frames for c in again.open(pipeline)])
     assert np.array_equal(frames, np.concatenate(parts))
+
+
+@pytest.mark.parametrize("how", ["model", "group"])
+def test_offloading_changes_no_frame(pipeline, tmp_path, how):
+    """The CPU stands in for the accelerator: hooks move weights and arguments all the same."""
+    pipeline.save_pretrained(tmp_path)
+    pipe = CausVidPipeline.from_pretrained(tmp_path)
+    pipe.set_progress_bar_config(disable=True)
+    if how == "group":
+        cpu = torch.device("cpu")
+        for module in (pipe.transformer, pipe.vae):
+            module.enable_group_offload(cpu, cpu, offload_type="leaf_level")
+    else:
+        pipe.enable_model_cpu_offload(device="cpu")
+    story = PromptSchedule.parse("0s: a red car\n2s [recache]: a blue ball")
+    ours, theirs = (
+        p(story, seconds=5, image=noise_pictures(1)[0], output_type="uint8").frames
+        for p in (pipe, pipeline)
+    )
+    assert np.array_equal(ours, theirs)
