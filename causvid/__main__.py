@@ -3,8 +3,13 @@
 import argparse
 import importlib
 import logging
+import os
 import sys
 from typing import NamedTuple
+
+# Read when torch is loaded. Waiting threads that spin make a chunk take a hundred times as long
+# as soon as another process wants the same cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class Command(NamedTuple):
