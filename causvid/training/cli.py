@@ -1,18 +1,20 @@
 """`python -m causvid train STAGE`: run one stage of the recipe, or go on with it.
 
-    data      render and encode captioned clips
-    teacher   flow matching, bidirectional, text encoder included
-    causal    the teacher's weights under the block-causal mask, on data (diffusion forcing)
+    data          render and encode captioned clips
+    teacher       flow matching, bidirectional, text encoder included
+    causal        the teacher's weights under the block-causal mask, on data (diffusion forcing)
     trajectories  what the teacher makes on its way from noise, for the next stage
-    ode       causal regression on the trajectories
-    dmd       asymmetric distribution matching on the student's own rollouts
-    export    a diffusers folder with student, teacher, codec, text encoder
+    ode           causal regression on the trajectories
+    dmd           asymmetric distribution matching on the student's own rollouts
+    export        a diffusers folder with student, teacher, codec, text encoder
 
 Every stage reads what the ones before it left in the run folder and continues where it stopped.
 The same command runs on one core, on several processes (`torchrun --nproc-per-node 2 -m causvid
-train …`) and on GPUs (`accelerate launch -m causvid train …`). On a CPU set OMP_NUM_THREADS=1: two processes of one thread do more work than one of
-two. With glibc, MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 saves another
-fifth: activations are then taken from memory that the process already holds.
+train …`) and on GPUs (`accelerate launch -m causvid train …`).
+
+On a CPU set OMP_NUM_THREADS=1: two processes of one thread do more work than one of two. With
+glibc, MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 saves another fifth:
+activations are then taken from memory that the process already holds.
 """
 
 import argparse

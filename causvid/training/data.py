@@ -57,7 +57,7 @@ class LatentCache:
             model whose window rolls meets both at its start.
     """
 
-    def __init__(self, folder: Path, *, first_frame_share: float = 0.3):
+    def __init__(self, folder: Path, *, first_frame_share: float = 0.7):
         self.folder = Path(folder)
         self.first_frame_share = first_frame_share
         self._shards: list[tuple[Tensor, list[list[str]]]] = []

@@ -73,7 +73,7 @@ POCKET = Recipe(
     ),
     data=ShardConfig(),
     teacher=FlowConfig(
-        phases=(Phase(1, 24, 2400), Phase(4, 8, 900), Phase(7, 6, 1200)),
+        phases=(Phase(1, 24, 2400), Phase(4, 8, 900), Phase(7, 6, 2600)),
         optimiser=OptimiserConfig(learning_rate=1.5e-3, ema_decay=0.999),
     ),
     causal=FlowConfig(

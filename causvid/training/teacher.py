@@ -129,6 +129,9 @@ class TeacherStage(ModelStage):
 class CausalStage(TeacherStage):
     """Block-causal flow matching: every chunk at its own level, some of them clean.
 
+    Windows start where their clips do: a student's first chunk is always the start of a video, and
+    the chunks after it know from their past where they are.
+
     Args:
         chunks: how frames fall into chunks.
         clean_share: how often a chunk is given clean, as the cache holds the past at inference.
@@ -141,7 +144,7 @@ class CausalStage(TeacherStage):
 
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
         phase = self.config.phase_at(step)
-        batch = self.data.batch(key, frames=phase.frames, size=phase.batch)
+        batch = self.data.batch(key, frames=phase.frames, size=phase.batch, from_start=True)
         generator = seeded(*key)
         tokens = self.tokens(batch.captions, generator)
         shape = (phase.batch, phase.frames)
