@@ -106,8 +106,8 @@ def test_two_runs_take_turns_chunk_by_chunk(device, tmp_path):
     ]
     assert all(run.over.wait(30) for run in runs)
     both = log[log.index("right") :]
-    both = both[: 2 * min(both.count("left"), both.count("right"))]
-    assert all({first, second} == {"left", "right"} for first, second in zip(both[::2], both[1::2]))
+    pairs = min(both.count("left"), both.count("right"))
+    assert all(set(both[2 * i : 2 * i + 2]) == {"left", "right"} for i in range(pairs))
 
 
 def test_later_runs_wait_know_their_place_and_begin_when_one_ends(device, tmp_path):
@@ -189,7 +189,7 @@ def test_steering_shows_in_the_frames_and_in_the_manifest(service):
 def test_an_extended_run_is_the_longer_run(service):
     async def scenario():
         first = service.start(ask(seconds=1.0))
-        beginning, end = await watch(first)
+        beginning, _ = await watch(first)
         second = service.extend(first.id, 1.5)
         rest, whole = await watch(second)
         assert second.muxer.frame_count == whole.manifest["video"]["frames"]
