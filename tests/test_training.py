@@ -16,7 +16,7 @@ from causvid.attention import block_causal_mask
 from causvid.generator import Generator, GeneratorConfig, Memory, seeded_noise
 from causvid.geometry import ChunkPattern, LatentGrid
 from causvid.pipeline import CausVidPipeline
-from causvid.training.assembly import export, new_model
+from causvid.training.assembly import export, load_exported, new_model
 from causvid.training.data import Clip, LatentCache, shard_path, write_shard
 from causvid.training.dmd import DmdConfig, DmdStage
 from causvid.training.ode import OdeConfig, OdeStage, TrajectoryConfig, write_trajectories
@@ -325,4 +325,7 @@ def test_an_exported_student_loads_as_an_ordinary_pipeline(
     )
     pipe = CausVidPipeline.from_pretrained(tmp_path / "model")
     assert pipe.generation == GENERATION
-    assert (tmp_path / "model" / "teacher" / "config.json").exists()
+    for kind in (True, False):
+        again = load_exported(tmp_path / "model", teacher=kind)
+        for name, tensor in again.state_dict().items():
+            assert_close(tensor, teacher.state_dict()[name], rtol=1e-3, atol=1e-4)

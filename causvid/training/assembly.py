@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from causvid.autoencoder_tiny import TinyAutoencoder
 from causvid.generator import GeneratorConfig
@@ -46,3 +46,12 @@ def export(
         generation=generation,
     ).save_pretrained(folder)
     teacher.transformer.half().save_pretrained(folder / "teacher")
+
+
+def load_exported(folder: Path, *, teacher: bool) -> PromptedTransformer:
+    """The student or the teacher of an exported folder, in float32, to train on."""
+    transformer = folder / ("teacher" if teacher else "transformer")
+    return PromptedTransformer(
+        CausalWanTransformer.from_pretrained(transformer, torch_dtype=torch.float32),
+        UMT5EncoderModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32),
+    )

@@ -32,7 +32,7 @@ from causvid.codec import codec_for
 from causvid.diorama import VOCABULARY
 from causvid.generator import Generator
 from causvid.geometry import LatentGrid
-from causvid.training.assembly import export, new_model
+from causvid.training.assembly import export, load_exported, new_model
 from causvid.training.data import LatentCache
 from causvid.training.dmd import DmdStage
 from causvid.training.ode import OdeStage, write_trajectories
@@ -40,7 +40,7 @@ from causvid.training.precision import mixed_precision, training_attention
 from causvid.training.prompted import PromptedTransformer
 from causvid.training.stages import POCKET
 from causvid.training.teacher import CausalStage, TeacherStage
-from causvid.training.trainer import LoopConfig, Stage, finished_average, train
+from causvid.training.trainer import LoopConfig, Stage, finished_average, latest_checkpoint, train
 from causvid.training.words import word_tokenizer
 from causvid.training.world import render_shard
 
@@ -64,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--student",
         choices=("teacher", "causal", "ode", "dmd"),
         help="the stage whose student is taken: by ode (teacher), dmd (ode), export (dmd)",
+    )
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        help="an exported folder that stands in for stages which the run folder does not have; "
+        "the teacher stage starts from its teacher instead of from nothing",
     )
     parser.add_argument("--out", type=Path, default=Path("assets/pocket"), help="export: where to")
 
@@ -102,7 +108,17 @@ def _cache(folder: Path) -> LatentCache:
 
 
 def _stage_model(args: argparse.Namespace, stage: str) -> PromptedTransformer:
-    return PromptedTransformer.load(finished_average(args.run / stage))
+    """The weights that a stage has left, or those of the exported folder."""
+    if args.start_from is None or latest_checkpoint(args.run / stage / "checkpoints"):
+        return PromptedTransformer.load(finished_average(args.run / stage))
+    return load_exported(args.start_from, teacher=stage == "teacher")
+
+
+def _autoencoder(args: argparse.Namespace) -> TinyAutoencoder:
+    folder = args.run / "vae"
+    if args.start_from is not None and not folder.exists():
+        folder = args.start_from / "vae"
+    return TinyAutoencoder.from_pretrained(folder, torch_dtype=torch.float32).eval()
 
 
 def _student(model: PromptedTransformer) -> PromptedTransformer:
@@ -112,14 +128,17 @@ def _student(model: PromptedTransformer) -> PromptedTransformer:
 
 
 def _data(args: argparse.Namespace) -> None:
-    codec = codec_for(TinyAutoencoder.from_pretrained(args.run / "vae").eval())
+    codec = codec_for(_autoencoder(args))
     for index in range(args.shards):
         render_shard(codec, args.run / "latents", index, POCKET.data)
 
 
 def _teacher(args: argparse.Namespace) -> None:
     tokenizer = _tokenizer()
-    model = new_model(POCKET.transformer, len(tokenizer), args.seed)
+    if args.start_from is None:
+        model = new_model(POCKET.transformer, len(tokenizer), args.seed)
+    else:
+        model = load_exported(args.start_from, teacher=True)
     data = _cache(args.run / "latents")
     _run(TeacherStage(model, tokenizer, data, POCKET.teacher, seed=args.seed), args)
 
@@ -185,7 +204,7 @@ def _export(args: argparse.Namespace) -> None:
         args.out,
         _stage_model(args, args.student or "dmd"),
         _stage_model(args, "teacher"),
-        TinyAutoencoder.from_pretrained(args.run / "vae"),
+        _autoencoder(args),
         _tokenizer(),
         POCKET.generator,
     )
