@@ -18,6 +18,7 @@ from torch import Tensor
 from causvid.cache import GradientMemory, KVCache, SinkRotation, TextCache
 from causvid.geometry import ChunkPattern, LatentGrid, Timeline
 from causvid.offload import execution_device, onload
+from causvid.onednn import onednn_linear
 from causvid.schedule import CLEAN, FlowSchedule, Level, add_noise, clean_from_velocity
 from causvid.transformer import CausalWanTransformer
 
@@ -219,7 +220,8 @@ class Generator:
         """One pass over the open chunk `[b, f, c, h, w]` at `level` → its clean latents."""
         # float64, as the time reaches the model on a scale of 1000
         times = torch.full(noisy.shape[:2], level.time, dtype=torch.float64, device=noisy.device)
-        velocity = self.transformer(noisy, times, memory.text, memory=memory.cache)
+        with onednn_linear(noisy.device):
+            velocity = self.transformer(noisy, times, memory.text, memory=memory.cache)
         return clean_from_velocity(noisy, velocity.to(noisy.dtype), level.sigma)
 
     def denoise(
