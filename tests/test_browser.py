@@ -160,9 +160,8 @@ def test_text_plays_while_it_is_made_and_can_be_downloaded(visit):
 def test_a_picture_shows_its_crop_and_begins_the_video(visit, files):
     page = visit()
     choose(page, "Image to video")
-    page.locator("input[type=file]:visible, input[type=file]").first.set_input_files(files["image"])
-    crop = page.locator("img[alt='']:visible, .image-frame img:visible, button img:visible")
-    wait_for(page, lambda: crop.count() >= 2)
+    page.locator("input[type=file][accept*='image']").first.set_input_files(files["image"])
+    wait_for(page, lambda: page.locator(".tabitem img:visible").count() >= 2)
     page.locator(".cv-prompt textarea:visible").fill("a red car drives right")
     generate(page)
     assert_played_while_made(wait_for_end(page))
@@ -172,8 +171,8 @@ def test_a_picture_shows_its_crop_and_begins_the_video(visit, files):
 def test_a_video_plays_beside_its_source(visit, files):
     page = visit()
     choose(page, "Video to video")
-    page.locator("input[type=file]").nth(1).set_input_files(files["video"])
-    page.wait_for_selector("video[src*='source']:visible, .video-container video:visible")
+    page.locator("input[type=file][accept*='video']").first.set_input_files(files["video"])
+    page.wait_for_selector(".tabitem video:visible")
     page.locator(".cv-prompt textarea:visible").fill("a red car drives right")
     generate(page)
     assert_played_while_made(wait_for_end(page))

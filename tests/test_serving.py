@@ -1,6 +1,7 @@
 """Runs share a device fairly, end at once when told to, and leave nothing behind."""
 
 import asyncio
+import math
 import threading
 import time
 from pathlib import Path
@@ -199,6 +200,16 @@ def test_an_extended_run_is_the_longer_run(service):
 
     pieces, at_once = asyncio.run(scenario())
     np.testing.assert_array_equal(pieces, at_once)
+
+
+def test_an_endless_run_ends_at_the_servers_limit(service):
+    async def scenario():
+        run = service.start(ask(seconds=math.inf))
+        service.stop(run.id)
+        await watch(run)
+        return run.expected_seconds
+
+    assert asyncio.run(scenario()) == service.settings.endless_seconds > 20
 
 
 def test_branches_share_their_beginning_only(service):

@@ -52,7 +52,7 @@ def check_schedule(source: object, settings: Settings) -> PromptSchedule:
 
 
 def check_request(request: Request, preset: Preset, settings: Settings) -> Request:
-    """The request, its sizes filled in and an endless one cut to the limit.
+    """The request with its size filled in.
 
     Raises:
         ValueError: if the model cannot do it, or it is beyond the limits.
@@ -70,7 +70,6 @@ def check_request(request: Request, preset: Preset, settings: Settings) -> Reque
     if seconds == math.inf:
         if not settings.endless_seconds:
             raise ValueError(f"endless runs are off; ask for up to {settings.max_seconds:g} s")
-        seconds = settings.endless_seconds
     elif seconds is not None:
         if not seconds > 0:  # false for NaN, too
             raise ValueError(f"the length is {seconds:g} s; expected more than 0")
@@ -86,7 +85,7 @@ def check_request(request: Request, preset: Preset, settings: Settings) -> Reque
         raise ValueError(f"the strength is {request.strength:g}; expected above 0 and at most 1")
     if not 0 <= request.seed < 2**63:
         raise ValueError(f"the seed is {request.seed}; expected 0 to 2^63 - 1")
-    return dataclasses.replace(request, height=height, width=width, seconds=seconds)
+    return dataclasses.replace(request, height=height, width=width)
 
 
 def check_image(path: str | Path | None, height: int, width: int, settings: Settings) -> np.ndarray:

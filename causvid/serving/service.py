@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import json
 import logging
+import math
 import secrets
 import shutil
 import tempfile
@@ -156,6 +157,8 @@ class Service:
             ValueError: if a limit is exceeded, or no more runs can wait.
         """
         request = check_request(request, self.models.preset(request.model), self.settings)
+        if request.seconds == math.inf:
+            request = dataclasses.replace(request, seconds=self.settings.endless_seconds)
         self.models.check(request)
         generation = self.models.preset(request.model).generation
         run, folder = self._new_folder()

@@ -66,14 +66,6 @@ class Options:
                 elem_classes="cv-note",
             )
         dice.click(None, None, parts["seed"], js=RANDOM_SEED, api_visibility="private")
-        if "endless" in parts:
-            parts["endless"].change(
-                None,
-                parts["endless"],
-                parts["seconds"],
-                js="(endless) => ({__type__: 'update', interactive: !endless})",
-                api_visibility="private",
-            )
         if "model" in parts:
             parts["model"].change(
                 lambda name: _of_model(service, name),

@@ -63,7 +63,8 @@ def launch(service: Service, **options) -> gr.Blocks:
 
     page = build_page(service)
     page.launch(
-        css=static("style.css"),
+        # Not as `css`, which Gradio confines to the inside of its page: margins are outside.
+        head=f"<style>{static('style.css')}</style>",
         theme=_theme(),
         footer_links=["api", "settings"],
         max_file_size=service.settings.upload_mb * 10**6,

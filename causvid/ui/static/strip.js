@@ -5,6 +5,11 @@
  */
 const HUES = 6; // colours in style.css; a seventh prompt begins again
 
+function levelOf(distance) {
+  if (distance > 0.6) return 'far';
+  return distance > 0.3 ? 'some' : 'near';
+}
+
 class Strip {
   constructor(element) {
     this.blocks = element.querySelector('.cv-blocks');
@@ -51,7 +56,7 @@ class Strip {
     this.blocks.append(block);
     this.seconds = info.end;
     this.layout();
-    this.setNumber('speed', info.times_playback, '×', 1);
+    this.setNumber('speed', info.times_playback, '×', 2);
     this.setNumber('length', info.end, 's', 1);
     for (const [name, ratio] of Object.entries(info.drift)) this.setGauge(name, ratio);
   }
@@ -80,7 +85,8 @@ class Strip {
     const known = ratio !== null;
     const offset = known ? Math.max(-1, Math.min(1, Math.log2(Math.max(ratio, 0.01)))) : 0;
     gauge.style.setProperty('--offset', offset);
-    gauge.dataset.level = Math.abs(offset) > 0.6 ? 'far' : Math.abs(offset) > 0.3 ? 'some' : 'near';
+    if (known) gauge.dataset.level = levelOf(Math.abs(offset));
+    else delete gauge.dataset.level;
     gauge.setAttribute('aria-valuetext', known ? `${ratio.toFixed(2)} times the first chunk` : '');
     gauge.title = known ? `${name}: ${ratio.toFixed(2)} × that of the first chunk` : name;
   }
