@@ -1,0 +1,204 @@
+"""`python -m causvid benchmark`: speed, memory and operator launches, with the hardware.
+
+    (nothing)    the parts of a preset and a whole stream of it, timed
+    --meta       one chunk at full size, counted on the `meta` device: ours and a plain baseline
+    --compare    the same two, timed on the CPU at a size between pocket and Wan
+
+`baseline` is what ours is compared with; equal outputs are tested.
+"""
+
+import argparse
+import dataclasses
+import json
+from typing import Any
+
+import torch
+
+from causvid.benchmark.comparison import (
+    CPU,
+    VISIBLE,
+    Comparison,
+    Pair,
+    compare,
+    comparison_generator,
+)
+from causvid.benchmark.counts import ChunkCost, count_baseline, count_ours, full_size
+from causvid.benchmark.pieces import Piece, StreamRun, measure_pieces, measure_stream
+from causvid.benchmark.timing import Hardware, Seconds
+from causvid.presets import default_preset, get_preset, load_preset
+
+__all__ = ["add_arguments", "main"]
+
+COMPARE_THREADS = 2  # of the machine that the goals were set on
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--meta",
+        action="store_true",
+        help="count operations, launches and synchronisations of a full-size chunk instead",
+    )
+    what.add_argument(
+        "--compare", action="store_true", help="time ours against a plain baseline on the CPU"
+    )
+    parser.add_argument("--model", help="a name from `python -m causvid models`")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of the timed stream")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of every part")
+    parser.add_argument("--json", action="store_true", help="the figures, as JSON")
+
+
+def main(args: argparse.Namespace) -> int:
+    if args.repeats < 1:
+        raise ValueError(f"--repeats must be at least 1, got {args.repeats}")
+    figures = _meta(args) if args.meta else _compare(args) if args.compare else _pieces(args)
+    if args.json:
+        print(json.dumps(figures, indent=2))
+    return 0
+
+
+def _meta(args: argparse.Namespace) -> dict[str, Any]:
+    generator = full_size()
+    costs = {"ours": count_ours(generator), "baseline": count_baseline(generator)}
+    if not args.json:
+        grid, config = generator.grid, generator.config
+        print(
+            f"Wan 1.3B in bfloat16 at {grid.width}x{grid.height}, one chunk of "
+            f"{config.chunks.rest} latent frames in a window of {config.window}, "
+            f"{len(config.timesteps)} steps and the clean pass"
+        )
+        print(f"{'':10}{'launches':>10}{'syncs':>8}{'TFLOP':>10}{'cache, GB':>12}")
+        for name, cost in costs.items():
+            print(_cost_row(name, cost))
+    return {"meta": {name: dataclasses.asdict(cost) for name, cost in costs.items()}}
+
+
+def _cost_row(name: str, cost: ChunkCost) -> str:
+    return (
+        f"{name:10}{cost.launches_per_chunk:10,}{cost.syncs_per_chunk:8}"
+        f"{cost.flops_per_chunk / 1e12:10.1f}{cost.cache_bytes / 1e9:12.2f}"
+    )
+
+
+def _compare(args: argparse.Namespace) -> dict[str, Any]:
+    torch.set_num_threads(COMPARE_THREADS)
+    generator = comparison_generator()
+    hardware = Hardware.of(CPU)
+    if not args.json:
+        print(hardware)
+        print(
+            f"chunk of 3 latent frames, {generator.grid.tokens_per_frame} tokens each; medians of "
+            f"{args.repeats} in seconds, ours and the baseline in turns"
+        )
+        print(f"{'sees':>6}{'':8}{'ours':>9}{'baseline':>10}{'ratio':>8}{'CPU ratio':>11}")
+    results = []
+    for result in compare(generator, VISIBLE, repeats=args.repeats):
+        results.append(result)
+        if not args.json:
+            _print_comparison(result)
+    return {
+        "hardware": dataclasses.asdict(hardware),
+        "compare": {str(result.visible): _comparison_figures(result) for result in results},
+    }
+
+
+def _print_comparison(result: Comparison) -> None:
+    for name, pair in (("pass", result.one_pass), ("chunk", result.chunk)):
+        print(
+            f"{result.visible:6}  {name:6}{pair.ours.median:9.3f}{pair.baseline.median:10.3f}"
+            f"{pair.ratio:8.2f}{pair.cpu_ratio:11.2f}",
+            flush=True,
+        )
+    for name in result.parts[0]:
+        ours, baseline = (parts[name] for parts in result.parts)
+        print(f"{'':8}{name:>24}{ours:9.3f}{baseline:10.3f}  CPU seconds of a pass")
+
+
+def _comparison_figures(result: Comparison) -> dict[str, Any]:
+    def figures(pair: Pair) -> dict[str, Any]:
+        return {
+            "ours": _seconds(pair.ours),
+            "baseline": _seconds(pair.baseline),
+            "ratio": pair.ratio,
+            "cpu_ratio": pair.cpu_ratio,
+        }
+
+    ours, baseline = result.parts
+    return {
+        "pass": figures(result.one_pass),
+        "chunk": figures(result.chunk),
+        "cpu_seconds_of_a_pass": {"ours": ours, "baseline": baseline},
+    }
+
+
+def _pieces(args: argparse.Namespace) -> dict[str, Any]:
+    preset = get_preset(args.model) if args.model else default_preset(args.device)
+    pipe = load_preset(preset, device=args.device)
+    hardware = Hardware.of(pipe.transformer.device)
+    grid = pipe.generator().grid
+    setting = {
+        "model": preset.name,
+        "width": grid.width,
+        "height": grid.height,
+        "dtype": str(pipe.transformer.dtype).removeprefix("torch."),
+    }
+    if not args.json:
+        print(hardware)
+        print("{model} at {width}x{height}, {dtype}".format(**setting))
+        print(f"{'seconds of':20}{'median':>9}{'p95':>9}{'frames/s':>11}")
+    pieces = []
+    for piece in measure_pieces(pipe, repeats=args.repeats):
+        pieces.append(piece)
+        if not args.json:
+            print(_piece_row(piece), flush=True)
+    run = measure_stream(pipe, seconds=args.seconds)
+    if not args.json:
+        _print_stream(run)
+    return {
+        "hardware": dataclasses.asdict(hardware),
+        **setting,
+        "pieces": {
+            piece.name: {
+                **_seconds(piece.seconds),
+                "frames_per_second": piece.frames_per_second,
+            }
+            for piece in pieces
+        },
+        "stream": {
+            "first_frame": run.first_frame,
+            "step": _seconds(run.steps),
+            "frames_per_second": run.frames_per_second,
+            "playback_rate": run.playback_rate,
+            "peak_memory": run.peak_memory,
+        },
+    }
+
+
+def _piece_row(piece: Piece) -> str:
+    rate = piece.frames_per_second
+    return (
+        f"{piece.name:20}{piece.seconds.median:9.4f}{piece.seconds.p95:9.4f}"
+        f"{'' if rate is None else f'{rate:.1f}':>11}"
+    )
+
+
+def _print_stream(run: StreamRun) -> None:
+    print(
+        f"{'stream step':20}{run.steps.median:9.4f}{run.steps.p95:9.4f}"
+        f"{run.frames_per_second:11.1f}"
+    )
+    print(
+        f"first pictures after {run.first_frame:.2f} s; "
+        f"{run.frames_per_second / run.playback_rate:.2f} times playback rate; "
+        f"memory {run.peak_memory / 2**30:.2f} GiB"
+    )
+
+
+def _seconds(seconds: Seconds) -> dict[str, Any]:
+    return {
+        "median": seconds.median,
+        "p95": seconds.p95,
+        "median_cpu": seconds.median_cpu,
+        "samples": len(seconds.wall),
+    }

@@ -97,7 +97,12 @@ class PlainBaseline:
         return x
 
     def predict_clean(
-        self, noisy: Tensor, level: Level, prompt_embeds: Tensor, cache: list[LayerCache], start: int
+        self,
+        noisy: Tensor,
+        level: Level,
+        prompt_embeds: Tensor,
+        cache: list[LayerCache],
+        start: int,
     ) -> Tensor:
         """One pass: noisy latents `[b, f, c, h, w]` → clean ones."""
         model = self.transformer
@@ -149,7 +154,12 @@ class PlainBaseline:
         return x + block.ffn(h) * ffn_gate
 
     def _self_attention(
-        self, attn: WanAttention, x: Tensor, cache: LayerCache, grid: tuple[int, int, int], start: int
+        self,
+        attn: WanAttention,
+        x: Tensor,
+        cache: LayerCache,
+        grid: tuple[int, int, int],
+        start: int,
     ) -> Tensor:
         query = _rms_norm(attn.norm_q, attn.to_q(x)).unflatten(-1, (attn.heads, -1))
         keys = _rms_norm(attn.norm_k, attn.to_k(x)).unflatten(-1, (attn.heads, -1))

@@ -1,0 +1,149 @@
+"""How long a preset's parts take, and a whole stream of it, from prompt to pictures.
+
+Parts are timed in the state that a long stream settles into: window full, codec past its first
+latent. The stream is timed as a viewer has it, its prompt not seen before.
+"""
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from causvid.benchmark.timing import Seconds, Task, measure, peak_memory
+from causvid.generator import Generator, Memory, seeded_noise
+from causvid.pipeline import CausVidPipeline
+
+PROMPT = "a red balloon rises over the sea at sunset"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One measured part.
+
+    Attributes:
+        name: what it is.
+        seconds: of one run.
+        pixel_frames: pictures that one run contributes to; 0 for what happens once per prompt.
+    """
+
+    name: str
+    seconds: Seconds
+    pixel_frames: int
+
+    @property
+    def frames_per_second(self) -> float | None:
+        return self.pixel_frames / self.seconds.median if self.pixel_frames else None
+
+
+@dataclass(frozen=True)
+class StreamRun:
+    """One measured stream.
+
+    Attributes:
+        first_frame: seconds from asking for the stream to holding its first pictures.
+        steps: seconds of every later step.
+        frames_per_second: pictures of the later steps by the time they took together.
+        playback_rate: pictures per second that the video is meant to be watched at.
+        peak_memory: bytes; see `timing.peak_memory`.
+    """
+
+    first_frame: float
+    steps: Seconds
+    frames_per_second: float
+    playback_rate: int
+    peak_memory: int
+
+
+@torch.inference_mode()
+def measure_pieces(pipe: CausVidPipeline, *, repeats: int) -> Iterator[Piece]:
+    """Time the parts of a loaded pipeline at its trained size, one after the other.
+
+    Args:
+        repeats: timed runs of each.
+    """
+    generator, codec = pipe.generator(), pipe.codec()
+    device = generator.device
+    config, timeline = generator.config, generator.timeline
+    chunk = config.chunks.covering(config.window)  # the first that outgrows the window
+    frames = timeline.pixel_frames(chunk)
+
+    def piece(name: str, task: Task, pixel_frames: int = frames) -> Piece:
+        return Piece(name, measure([task], device, repeats=repeats)[0], pixel_frames)
+
+    unseen = (f"{PROMPT}, take {number}" for number in itertools.count(1))
+    yield piece("prompt", Task(lambda: generator.encode_text(pipe.prompt_encoder(next(unseen)))), 0)
+
+    memory = _filled(generator, pipe, chunk)
+    latents = _noise(generator, chunk)
+    levels = config.levels(chunk)
+    memory.cache.open(config.chunks.frames(chunk))
+    yield piece(
+        "transformer pass",
+        Task(lambda: generator.predict_clean(latents, levels[0], memory)),
+    )
+
+    def make_chunk() -> None:
+        generator.denoise(levels, lambda step: _noise(generator, chunk, step), memory)
+        memory.cache.advance()
+
+    yield piece(
+        "transformer chunk",
+        Task(make_chunk, lambda: memory.cache.open(config.chunks.frames(chunk))),
+    )
+
+    state = codec.start()
+    pixels = codec.decode(latents, state)
+    yield piece("codec decode", Task(lambda: codec.decode(latents, state)))
+    codec.encode(pixels[:, :1], state)
+    pixels = codec.decode(latents, state)
+    yield piece("codec encode", Task(lambda: codec.encode(pixels, state)))
+
+
+def measure_stream(pipe: CausVidPipeline, *, seconds: float) -> StreamRun:
+    """Time a stream of `seconds` of video, after a short one for warm-up.
+
+    Raises:
+        ValueError: if that is but one chunk.
+    """
+    timeline = pipe.generator().timeline
+    if timeline.chunk_count(seconds) < 2:
+        raise ValueError(
+            f"{seconds:g} s are a single chunk: measure at least {timeline.duration(2):g} s"
+        )
+    with pipe.stream(f"{PROMPT}, rehearsal", seconds=timeline.duration(2)) as rehearsal:
+        for _ in rehearsal:
+            pass
+    pictures: list[int] = []
+    wall, cpu = [time.perf_counter()], [time.process_time()]
+    with pipe.stream(PROMPT, seconds=seconds) as stream:
+        for step in stream:  # ends with pictures on the host, so nothing is left running
+            wall.append(time.perf_counter())
+            cpu.append(time.process_time())
+            pictures.append(len(step.frames))
+    laps = [
+        tuple(after - before for before, after in itertools.pairwise(clock))
+        for clock in (wall, cpu)
+    ]
+    return StreamRun(
+        first_frame=laps[0][0],
+        steps=Seconds(laps[0][1:], laps[1][1:]),
+        frames_per_second=sum(pictures[1:]) / (wall[-1] - wall[1]),
+        playback_rate=pipe.generation.fps,
+        peak_memory=peak_memory(pipe.transformer.device),
+    )
+
+
+def _filled(generator: Generator, pipe: CausVidPipeline, chunks: int) -> Memory:
+    """A cache in which `chunks` chunks of noise were remembered."""
+    memory = Memory(generator.new_cache(), generator.encode_text(pipe.prompt_encoder(PROMPT)))
+    for chunk in range(chunks):
+        memory.cache.open(generator.config.chunks.frames(chunk))
+        generator.remember(_noise(generator, chunk), memory)
+        memory.cache.advance()
+    return memory
+
+
+def _noise(generator: Generator, chunk: int, step: int = 0) -> torch.Tensor:
+    return seeded_noise(0, chunk, step, generator.chunk_shape(chunk), generator.device)

@@ -1,0 +1,124 @@
+"""Clocks, and what they ran on.
+
+Wall time is what a viewer waits; CPU time, of all threads of this process, is what remains
+comparable on a machine that others use too.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import psutil
+import torch
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a measurement ran on; it means nothing without."""
+
+    device: str
+    cores: int
+    threads: int
+    memory_bytes: int
+    load: float | None  # average of the last minute, in busy cores; others' work included
+    torch: str
+
+    @classmethod
+    def of(cls, device: torch.device) -> "Hardware":
+        if device.type == "cuda":
+            properties = torch.cuda.get_device_properties(device)
+            name, memory = properties.name, properties.total_memory
+        else:
+            name = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
+            memory = psutil.virtual_memory().total
+        return cls(
+            device=name,
+            cores=os.cpu_count() or 1,
+            threads=torch.get_num_threads(),
+            memory_bytes=memory,
+            load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+            torch=torch.__version__,
+        )
+
+    def __str__(self) -> str:
+        load = "" if self.load is None else f", load {self.load:.1f}"
+        return (
+            f"{self.device}, {self.memory_bytes / 2**30:.0f} GiB; {self.cores} cores, "
+            f"{self.threads} threads{load}; torch {self.torch}"
+        )
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Repeated measurements of one thing."""
+
+    wall: tuple[float, ...]
+    cpu: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return median(self.wall)
+
+    @property
+    def median_cpu(self) -> float:
+        return median(self.cpu)
+
+    @property
+    def p95(self) -> float:
+        return float(np.percentile(self.wall, 95))
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to measure.
+
+    Args:
+        run: what is timed.
+        prepare: what has to happen before each run, untimed.
+    """
+
+    run: Callable[[], object]
+    prepare: Callable[[], object] = lambda: None
+
+
+def measure(
+    tasks: Sequence[Task], device: torch.device, *, repeats: int, warmup: int = 1
+) -> list[Seconds]:
+    """Time tasks in turn, A B A B …, so that what disturbs one disturbs the other.
+
+    Args:
+        repeats: timed rounds.
+        warmup: rounds before them, for allocations and autotuning.
+    """
+    samples: list[list[tuple[float, float]]] = [[] for _ in tasks]
+    for turn in range(warmup + repeats):
+        for task, taken in zip(tasks, samples, strict=True):
+            task.prepare()
+            sample = _time(task.run, device)
+            if turn >= warmup:
+                taken.append(sample)
+    return [Seconds(*zip(*taken, strict=True)) for taken in samples]
+
+
+def _time(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    _finish(device)
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    _finish(device)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that CUDA tensors took so far, or what this process holds at present."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return psutil.Process().memory_info().rss
