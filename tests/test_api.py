@@ -270,3 +270,15 @@ def test_nothing_accumulates_on_the_server(app, client):
         assert not list(folder.glob("chunk-*.mp4"))
         app.service.forget(folder.name)
     assert list(app.service._folder.iterdir()) == []
+
+
+def test_the_endpoints_are_mcp_tools_when_asked_for(tmp_path):
+    with running(tmp_path, mcp=True) as app:
+        answer = httpx.get(f"{app.url}/gradio_api/mcp/schema")
+    tools = {tool["name"]: tool for tool in answer.json()}
+    wanted = {name.strip("/") for name in GENERATING} | {"steer", "models", "preflight"}
+    assert all(any(name.endswith(want) for name in tools) for want in wanted)
+    assert len(tools) == len(wanted)
+    described = next(tool for name, tool in tools.items() if name.endswith("text_to_video"))
+    assert "chunk by chunk" in described["description"]
+    assert described["inputSchema"]["properties"]["prompt"]

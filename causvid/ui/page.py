@@ -10,6 +10,7 @@ import gradio as gr
 from causvid.serving.service import Service
 from causvid.ui.about import about, credits, headline, licence_notice
 from causvid.ui.api import add_endpoints
+from causvid.ui.gallery import build_gallery
 from causvid.ui.handlers import Handlers
 from causvid.ui.schedule_tab import ScheduleTab
 from causvid.ui.stagehand import Stagehand
@@ -39,6 +40,7 @@ def build_page(service: Service) -> gr.Blocks:
                         gr.HTML(licence_notice(service))
             with gr.Column(scale=1, min_width=320, elem_classes="cv-side"):
                 hand = Stagehand(service)
+        build_gallery(service, tabs["Text to video"].prompt)
         gr.HTML(about(), elem_classes="cv-about")
         gr.HTML(credits(service), elem_classes="cv-about")
         add_endpoints(service)

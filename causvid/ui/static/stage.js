@@ -1,6 +1,6 @@
 /* The stage: messages from the server to player, strip and status line.
  *
- * A message is the component's value: {kind: 'queue' | 'open' | 'chunk' | 'end' | 'error' | 'clip'}.
+ * A message is the component's value: {kind: 'queue' | 'open' | 'chunk' | 'end' | 'error'}.
  * `element`, `props` and `watch` are Gradio's. What was measured is kept in `element.report`, for
  * the benchmark and the browser tests.
  */
@@ -81,15 +81,15 @@ function receive(message) {
   else if (message.kind === 'open') open(message);
   else if (message.kind === 'chunk') append(message);
   else if (message.kind === 'end') finish(message);
-  else if (message.kind === 'clip') playClip(message);
   else if (message.kind === 'error') {
     if (!player.ended) player.finish();
     setState('failed', message.text);
   }
 }
 
-/* An example: a finished video from the server. */
+/* An example: a finished video from the server. While a run is on the stage, it stays there. */
 function playClip(message) {
+  if (root.dataset.state === 'live' || root.dataset.state === 'waiting') return;
   player.close();
   report.run = null;
   strip.clear();
@@ -101,11 +101,15 @@ function playClip(message) {
 }
 
 watch('value', () => receive(props.value));
+document.addEventListener('causvid:clip', (event) => playClip(event.detail));
 
 document.addEventListener('click', (event) => {
-  if (event.target.closest('.cv-go')) {
-    report.clicked = performance.now();
-    report.first = null;
+  if (!event.target.closest('.cv-go')) return;
+  report.clicked = performance.now();
+  report.first = null;
+  const { top, bottom } = root.getBoundingClientRect();
+  if (top > window.innerHeight * 0.7 || bottom < 0) {
+    root.scrollIntoView({ behavior: 'smooth', block: 'center' }); // on a phone it is below
   }
 }, true);
 

@@ -1,0 +1,78 @@
+"""Examples with their results, made beforehand: a click plays one at once and fills in its prompt.
+
+The clips and their manifests lie in `examples/gallery`; `examples/render_gallery.py` makes them.
+"""
+
+import html
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from causvid.serving.service import Service
+from causvid.ui.stage import static
+
+FOLDER = Path(__file__).parents[2] / "examples" / "gallery"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A finished example."""
+
+    path: Path
+    prompt: str
+    width: int
+    height: int
+    summary: str
+
+
+def clips_of(service: Service) -> list[Clip]:
+    """The examples that the model offered first has made."""
+    clips = []
+    for record in sorted(FOLDER.glob("*.json")):
+        manifest = json.loads(record.read_text(encoding="utf-8"))
+        video = record.with_suffix(".mp4")
+        if manifest["model"]["name"] != service.settings.model or not video.exists():
+            continue
+        size = manifest["video"]
+        clips.append(
+            Clip(
+                path=video,
+                prompt=manifest["request"]["prompts"]["cues"][0]["prompt"],
+                width=size["width"],
+                height=size["height"],
+                summary=f"Made beforehand, {size['seconds']:.1f} s long",
+            )
+        )
+    return clips
+
+
+def build_gallery(service: Service, prompt: gr.Textbox) -> None:
+    """Show the examples, if there are any; `prompt` takes the words of the one that is chosen."""
+    clips = clips_of(service)
+    if not clips:
+        return
+    gr.set_static_paths([FOLDER])
+    gallery = gr.HTML(
+        "".join(_card(clip) for clip in clips),
+        js_on_load=static("gallery.js"),
+        elem_classes="cv-gallery",
+        label="Examples",
+    )
+    gallery.choose(_chosen, None, prompt, show_progress="hidden", api_visibility="private")
+
+
+def _card(clip: Clip) -> str:
+    source = f"gradio_api/file={clip.path}"
+    return (
+        f'<button type="button" data-url="{html.escape(source)}" data-width="{clip.width}" '
+        f'data-height="{clip.height}" data-summary="{html.escape(clip.summary)}" '
+        f'data-prompt="{html.escape(clip.prompt)}" aria-label="Play: {html.escape(clip.prompt)}">'
+        f'<video src="{html.escape(source)}#t=1" muted playsinline preload="metadata" loop></video>'
+        f"<span>{html.escape(clip.prompt)}</span></button>"
+    )
+
+
+def _chosen(event: gr.EventData) -> str:
+    return event.prompt
