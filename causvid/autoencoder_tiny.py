@@ -36,13 +36,14 @@ class SoftClamp(nn.Module):
 class MemoryBlock(nn.Module):
     """Residual block over the current frame and the one before it (zeros before the first)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, leak: float) -> None:
         super().__init__()
+        self.leak = leak
         self.conv = nn.Sequential(
             nn.Conv2d(2 * channels, channels, 3, padding=1),
-            nn.ReLU(),
+            nn.LeakyReLU(leak),
             nn.Conv2d(channels, channels, 3, padding=1),
-            nn.ReLU(),
+            nn.LeakyReLU(leak),
             nn.Conv2d(channels, channels, 3, padding=1),
         )
 
@@ -51,7 +52,7 @@ class MemoryBlock(nn.Module):
         past = torch.zeros_like(x[:, :1]) if past is None else past.to(x)
         earlier = torch.cat([past, x[:, :-1]], dim=1)
         residual = self.conv(torch.cat([x, earlier], dim=2).flatten(0, 1))
-        return F.relu(x + residual.view_as(x))
+        return F.leaky_relu(x + residual.view_as(x), self.leak)
 
 
 class TimePool(nn.Module):
@@ -163,6 +164,10 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
         space_scales: spatial scale of each decoder stage; the encoder runs them backwards.
         time_scales: temporal scale of each decoder stage; the encoder runs them backwards.
         shortcut_latents: latents seen by the linear decoder shortcut; 0 for no shortcut.
+        decoder_gain: factor on the output of the convolutional decoder. Beside a shortcut it should
+            be about as small as what the shortcut leaves to explain: Adam's first steps know no
+            scale, and at full size they are noise that the network learns to avoid by dying.
+        leak: slope of the activations below zero; 0 is the published ReLU.
         latents_mean, latents_std: per-channel normalisation of latents; None for none. Stored
             here because it travels with the weights, applied by the codec.
 
@@ -185,6 +190,8 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
         space_scales: Sequence[int] = (2, 2, 2),
         time_scales: Sequence[int] = (1, 2, 2),
         shortcut_latents: int = 0,
+        decoder_gain: float = 1.0,
+        leak: float = 0.0,
         latents_mean: Sequence[float] | None = None,
         latents_std: Sequence[float] | None = None,
     ) -> None:
@@ -217,7 +224,7 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
         if encoder_channels:
             layers: list[nn.Module | None] = [
                 _conv(3 * patch_size**2, encoder_channels[0]),
-                nn.ReLU(),
+                nn.LeakyReLU(leak),
             ]
             scales = zip(reversed(space_scales), reversed(time_scales), strict=True)
             for i, (space, time) in enumerate(scales):
@@ -225,22 +232,22 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
                 layers += [
                     TimePool(encoder_channels[i], time),
                     _conv(encoder_channels[i], width, stride=space, bias=False),
-                    *(MemoryBlock(width) for _ in range(encoder_blocks[i])),
+                    *(MemoryBlock(width, leak) for _ in range(encoder_blocks[i])),
                 ]
             layers.append(_conv(encoder_channels[-1], latent_channels))
             self.encoder = _stack(layers)
 
         if decoder_channels:
-            layers = [SoftClamp(), _conv(latent_channels, decoder_channels[0]), nn.ReLU()]
+            layers = [SoftClamp(), _conv(latent_channels, decoder_channels[0]), nn.LeakyReLU(leak)]
             for i, (space, time) in enumerate(zip(space_scales, time_scales, strict=True)):
                 width = decoder_channels[i]
                 layers += [
-                    *(MemoryBlock(width) for _ in range(decoder_blocks[i])),
+                    *(MemoryBlock(width, leak) for _ in range(decoder_blocks[i])),
                     None,  # the published layout enlarges here; TimeGrow does it more cheaply
                     TimeGrow(width, time, space),
                     _conv(width, decoder_channels[i + 1], bias=False),
                 ]
-            layers += [nn.ReLU(), _conv(decoder_channels[-1], 3 * patch_size**2)]
+            layers += [nn.LeakyReLU(leak), _conv(decoder_channels[-1], 3 * patch_size**2)]
             self.decoder = _stack(layers)
 
         if shortcut_latents:
@@ -311,5 +318,6 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
             parts.append(self.shortcut.decode(latents, memory))
         if self.decoder is not None:
             folded = _run(self.decoder, latents, memory)
-            parts.append(F.pixel_shuffle(folded, self.config.patch_size))
+            pixels = F.pixel_shuffle(folded, self.config.patch_size)
+            parts.append(self.config.decoder_gain * pixels)
         return sum(parts[1:], start=parts[0])

@@ -1,0 +1,294 @@
+"""The codec stage: a small autoencoder from closed form first, then trained where it pays.
+
+1. `fit_encoder`: principal components of space-time patches. From then on the latents never change,
+   so a teacher can be trained on them at once.
+2. `fit_decoder`: least squares from 3x3 neighbourhoods of latents (current and previous) to pixels.
+3. `DecoderStage`: convolutions learn what a linear map cannot. The encoder stays frozen, so latents
+   made before remain valid.
+
+Clips are uint8 tensors [t, H, W, 3] with t = 1 + 4 k; pixels are float [b, t, 3, H, W] in [-1, 1].
+"""
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from causvid.autoencoder_tiny import LinearShortcut, MemoryBlock, TinyAutoencoder
+from causvid.codec import TinyCodec
+from causvid.diorama import Scene, Split, render
+from causvid.training.stage import ModelStage, OptimiserConfig, averaged, seeded
+
+logger = logging.getLogger(__name__)
+
+
+def diorama_clip(
+    rng: np.random.Generator,
+    *,
+    frames: int,
+    height: int = 128,
+    width: int = 224,
+    split: Split = "train",
+) -> Tensor:
+    """A clip of a random scene, from its beginning or from later on."""
+    scene = Scene.sample(rng, split)
+    start = int(rng.integers(160)) if rng.random() < 0.7 else 0
+    seed = int(rng.integers(2**31))
+    return torch.from_numpy(
+        render(scene, frames=frames, height=height, width=width, start=start, seed=seed)
+    )
+
+
+def clip_to_pixels(clips: Sequence[Tensor]) -> Tensor:
+    """Float pixels [b, t, 3, H, W] in [-1, 1] of uint8 clips [t, H, W, 3]."""
+    return torch.stack(tuple(clips)).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+
+
+def _with_run_up(pixels: Tensor, frames: int) -> Tensor:
+    """The stream as the network sees it: its first picture fills a group of `frames`."""
+    return torch.cat([pixels[:, :1].expand(-1, frames - 1, -1, -1, -1), pixels], dim=1)
+
+
+def _patches(clip: Tensor, shortcut: LinearShortcut) -> Tensor:
+    """Space-time patches [f, 3 * frames * stride², h, w] in [0, 1], first picture repeated."""
+    pixels = _with_run_up((clip_to_pixels([clip]) + 1) / 2, shortcut.frames)
+    groups = pixels.reshape(-1, 3 * shortcut.frames, *pixels.shape[-2:])
+    return F.pixel_unshuffle(groups, shortcut.stride)
+
+
+@torch.no_grad()
+def fit_encoder(model: TinyAutoencoder, clips: Iterable[Tensor]) -> None:
+    """Sets the linear encoder to whitened principal components, and the latent normalisation.
+
+    Raw latents have unit variance each, which suits the convolutions. Normalised ones, which the
+    diffusion model sees, keep part of their unequal weight in the picture: a standard deviation
+    proportional to the square root of the component's (root mean square 1 over channels). Equal
+    variance would make most of the diffusion loss a matter of texture.
+    """
+    shortcut = _shortcut_of(model)
+    size = 3 * shortcut.frames * shortcut.stride**2
+    count, total = 0, torch.zeros(size, dtype=torch.float64)
+    second = torch.zeros(size, size, dtype=torch.float64)
+    for clip in clips:
+        rows = _patches(clip, shortcut).movedim(1, -1).flatten(0, -2) - 0.5
+        count += len(rows)
+        total += rows.sum(0, dtype=torch.float64)
+        second += rows.T @ rows
+    mean = total / count
+    covariance = second / count - torch.outer(mean, mean)
+    values, vectors = torch.linalg.eigh(covariance)
+    channels = model.config.latent_channels
+    deviations = values[-channels:].flip(0).clamp_min(1e-12).sqrt()
+    components = vectors[:, -channels:].flip(1).T / deviations[:, None]
+    shortcut.encoder.weight.copy_(components.view_as(shortcut.encoder.weight))
+    shortcut.encoder.bias.copy_(-components @ (mean + 0.5))
+    scale = deviations.sqrt()
+    scale = scale / scale.square().mean().sqrt()
+    model.register_to_config(latents_mean=[0.0] * channels, latents_std=(1 / scale).tolist())
+    explained = values[-channels:].sum() / values.sum()
+    logger.info("encoder: %d patches, %.2f %% of the variance kept", count, 100 * explained)
+
+
+@torch.no_grad()
+def fit_decoder(model: TinyAutoencoder, clips: Iterable[Tensor], ridge: float = 1e-5) -> None:
+    """Sets the decoder shortcut to the least-squares map from latents to pixels."""
+    shortcut = _shortcut_of(model)
+    latents_seen, channels = shortcut.latents, model.config.latent_channels
+    inputs, outputs = latents_seen * channels * 9 + 1, shortcut.decoder.out_channels
+    gram = torch.zeros(inputs, inputs, dtype=torch.float64)
+    cross = torch.zeros(inputs, outputs, dtype=torch.float64)
+    for clip in clips:
+        targets = _patches(clip, shortcut)
+        latents = shortcut.encoder(F.pixel_shuffle(targets, shortcut.stride))
+        history = torch.cat([latents[:1].expand(latents_seen - 1, -1, -1, -1), latents])
+        seen = [history[i : i + len(latents)] for i in reversed(range(latents_seen))]
+        columns = F.unfold(F.pad(torch.cat(seen, dim=1), (1, 1, 1, 1), mode="replicate"), 3)
+        rows = columns.movedim(1, -1).flatten(0, 1)
+        rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+        gram += rows.T @ rows
+        cross += rows.T @ targets.movedim(1, -1).flatten(0, -2)
+    gram += ridge * gram.diagonal().mean() * torch.eye(inputs, dtype=torch.float64)
+    solution = torch.linalg.solve(gram, cross).T  # [outputs, inputs]
+    shortcut.decoder.weight.copy_(solution[:, :-1].reshape(shortcut.decoder.weight.shape))
+    shortcut.decoder.bias.copy_(solution[:, -1])
+    if model.decoder is not None:
+        begin_decoder(model)
+
+
+def begin_decoder(model: TinyAutoencoder) -> None:
+    """Convolutions that carry their input through at full strength and add nothing to the output.
+
+    Residual branches and the last convolution start at zero, so that training starts from the
+    shortcut alone. PyTorch's default would shrink activations by a factor of two or three per
+    layer, and the last layer would learn from next to nothing.
+    """
+    for layer in model.decoder.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    for layer in model.decoder.values():
+        if isinstance(layer, MemoryBlock):
+            nn.init.zeros_(layer.conv[-1].weight)
+    nn.init.zeros_(layer.weight)
+
+
+def _shortcut_of(model: TinyAutoencoder) -> LinearShortcut:
+    if model.shortcut is None or model.encoder is not None:
+        raise ValueError(
+            "closed-form fitting needs a linear encoder: build the TinyAutoencoder with "
+            "encoder_channels=() and shortcut_latents > 0"
+        )
+    return model.shortcut
+
+
+@torch.no_grad()
+def reconstruct(model: TinyAutoencoder, clips: Sequence[Tensor]) -> Tensor:
+    """What a viewer would see: pixels [b, t, 3, H, W] in [-1, 1] through encode and decode."""
+    codec = TinyCodec(model)
+    state = codec.start()
+    return codec.decode(codec.encode(clip_to_pixels(clips), state), state)
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How close reconstructions are.
+
+    Attributes:
+        psnr: dB, from the mean square error of all clips together.
+        seam: gradient across latent-cell borders over gradient elsewhere, divided by the same
+            figure of the originals; 1.0 means an invisible grid.
+        sharpness: mean gradient magnitude over that of the originals.
+    """
+
+    psnr: float
+    seam: float
+    sharpness: float
+
+
+def measure(model: TinyAutoencoder, clips: Sequence[Tensor]) -> Fidelity:
+    """Fidelity over clips, one at a time."""
+    errors, seams, sharp = [], [], []
+    for clip in clips:
+        real = clip_to_pixels([clip])
+        made = reconstruct(model, [clip])
+        errors.append(F.mse_loss(made, real).item() / 4)  # range 2, so peak² is 4
+        stride = model.spatial_stride
+        seams.append([_seam(x, stride) for x in (made, real)])
+        sharp.append([sum(g.abs().mean().item() for g in _gradients(x)) for x in (made, real)])
+    made_seam, real_seam = torch.tensor(seams).sum(0).tolist()
+    made_sharp, real_sharp = torch.tensor(sharp).sum(0).tolist()
+    return Fidelity(
+        psnr=-10 * math.log10(sum(errors) / len(errors)),
+        seam=made_seam / real_seam,
+        sharpness=made_sharp / real_sharp,
+    )
+
+
+def _gradients(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x.diff(dim=-1), x.diff(dim=-2)
+
+
+def _seam(pixels: Tensor, stride: int) -> float:
+    ratios = []
+    for gradient in (pixels.diff(dim=-1), pixels.diff(dim=-2).mT):
+        columns = gradient.abs().mean(dim=tuple(range(gradient.ndim - 1)))
+        border = torch.arange(1, len(columns) + 1) % stride == 0
+        ratios.append((columns[border].mean() / columns[~border].mean()).item())
+    return sum(ratios) / 2
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Settings of the decoder stage.
+
+    Args:
+        pool, pool_steps: clips drawn at once, and how many steps live on them.
+        clips, frames: clips per step and pixel frames of each, 1 + 4 k.
+        crop: height and width seen of each clip, multiples of the spatial stride.
+        latent_noise: standard deviation of noise on normalised latents; a diffusion model's
+            latents are never exact, and the decoder should not mind.
+        absolute, square, gradient: weights of the three terms of the loss.
+    """
+
+    optimiser: OptimiserConfig
+    steps: int = 20_000
+    pool: int = 400
+    pool_steps: int = 500
+    clips: int = 3
+    frames: int = 5
+    crop: tuple[int, int] = (128, 80)
+    latent_noise: float = 0.03
+    absolute: float = 1.0
+    square: float = 30.0
+    gradient: float = 0.5
+
+    def loss(self, made: Tensor, real: Tensor) -> Tensor:
+        """Mean absolute and square error, and mean absolute error of spatial gradients.
+
+        The square alone would blur what is uncertain; the gradients keep edges sharp and flat
+        areas flat.
+        """
+        error = made - real
+        edges = sum(gradient.abs().mean() for gradient in _gradients(error))
+        return (
+            self.absolute * error.abs().mean()
+            + self.square * error.square().mean()
+            + self.gradient * edges
+        )
+
+
+class DecoderStage(ModelStage):
+    """Trains the convolutional decoder on diorama clips; all that is linear stays frozen."""
+
+    def __init__(self, model: TinyAutoencoder, config: DecoderConfig, *, seed: int = 0) -> None:
+        model.requires_grad_(False)
+        model.decoder.requires_grad_(True)
+        super().__init__(model, config.optimiser, steps=config.steps, seed=seed)
+        self.config = config
+        self.encode = model.encode
+        self.run_up = model.temporal_stride - 1
+        self.stride = model.spatial_stride
+        self.noise_scale = config.latent_noise * torch.tensor(model.config.latents_std)
+        self._pools = lru_cache(maxsize=1)(self._draw_pool)
+
+    def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
+        rng, device = np.random.default_rng(key), self.accelerator.device
+        pool = self._pools(step // self.config.pool_steps, key[-1])
+        chosen = rng.integers(len(pool), size=self.config.clips)
+        clips = [self._crop(pool[i], rng) for i in chosen]
+        real = (clip_to_pixels(clips).to(device) + 1) / 2
+        with torch.no_grad():
+            latents = self.encode(_with_run_up(real, self.run_up + 1))
+            noise = torch.randn(latents.shape, generator=seeded(*key))
+            latents += (noise * self.noise_scale.view(-1, 1, 1)).to(device)
+        made = self.model(latents)[:, self.run_up :]
+        return self.config.loss(made.float(), real)
+
+    def _draw_pool(self, index: int, place: int) -> list[Tensor]:
+        rng = np.random.default_rng((self.seed, index, place))
+        return [diorama_clip(rng, frames=self.config.frames) for _ in range(self.config.pool)]
+
+    def _crop(self, clip: Tensor, rng: np.random.Generator) -> Tensor:
+        """A part of the picture whose patches coincide with the whole's.
+
+        Places are drawn from a triangle around the middle: the diorama's object stands there, and
+        it is what the linear map draws worst.
+        """
+        spans = []
+        for length, crop in zip(clip.shape[1:3], self.config.crop, strict=True):
+            free = (length - crop) // self.stride + 1
+            first = self.stride * int(rng.random(2).mean() * free)
+            spans.append(slice(first, first + crop))
+        return clip[:, spans[0], spans[1]]
+
+    def save_average(self, folder: Path) -> None:
+        with averaged(self.ema, self.model):
+            self.accelerator.unwrap_model(self.model).save_pretrained(folder)

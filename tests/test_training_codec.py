@@ -1,0 +1,139 @@
+"""The codec stage: the closed form is optimal, and training leaves the latents alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.testing import assert_close
+
+from causvid.autoencoder_tiny import TinyAutoencoder
+from causvid.codec import TinyCodec
+from causvid.training.codec import (
+    DecoderConfig,
+    DecoderStage,
+    begin_decoder,
+    clip_to_pixels,
+    diorama_clip,
+    fit_decoder,
+    fit_encoder,
+    measure,
+    reconstruct,
+)
+from causvid.training.stage import OptimiserConfig
+from causvid.training.trainer import LoopConfig, finished_average, train
+
+CONFIG = DecoderConfig(
+    OptimiserConfig(learning_rate=3e-3, warmup_steps=1, weight_decay=0.0),
+    steps=6,
+    pool=4,
+    pool_steps=4,
+    clips=1,
+    frames=5,
+    crop=(32, 32),
+)
+
+
+def small_model(channels: int = 6) -> TinyAutoencoder:
+    torch.manual_seed(0)
+    return TinyAutoencoder(
+        latent_channels=channels,
+        encoder_channels=(),
+        decoder_channels=(8, 8, 8, 8),
+        decoder_blocks=(1, 1, 1),
+        shortcut_latents=2,
+    )
+
+
+def clips(count: int = 8, seed: int = 0) -> list[torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    return [diorama_clip(rng, frames=5, height=48, width=48) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def fitted() -> TinyAutoencoder:
+    model = small_model()
+    fit_encoder(model, clips())
+    fit_decoder(model, clips())
+    return model.eval()
+
+
+def test_raw_latents_are_white_and_normalised_ones_have_unit_mean_square(fitted):
+    codec = TinyCodec(fitted)
+    with torch.no_grad():
+        latents = [codec.encode(clip_to_pixels([clip]), codec.start()) for clip in clips()]
+    normalised = torch.cat(latents).movedim(2, 0).flatten(1)  # [c, n]
+    raw = normalised * torch.tensor(fitted.config.latents_std)[:, None]
+    assert_close(raw.cov(), torch.eye(6), atol=2e-2, rtol=0)
+    assert_close(normalised.var(dim=1).mean(), torch.tensor(1.0), atol=2e-2, rtol=0)
+    assert (normalised.var(dim=1).diff() <= 1e-3).all()  # the channels are sorted by weight
+
+
+def test_no_other_linear_decoder_is_better(fitted):
+    best = measure(fitted, clips()).psnr
+    weight = fitted.shortcut.decoder.weight
+    original = weight.detach().clone()
+    for seed in range(3):
+        noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
+        weight.data.copy_(original + 0.003 * noise)
+        assert measure(fitted, clips()).psnr < best
+    weight.data.copy_(original)
+
+
+def test_more_channels_keep_more(fitted):
+    poor = small_model(channels=2)
+    fit_encoder(poor, clips())
+    fit_decoder(poor, clips())
+    assert measure(poor, clips()).psnr < measure(fitted, clips()).psnr
+
+
+def test_a_decoder_begins_with_the_shortcut_alone(fitted):
+    clip = clips(1)
+    before = reconstruct(fitted, clip)
+    begin_decoder(fitted)
+    assert torch.equal(reconstruct(fitted, clip), before)
+
+
+def test_training_lowers_the_loss_and_leaves_latents_alone(fitted, tmp_path):
+    model = small_model()
+    model.load_state_dict(fitted.state_dict())
+    model.register_to_config(latents_std=fitted.config.latents_std)
+    # Grey pictures instead of the best linear ones, so that there is much to learn at once.
+    model.shortcut.decoder.weight.data.zero_()
+    model.shortcut.decoder.bias.data.fill_(0.5)
+    untrained = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def loss(weights: dict[str, torch.Tensor]) -> float:
+        candidate = small_model()
+        candidate.load_state_dict(weights)
+        made = reconstruct(candidate.eval(), clips(seed=1))
+        return CONFIG.loss(made / 2, clip_to_pixels(clips(seed=1)) / 2).item()
+
+    stage = DecoderStage(model, replace(CONFIG, steps=20))
+    train(stage, LoopConfig(tmp_path), Accelerator(cpu=True))
+    trained = TinyAutoencoder.from_pretrained(finished_average(tmp_path)).state_dict()
+    assert loss(trained) < loss(untrained)
+    for name in untrained:
+        if name.startswith("shortcut"):
+            assert torch.equal(trained[name], untrained[name])
+
+
+def test_a_stopped_run_continues_bit_by_bit(fitted, tmp_path):
+    def run(folder: str, *stops: int | None) -> dict[str, torch.Tensor]:
+        for stop in stops:
+            model = small_model()
+            model.load_state_dict(fitted.state_dict())
+            model.register_to_config(latents_mean=[0.0] * 6, latents_std=[1.0] * 6)
+            stage = DecoderStage(model, CONFIG)
+            train(stage, LoopConfig(tmp_path / folder), Accelerator(cpu=True), stop=stop)
+        return TinyAutoencoder.from_pretrained(finished_average(tmp_path / folder)).state_dict()
+
+    whole, resumed = run("whole", None), run("parts", 3, None)
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name])
+
+
+def test_a_convolutional_encoder_cannot_be_fitted():
+    with pytest.raises(ValueError, match=r"encoder_channels=\(\)"):
+        fit_encoder(TinyAutoencoder(encoder_blocks=(0, 0, 0), decoder_blocks=(0, 0, 0)), clips(1))
