@@ -3,12 +3,14 @@
     (nothing)    the parts of a preset and a whole stream of it, timed
     --meta       one chunk at full size, counted on the `meta` device: ours and a plain baseline
     --compare    the same two, timed on the CPU at a size between pocket and Wan
+    --player     the page in a browser: how soon and how smoothly chunks are shown
 
 `baseline` is what ours is compared with; equal outputs are tested.
 """
 
 import argparse
 import dataclasses
+import importlib
 import json
 from typing import Any
 
@@ -42,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--compare", action="store_true", help="time ours against a plain baseline on the CPU"
     )
+    what.add_argument(
+        "--player", action="store_true", help="measure how the page plays chunks, in Chromium"
+    )
     parser.add_argument("--model", help="a name from `python -m causvid models`")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the timed stream")
@@ -52,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     if args.repeats < 1:
         raise ValueError(f"--repeats must be at least 1, got {args.repeats}")
+    if args.player:
+        # The web app stands above this module, so it is asked by name and only when wanted.
+        figures = importlib.import_module("causvid.ui.measure").main()
+        if args.json:
+            print(json.dumps(figures, indent=2))
+        return 0
     figures = _meta(args) if args.meta else _compare(args) if args.compare else _pieces(args)
     if args.json:
         print(json.dumps(figures, indent=2))

@@ -56,6 +56,7 @@ class Job:
         continuation: set if it goes on from an earlier run.
         snapshot_bytes: the largest state to leave behind; 0 for none.
         paced: whether somebody watches while it is made; then there is no hurry to be far ahead.
+        endless: whether it goes on until it is stopped; the request's length is then a limit.
     """
 
     run: str
@@ -66,6 +67,7 @@ class Job:
     continuation: Continuation | None = None
     snapshot_bytes: int = 0
     paced: bool = False
+    endless: bool = False
 
     @property
     def mailbox_path(self) -> Path:

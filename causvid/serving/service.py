@@ -110,6 +110,8 @@ class Run:
     @property
     def expected_seconds(self) -> float | None:
         """How long the whole video is to be, if that is known."""
+        if self.job.endless:
+            return None
         if self.job.continuation is not None:
             before = sum(chunk["frames"] for chunk in self.job.continuation.chunks) / self.fps
             return before + self.job.continuation.seconds
@@ -157,7 +159,8 @@ class Service:
             ValueError: if a limit is exceeded, or no more runs can wait.
         """
         request = check_request(request, self.models.preset(request.model), self.settings)
-        if request.seconds == math.inf:
+        endless = request.seconds == math.inf
+        if endless:
             request = dataclasses.replace(request, seconds=self.settings.endless_seconds)
         self.models.check(request)
         generation = self.models.preset(request.model).generation
@@ -174,6 +177,7 @@ class Service:
             video=video,
             snapshot_bytes=self.settings.snapshot_mb * 10**6,
             paced=watched,
+            endless=endless,
         )
         muxer = FragmentMuxer(fps=generation.fps, height=request.height, width=request.width)
         return self._begin(job, session, muxer)
@@ -222,6 +226,7 @@ class Service:
             folder=folder,
             video=video,
             paced=watched,
+            endless=False,
             continuation=Continuation(
                 snapshot=snapshot,
                 chunks=tuple(earlier.ended.manifest["chunks"]),

@@ -57,6 +57,7 @@ def build_gallery(service: Service, prompt: gr.Textbox) -> None:
     gallery = gr.HTML(
         "".join(_card(clip) for clip in clips),
         js_on_load=static("gallery.js"),
+        apply_default_css=False,
         elem_classes="cv-gallery",
         label="Examples",
     )

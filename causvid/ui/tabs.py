@@ -185,7 +185,7 @@ class VideoTab(Tab):
             webcam_options=gr.WebcamOptions(mirror=False),
             include_audio=True,  # otherwise Gradio would start ffmpeg to take the sound off
             buttons=[],
-            height=260,
+            height=300,
         )
         return [video]
 

@@ -71,7 +71,9 @@ function append(message) {
 function finish(message) {
   if (message.run !== report.run) return;
   report.ended = performance.now();
+  report.stalls = player.stalls;
   player.finish();
+  strip.expect(0); // stopped early or not: what there is fills the strip
   setState('ended', message.text);
 }
 
