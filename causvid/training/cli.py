@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", choices=("auto", "no", "bf16"), default="auto")
     parser.add_argument("--shards", type=int, default=12, help="data, trajectories: how many")
+    parser.add_argument("--clips", type=int, default=POCKET.data.clips, help="data: per shard")
     parser.add_argument("--checkpoint-seconds", type=float, default=300.0)
     parser.add_argument("--stop", type=int, help="pause before this step")
     parser.add_argument(
@@ -129,8 +130,9 @@ def _student(model: PromptedTransformer) -> PromptedTransformer:
 
 def _data(args: argparse.Namespace) -> None:
     codec = codec_for(_autoencoder(args))
+    config = replace(POCKET.data, clips=args.clips)
     for index in range(args.shards):
-        render_shard(codec, args.run / "latents", index, POCKET.data)
+        render_shard(codec, args.run / "latents", index, config)
 
 
 def _teacher(args: argparse.Namespace) -> None:

@@ -137,8 +137,18 @@ class CausalStage(TeacherStage):
         clean_share: how often a chunk is given clean, as the cache holds the past at inference.
     """
 
-    def __init__(self, *args, chunks: ChunkPattern, clean_share: float = 0.3, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        model: PromptedTransformer,
+        tokenizer: PreTrainedTokenizerBase,
+        data: LatentCache,
+        config: FlowConfig,
+        *,
+        chunks: ChunkPattern,
+        clean_share: float = 0.3,
+        seed: int = 0,
+    ):
+        super().__init__(model, tokenizer, data, config, seed=seed)
         self.chunks = chunks
         self.clean_share = clean_share
 
