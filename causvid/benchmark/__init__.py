@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--player", action="store_true", help="measure how the page plays chunks, in Chromium"
     )
-    parser.add_argument("--model", help="a name from `python -m causvid models`")
+    parser.add_argument("--model", help="what to time: a name from `python -m causvid models`")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the timed stream")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of every part")
@@ -121,9 +121,10 @@ def _print_comparison(result: Comparison) -> None:
             f"{pair.ratio:8.2f}{pair.cpu_ratio:11.2f}",
             flush=True,
         )
+    print("        CPU seconds of a pass:")
     for name in result.parts[0]:
         ours, baseline = (parts[name] for parts in result.parts)
-        print(f"{'':8}{name:>24}{ours:9.3f}{baseline:10.3f}  CPU seconds of a pass")
+        print(f"{name:>16}{ours:9.3f}{baseline:10.3f}", flush=True)
 
 
 def _comparison_figures(result: Comparison) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def compare(generator: Generator, visible: Sequence[int], *, repeats: int) -> It
 
     Args:
         visible: latent frames that the chunk sees, itself included; multiples of its 3.
-        repeats: timed passes, and chunks, of either side.
+        repeats: timed passes of either side; of chunks, each of many passes, half as many.
     """
     config = generator.transformer.config
     prompt = torch.randn(1, config.text_length, config.text_dim)
@@ -160,7 +160,7 @@ def compare(generator: Generator, visible: Sequence[int], *, repeats: int) -> It
         yield Comparison(
             visible=frames,
             one_pass=Pair(*measure(passes, CPU, repeats=repeats)),
-            chunk=Pair(*measure(chunks, CPU, repeats=repeats, warmup=0)),
+            chunk=Pair(*measure(chunks, CPU, repeats=(repeats + 1) // 2, warmup=0)),
             parts=tuple(_parts(side, before) for side in sides),
         )
 
