@@ -6,6 +6,8 @@ picture on the screen, and the gaps and stalls on the way. Needs Playwright and 
 """
 
 import dataclasses
+import itertools
+import logging
 import shutil
 import socket
 import statistics
@@ -183,7 +185,7 @@ def _play(browser: Any, url: str, speed: float, fps: int) -> Playback:
     page.goto(url)
     page.locator(".cv-go:visible").click()
     page.wait_for_selector(".cv-stage[data-state=ended]", timeout=120_000)
-    page.wait_for_timeout(4000)  # what is buffered is still to be shown
+    page.wait_for_timeout(1000 * CHUNKS * FRAMES / fps + 1000)  # for what is still to be shown
     report = page.evaluate(_REPORT)
     page.close()
     first = report["chunks"][0]
@@ -192,7 +194,7 @@ def _play(browser: Any, url: str, speed: float, fps: int) -> Playback:
     again = next((i for i in range(1, len(shown)) if shown[i][0] < shown[i - 1][0]), len(shown))
     shown = shown[:again]
     usual = 1000 / fps / min(1.0, speed)
-    pauses = [later[1] - earlier[1] for earlier, later in zip(shown, shown[1:], strict=False)]
+    pauses = [later[1] - earlier[1] for earlier, later in itertools.pairwise(shown)]
     gaps = [pause for pause in pauses if pause > GAP * usual]
     return Playback(
         speed=speed,
@@ -209,6 +211,7 @@ def _play(browser: Any, url: str, speed: float, fps: int) -> Playback:
 
 def main(speeds: tuple[float, ...] = (0.5, 0.7, 1.25, 3.0)) -> dict[str, Any]:
     """Measure, print a table, and return the figures."""
+    logging.getLogger("causvid.runs").setLevel(logging.WARNING)
     print(
         f"{'speed':>6}{'yield to picture':>18}{'click to picture':>18}{'yield to page':>15}"
         f"{'shown':>12}{'gaps':>6}{'in all':>10}{'stalls':>8}"

@@ -30,7 +30,7 @@ def build_page(service: Service) -> gr.Blocks:
     """The whole interface, not yet launched."""
     with gr.Blocks(title="CausVid Live", delete_cache=(600, 3600), fill_width=True) as page:
         gr.HTML(headline(service), elem_classes="cv-headline")
-        pictures = gr.State(False)
+        pictures = gr.Checkbox(False, visible=False)  # not a State, which browsers cannot set
         with gr.Row(elem_classes="cv-main"):
             with gr.Column(scale=1, min_width=320), gr.Tabs():
                 tabs = {}

@@ -1,10 +1,10 @@
 """The schedule tab: a table of cues, drawn as a timeline, with text and JSON in and out."""
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
 
 from causvid.prompts import PromptSchedule, ScheduleError
 from causvid.request import Mode, Request
@@ -154,11 +154,12 @@ class ScheduleTab:
             drawing = draw_timeline(schedule, seconds, timeline)
         except ScheduleError as error:
             return draw_error(error), gr.skip(), gr.skip(), gr.skip()
-        folder = Path(tempfile.mkdtemp(prefix="causvid-schedule-"))
-        text, json = folder / "schedule.txt", folder / "schedule.json"
-        text.write_text(schedule.to_text(), encoding="utf-8")
-        json.write_text(schedule.to_json(), encoding="utf-8")
-        return drawing, schedule.to_text(), str(text), str(json)
+        text, json = schedule.to_text(), schedule.to_json()
+        return drawing, text, self._file("schedule.txt", text), self._file("schedule.json", json)
+
+    def _file(self, name: str, text: str) -> str:
+        """A file in Gradio's cache, which Gradio also cleans up."""
+        return save_bytes_to_cache(text.encode(), name, self.table.GRADIO_CACHE)
 
     def _add(self, rows: Rows) -> Rows:
         """One more row, some seconds after the last."""

@@ -1,0 +1,109 @@
+"""The page as it is built, without a browser: what it offers, says and keeps to itself."""
+
+import json
+
+import gradio as gr
+import pytest
+
+from causvid.catalogue import PRESETS
+from causvid.diorama import impossible, unknown_words
+from causvid.geometry import ChunkPattern, LatentGrid, Timeline
+from causvid.prompts import PromptSchedule, ScheduleError
+from causvid.serving.models import Models
+from causvid.serving.service import Service
+from causvid.settings import Settings
+from causvid.ui.options import Options, size_name
+from causvid.ui.page import build_page
+from causvid.ui.schedule_tab import POCKET_STORIES, WIDE_STORIES, rows_of
+from causvid.ui.tabs import POCKET_PROMPTS
+from causvid.ui.timeline import draw_timeline
+
+TIMELINE = Timeline(LatentGrid(128, 224, spatial_stride=16, patch=1), ChunkPattern(1, 3), 16)
+
+
+class NoDevice:
+    """Nothing is generated here."""
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def service():
+    settings = Settings(model="self-forcing", models=("causal-forcing",), device="cpu")
+    service = Service(settings, Models(settings), NoDevice())
+    yield service
+    service.close()
+
+
+def test_a_non_commercial_licence_is_visible_before_generate(service):
+    written = json.dumps(build_page(service).config)
+    assert "not for commercial use" in written
+    assert "CC BY-NC-SA 4.0" in written
+
+
+def test_only_the_endpoints_are_public(service):
+    public = {
+        fn.api_name for fn in build_page(service).fns.values() if fn.api_visibility == "public"
+    }
+    assert public == {
+        "text_to_video",
+        "image_to_video",
+        "video_to_video",
+        "scheduled_video",
+        "extend",
+        "steer",
+        "models",
+        "preflight",
+    }
+
+
+def test_tab_options_become_choices(service):
+    with gr.Blocks():
+        options = Options(service, 5.0)
+    names = {component.label: number for number, component in enumerate(options.components)}
+    values = [component.value for component in options.components]
+    assert options.read(values).seconds == 5.0
+    assert options.read(values).model == "self-forcing"
+    assert options.read(values).size == "832x480"
+    values[names["Endless"]] = True
+    assert options.read(values).seconds == 0
+
+
+def test_sizes_are_named_by_their_shape():
+    names = [size_name(size).split(",")[0] for size in PRESETS["self-forcing"].sizes]
+    assert names == ["Landscape", "Portrait", "Square"]
+
+
+def test_the_pocket_models_examples_use_only_words_that_it_knows():
+
+    stories = [
+        cue.prompt for story in POCKET_STORIES.values() for cue in PromptSchedule.parse(story)
+    ]
+    for prompt in (*POCKET_PROMPTS, *stories):
+        assert unknown_words(prompt) == [] and impossible(prompt) == []
+
+
+@pytest.mark.parametrize("story", [*POCKET_STORIES.values(), *WIDE_STORIES.values()])
+def test_stories_survive_the_table(story):
+    schedule = PromptSchedule.parse(story)
+    assert PromptSchedule.parse(rows_of(schedule)) == schedule
+
+
+def test_the_timeline_shows_where_cues_really_go():
+    schedule = PromptSchedule.parse("0s: a ball\n4s [flush]: a <b>boat</b>\n")
+    drawing = draw_timeline(schedule, 8.0, TIMELINE)
+    assert "3.81 s" in drawing and "asked for 4 s" in drawing
+    assert "flush" in drawing
+    assert "<b>boat" not in drawing, "prompts are escaped"
+
+
+def test_the_timeline_tells_of_cues_that_are_never_seen():
+    schedule = PromptSchedule.parse("0s: a ball\n4s: a boat\n4.1s: a car\n")
+    assert "no chunk of its own" in draw_timeline(schedule, 8.0, TIMELINE)
+
+
+def test_the_timeline_refuses_cues_after_the_end():
+    schedule = PromptSchedule.parse("0s: a ball\n20s: a boat\n")
+    with pytest.raises(ScheduleError, match="ends at"):
+        draw_timeline(schedule, 8.0, TIMELINE)
