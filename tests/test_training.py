@@ -55,6 +55,14 @@ GENERATION = GeneratorConfig(
 OPTIMISER = OptimiserConfig(learning_rate=3e-3, warmup_steps=2, ema_decay=0.5)
 
 
+@pytest.fixture(autouse=True)
+def forget_the_accelerator():
+    """Accelerate keeps the precision of a process's first accelerator for all later ones."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 @pytest.fixture(scope="module")
 def tokenizer():
     return word_tokenizer(WORDS, SHAPE.text_length)
@@ -192,7 +200,6 @@ def test_lowered_precision_leaves_the_students_gradients_whole(stages):
         stage.student_optimiser.zero_grad = lambda: None
         stage.update(1)
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in parameters]))
-    AcceleratorState._reset_state(reset_partial_state=True)
     assert torch.cosine_similarity(*gradients, dim=0) > 0.97
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch.testing import assert_close
 
 from causvid.training.assembly import new_model
@@ -60,6 +61,7 @@ def test_two_processes_give_the_loss_curve_of_one_with_accumulated_gradients(tmp
         check=True,
         capture_output=True,
     )
+    AcceleratorState._reset_state(reset_partial_state=True)
     run(tmp_path / "data", tmp_path / "one", accumulation=2)
     assert len(losses(tmp_path / "two")) == 5
     assert_close(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-5, atol=1e-5)
