@@ -214,6 +214,20 @@ def test_an_endless_run_ends_at_the_servers_limit(service):
     assert run.job.request.seconds == service.settings.endless_seconds
 
 
+def test_a_waiting_run_is_told_its_place(service):
+    async def scenario():
+        first, second = (service.start(ask(seconds=20.0)) for _ in range(2))
+        third = service.start(ask())
+        places = third.places(interval=0.01)
+        assert await anext(places) == 1
+        first.ticket.cancel()
+        assert [place async for place in places] == []
+        await watch(third)
+        second.ticket.cancel()
+
+    asyncio.run(scenario())
+
+
 def test_branches_share_their_beginning_only(service):
     async def scenario():
         first = service.start(ask(seconds=1.0))

@@ -1,5 +1,6 @@
 """The page as it is built, without a browser: what it offers, says and keeps to itself."""
 
+import dataclasses
 import json
 
 import gradio as gr
@@ -15,6 +16,7 @@ from causvid.settings import Settings
 from causvid.ui.options import Options, size_name
 from causvid.ui.page import build_page
 from causvid.ui.schedule_tab import POCKET_STORIES, WIDE_STORIES, rows_of
+from causvid.ui.server import main
 from causvid.ui.tabs import POCKET_PROMPTS
 from causvid.ui.timeline import draw_timeline
 
@@ -107,3 +109,17 @@ def test_the_timeline_refuses_cues_after_the_end():
     schedule = PromptSchedule.parse("0s: a ball\n20s: a boat\n")
     with pytest.raises(ScheduleError, match="ends at"):
         draw_timeline(schedule, 8.0, TIMELINE)
+
+
+def test_a_wrong_variable_stops_the_start_with_one_sentence(monkeypatch):
+    monkeypatch.setenv("CAUSVID_MAX_SECONDS", "soon")
+    with pytest.raises(SystemExit, match="CAUSVID_MAX_SECONDS is 'soon'; expected a number"):
+        main()
+
+
+def test_missing_weights_stop_the_start_with_one_sentence(monkeypatch, tmp_path):
+    empty = dataclasses.replace(PRESETS["pocket"], folder=tmp_path)
+    monkeypatch.setitem(PRESETS, "pocket", empty)
+    monkeypatch.setenv("CAUSVID_MODEL", "pocket")
+    with pytest.raises(SystemExit, match="cloned completely"):
+        main()

@@ -108,6 +108,8 @@ class Handlers:
             yield hand.began()
             async for message in watched.messages():
                 yield {hand.stage: message}
+            if self._watching.get(session) != run.id:
+                return  # the stage shows a newer run, whose buttons these are now
             ended = run.ended
             yield hand.ended(watched.video, watched.manifest, bool(ended and ended.continuable))
         except (ValueError, RunError) as error:

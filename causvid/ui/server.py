@@ -104,4 +104,7 @@ def main() -> None:
         service = make_service(Settings.from_environment())
     except ValueError as error:
         sys.exit(f"app.py: {error}")
-    launch(service, server_name=os.environ.get("GRADIO_SERVER_NAME"))
+    try:
+        launch(service, server_name=os.environ.get("GRADIO_SERVER_NAME"))
+    finally:
+        service.close()

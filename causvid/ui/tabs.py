@@ -4,6 +4,7 @@ A tab knows inputs only. The stage beside the tabs is shared, and `page.py` conn
 """
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,11 @@ class Tab:
             for example in prompts_of(service):
                 chip = gr.Button(example, size="sm", min_width=0, scale=0, elem_classes="cv-chip")
                 chip.click(
-                    None, None, self.prompt, js=f"() => {example!r}", api_visibility="private"
+                    None,
+                    None,
+                    self.prompt,
+                    js=f"() => {json.dumps(example)}",
+                    api_visibility="private",
                 )
         self._more = self.build_more()
         self.options = Options(service, self.seconds)
