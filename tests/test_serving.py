@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from standin import save_standin
 
 from causvid.catalogue import PRESETS
@@ -357,3 +358,16 @@ def test_only_the_newest_letter_is_collected_and_only_once(tmp_path):
     box.post("second", "recache")
     assert reader.collect().prompt == "second"
     assert reader.collect() is None
+
+
+@pytest.mark.parametrize(
+    "how", [{"quantise": "fp8"}, {"attention": "native"}, {"dtype": "bfloat16"}]
+)
+def test_how_models_are_loaded_is_the_operators_choice(preset, how):
+    models = Models(Settings(model="standin", device="cpu", **how))
+    models.load_first()
+    pipeline, _ = models.open("standin")
+    with pipeline.stream("a red car", seconds=0.5) as stream:
+        assert stream.step().frames.std() > 0
+    if how.get("quantise") == "fp8":
+        assert any(p.dtype == torch.float8_e4m3fn for p in pipeline.transformer.parameters())
