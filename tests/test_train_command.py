@@ -42,3 +42,9 @@ def test_a_stage_without_its_data_says_what_to_run_first(tmp_path, capsys):
 def test_a_stage_without_its_teacher_says_so(stage, tmp_path, capsys):
     assert train(stage, "--run", tmp_path) == 2
     assert "train that stage first" in capsys.readouterr().err
+
+
+def test_a_codec_whose_latents_may_be_in_use_is_not_replaced(tmp_path, capsys):
+    (tmp_path / "vae").mkdir()
+    assert train("codec", "--run", tmp_path) == 2
+    assert "may be in use" in capsys.readouterr().err

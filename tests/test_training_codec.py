@@ -11,11 +11,13 @@ from torch.testing import assert_close
 from causvid.autoencoder_tiny import TinyAutoencoder
 from causvid.codec import TinyCodec
 from causvid.training.codec import (
+    CodecConfig,
     DecoderConfig,
     DecoderStage,
     begin_decoder,
     clip_to_pixels,
     diorama_clip,
+    fit_codec,
     fit_decoder,
     fit_encoder,
     measure,
@@ -141,3 +143,19 @@ def test_a_stopped_run_continues_bit_by_bit(fitted, tmp_path):
 def test_a_convolutional_encoder_cannot_be_fitted():
     with pytest.raises(ValueError, match=r"encoder_channels=\(\)"):
         fit_encoder(TinyAutoencoder(encoder_blocks=(0, 0, 0), decoder_blocks=(0, 0, 0)), clips(1))
+
+
+def test_a_fitted_codec_is_as_good_as_its_shortcut_before_training():
+    config = CodecConfig(
+        clips=2,
+        frames=5,
+        latent_channels=6,
+        patch_size=1,
+        decoder_channels=(8, 8, 8, 8),
+        decoder_blocks=(1, 1, 1),
+    )
+    model = fit_codec(config)
+    assert model.spatial_stride == 4
+    assert measure(model, clips(2)).psnr > 20
+    again = fit_codec(config)
+    assert_close(again.state_dict(), model.state_dict())

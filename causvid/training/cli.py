@@ -1,5 +1,7 @@
 """`python -m causvid train STAGE`: run one stage of the recipe, or go on with it.
 
+    codec         the autoencoder in closed form; its latents are fixed from here on
+    decoder       the autoencoder's decoder, whenever there is time for it
     data          render and encode captioned clips
     teacher       flow matching, bidirectional, text encoder included
     causal        the teacher's weights under the block-causal mask, on data (diffusion forcing)
@@ -33,6 +35,7 @@ from causvid.diorama import VOCABULARY
 from causvid.generator import Generator
 from causvid.geometry import LatentGrid
 from causvid.training.assembly import export, load_exported, new_model
+from causvid.training.codec import DecoderStage, fit_codec
 from causvid.training.data import LatentCache
 from causvid.training.dmd import DmdStage
 from causvid.training.ode import OdeStage, write_trajectories
@@ -128,6 +131,19 @@ def _student(model: PromptedTransformer) -> PromptedTransformer:
     return model
 
 
+def _codec(args: argparse.Namespace) -> None:
+    folder = args.run / "vae"
+    if folder.exists():
+        raise ValueError(f"{folder} exists and its latents may be in use; fit into another --run")
+    fit_codec(POCKET.codec, seed=args.seed).save_pretrained(folder)
+
+
+def _decoder(args: argparse.Namespace) -> None:
+    _run(DecoderStage(_autoencoder(args), POCKET.decoder, seed=args.seed), args)
+    trained = TinyAutoencoder.from_pretrained(finished_average(args.run / "decoder"))
+    trained.save_pretrained(args.run / "vae")
+
+
 def _data(args: argparse.Namespace) -> None:
     codec = codec_for(_autoencoder(args))
     config = replace(POCKET.data, clips=args.clips)
@@ -213,6 +229,8 @@ def _export(args: argparse.Namespace) -> None:
 
 
 STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "codec": _codec,
+    "decoder": _decoder,
     "data": _data,
     "teacher": _teacher,
     "causal": _causal,

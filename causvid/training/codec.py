@@ -12,7 +12,7 @@ Clips are uint8 tensors [t, H, W, 3] with t = 1 + 4 k; pixels are float [b, t, 3
 import logging
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -61,6 +61,41 @@ def _patches(clip: Tensor, shortcut: LinearShortcut) -> Tensor:
     pixels = _with_run_up((clip_to_pixels([clip]) + 1) / 2, shortcut.frames)
     groups = pixels.reshape(-1, 3 * shortcut.frames, *pixels.shape[-2:])
     return F.pixel_unshuffle(groups, shortcut.stride)
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """What is fitted in closed form, and the convolutions that will be trained on top.
+
+    Args:
+        clips, frames: clips drawn for the fit and pixel frames of each, 1 + 4 k.
+        others: constructor arguments of `TinyAutoencoder`.
+    """
+
+    clips: int = 300
+    frames: int = 17
+    latent_channels: int = 32
+    patch_size: int = 4
+    space_scales: tuple[int, ...] = (2, 2, 1)
+    shortcut_latents: int = 2
+    decoder_channels: tuple[int, ...] = (128, 96, 64, 64)
+    decoder_blocks: tuple[int, ...] = (2, 2, 1)
+    decoder_gain: float = 0.03
+    leak: float = 0.1
+
+
+def fit_codec(config: CodecConfig, *, seed: int = 0) -> TinyAutoencoder:
+    """A codec that works without any training: a linear one, and convolutions that add nothing."""
+    architecture = asdict(config)
+    count, frames = architecture.pop("clips"), architecture.pop("frames")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = TinyAutoencoder(encoder_channels=(), **architecture)
+        rng = np.random.default_rng(seed)
+        clips = [diorama_clip(rng, frames=frames) for _ in range(count)]
+        fit_encoder(model, clips)
+        fit_decoder(model, clips)
+    return model.eval()
 
 
 @torch.no_grad()
@@ -219,7 +254,7 @@ class DecoderConfig:
     """
 
     optimiser: OptimiserConfig
-    steps: int = 20_000
+    steps: int = 16_000
     pool: int = 400
     pool_steps: int = 500
     clips: int = 3
@@ -227,8 +262,8 @@ class DecoderConfig:
     crop: tuple[int, int] = (128, 80)
     latent_noise: float = 0.03
     absolute: float = 1.0
-    square: float = 30.0
-    gradient: float = 0.5
+    square: float = 20.0
+    gradient: float = 1.0
 
     def loss(self, made: Tensor, real: Tensor) -> Tensor:
         """Mean absolute and square error, and mean absolute error of spatial gradients.

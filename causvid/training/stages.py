@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from causvid.generator import GeneratorConfig
 from causvid.geometry import ChunkPattern
+from causvid.training.codec import CodecConfig, DecoderConfig
 from causvid.training.dmd import DmdConfig
 from causvid.training.ode import OdeConfig, TrajectoryConfig
 from causvid.training.stage import OptimiserConfig
@@ -37,6 +38,8 @@ class Recipe:
 
     transformer: TransformerShape
     generator: GeneratorConfig
+    codec: CodecConfig
+    decoder: DecoderConfig
     data: ShardConfig
     teacher: FlowConfig
     causal: FlowConfig
@@ -70,6 +73,10 @@ POCKET = Recipe(
         height=128,
         width=224,
         fps=16,
+    ),
+    codec=CodecConfig(),
+    decoder=DecoderConfig(
+        OptimiserConfig(learning_rate=3e-4, warmup_steps=200, weight_decay=0.0, ema_decay=0.999)
     ),
     data=ShardConfig(),
     # The first shipped weights are those after 5,900 steps, when this list ended there.
