@@ -44,6 +44,12 @@ def test_a_stage_without_its_teacher_says_so(stage, tmp_path, capsys):
     assert "train that stage first" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("stage", ["data", "decoder"])
+def test_a_stage_without_its_codec_says_so(stage, tmp_path, capsys):
+    assert train(stage, "--run", tmp_path) == 2
+    assert "train codec" in capsys.readouterr().err
+
+
 def test_a_codec_whose_latents_may_be_in_use_is_not_replaced(tmp_path, capsys):
     (tmp_path / "vae").mkdir()
     assert train("codec", "--run", tmp_path) == 2

@@ -122,6 +122,8 @@ def _autoencoder(args: argparse.Namespace) -> TinyAutoencoder:
     folder = args.run / "vae"
     if args.start_from is not None and not folder.exists():
         folder = args.start_from / "vae"
+    if not folder.exists():
+        raise ValueError(f"no codec in {folder}: run `python -m causvid train codec` first")
     return TinyAutoencoder.from_pretrained(folder, torch_dtype=torch.float32).eval()
 
 
