@@ -1,22 +1,27 @@
 """The page as it is built, without a browser: what it offers, says and keeps to itself."""
 
+import asyncio
 import dataclasses
 import json
 
 import gradio as gr
 import pytest
+import spaces  # noqa: F401  (reads the environment now, as in app.py, and finds no Space)
+from standin import save_standin
 
 from causvid.catalogue import PRESETS
 from causvid.diorama import impossible, unknown_words
 from causvid.geometry import ChunkPattern, LatentGrid, Timeline
 from causvid.prompts import PromptSchedule, ScheduleError
+from causvid.request import Request
 from causvid.serving.models import Models
 from causvid.serving.service import Service
+from causvid.serving.zero import LentDevice
 from causvid.settings import Settings
 from causvid.ui.options import Options, size_name
 from causvid.ui.page import build_page
 from causvid.ui.schedule_tab import POCKET_STORIES, WIDE_STORIES, rows_of
-from causvid.ui.server import main
+from causvid.ui.server import main, make_service
 from causvid.ui.tabs import POCKET_PROMPTS
 from causvid.ui.timeline import draw_timeline
 
@@ -123,3 +128,18 @@ def test_missing_weights_stop_the_start_with_one_sentence(monkeypatch, tmp_path)
     monkeypatch.setenv("CAUSVID_MODEL", "pocket")
     with pytest.raises(SystemExit, match="cloned completely"):
         main()
+
+
+def test_on_zerogpu_every_run_borrows_the_device(monkeypatch, tmp_path):
+    monkeypatch.setitem(PRESETS, "standin", save_standin(tmp_path))
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    service = make_service(Settings(model="standin", device="cpu"))
+    assert isinstance(service.device, LentDevice)
+
+    async def make() -> int:
+        request = Request("standin", PromptSchedule.constant("a red car"), seconds=1.0)
+        run = service.start(request)
+        return len([event async for event in run.events()])
+
+    assert asyncio.run(make()) > 1
+    service.close()
