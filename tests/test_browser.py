@@ -66,6 +66,8 @@ def visit(app, browser):
         )
         page.goto(app.url + path)
         page.wait_for_selector(".cv-go:visible")
+        page.wait_for_function(REPORT)  # the stage is mounted
+        page.wait_for_timeout(300)
         pages.append(page)
         return page
 
@@ -211,7 +213,7 @@ def test_a_bad_schedule_is_refused_and_its_row_named(visit):
     page = visit()
     choose(page, "Prompt schedule")
     wait_for(page, lambda: page.locator(".cv-segments li").count() == 3)
-    page.get_by_role("button", name="Clear").click()
+    page.get_by_role("button", name="Clear", exact=True).click()
     wait_for(page, lambda: "row 1" in (page.locator(".cv-problem").text_content() or ""))
     generate(page)
     wait_for(page, lambda: "row 1" in status(page))
@@ -237,7 +239,7 @@ def test_the_prompt_changes_while_it_plays_then_extend_and_branch(visit):
     wait_for(page, lambda: len(report(page)["chunks"]) >= 1)
     box = page.locator("#steer-prompt textarea")
     box.fill("a blue boat on the sea at night")
-    page.get_by_role("button", name="Change now").click()
+    page.get_by_role("button", name="Change now", exact=True).click()
     wait_for(page, lambda: page.locator(".cv-legend li").count() == 2)
     assert page.locator(".cv-blocks li[data-handover='recache']").count() == 1
     page.locator("#stop-button").click()
@@ -245,12 +247,12 @@ def test_the_prompt_changes_while_it_plays_then_extend_and_branch(visit):
     picture(page, "steered")
 
     page.get_by_label("Extend by (s)").fill("2")
-    page.get_by_role("button", name="Extend").click()
+    page.get_by_role("button", name="Extend", exact=True).click()
     wait_for(page, lambda: len(report(page)["chunks"]) > before)
     after = len(wait_for_end(page)["chunks"])
 
     box.fill("a green bird in the snow")
-    page.get_by_role("button", name="Branch").click()
+    page.get_by_role("button", name="Branch", exact=True).click()
     wait_for(page, lambda: page.locator(".cv-legend li").count() == 3)
     made = wait_for_end(page)
     assert [chunk["index"] for chunk in made["chunks"]] == list(range(len(made["chunks"])))

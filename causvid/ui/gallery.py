@@ -54,6 +54,7 @@ def build_gallery(service: Service, prompt: gr.Textbox) -> None:
     if not clips:
         return
     gr.set_static_paths([FOLDER])
+    gr.Markdown("#### Made beforehand: play one at once")
     gallery = gr.HTML(
         "".join(_card(clip) for clip in clips),
         js_on_load=static("gallery.js"),

@@ -103,6 +103,7 @@ function playClip(message) {
 }
 
 watch('value', () => receive(props.value));
+receive(props.value); // a run may have begun before the stage was there
 document.addEventListener('causvid:clip', (event) => playClip(event.detail));
 
 document.addEventListener('click', (event) => {
