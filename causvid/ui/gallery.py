@@ -3,13 +3,17 @@
 The clips and their manifests lie in `examples/gallery`; `examples/render_gallery.py` makes them.
 """
 
+import base64
 import html
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
+from PIL import Image
 
+from causvid.media import VideoReader
 from causvid.serving.service import Service
 from causvid.ui.stage import static
 
@@ -71,9 +75,20 @@ def _card(clip: Clip) -> str:
         f'<button type="button" data-url="{html.escape(source)}" data-width="{clip.width}" '
         f'data-height="{clip.height}" data-summary="{html.escape(clip.summary)}" '
         f'data-prompt="{html.escape(clip.prompt)}" aria-label="Play: {html.escape(clip.prompt)}">'
-        f'<video src="{html.escape(source)}#t=1" muted playsinline preload="metadata" loop></video>'
+        # A poster, as previews that load themselves would take all of a browser's connections.
+        f'<video src="{html.escape(source)}" poster="{_poster(clip)}" preload="none" muted '
+        "playsinline loop></video>"
         f"<span>{html.escape(clip.prompt)}</span></button>"
     )
+
+
+def _poster(clip: Clip) -> str:
+    """The picture after one second, as a data URL."""
+    with VideoReader(clip.path, fps=1, height=clip.height, width=clip.width) as video:
+        picture = Image.fromarray(video.read(2)[-1])
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _chosen(event: gr.EventData) -> str:
