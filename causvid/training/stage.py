@@ -106,7 +106,7 @@ class ModelStage(ABC):
     def update(self, step: int) -> Metrics:
         config, accelerator = self.optimiser_config, self.accelerator
         for group in self.optimiser.param_groups:
-            group["lr"] = config.rate_at(step, self.steps)
+            group["lr"] = config.rate_at(step, self.steps) * group.get("scale", 1.0)
         total = 0.0
         for part in range(config.accumulation):
             # The same micro-batches whether processes share them or one accumulates them.
