@@ -30,6 +30,7 @@ COMMANDS = {
     "diorama": Command(
         "causvid.commands.diorama", "write sample clips of the pocket model's world"
     ),
+    "deploy": Command("causvid.commands.deploy", "put this checkout on the Hub as a Space"),
     "train": Command("causvid.training.cli", "train a stage of the recipe"),
 }
 

@@ -3,10 +3,12 @@
 A preset is a difference from its base (`dataclasses.replace`), so what it states is what is special
 about it. Its numbers are the published ones; where the published sampler does something that ours
 does not, `notes` says so. Revisions are pinned where a commit is known, as authors may replace
-files under the same name. `presets` loads them.
+files under the same name; a deployed Space has a file with commits for the rest. `presets` loads
+them.
 """
 
 import dataclasses
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,10 @@ from causvid.generator import GeneratorConfig
 from causvid.geometry import ChunkPattern
 
 Mode = Literal["text", "image", "video"]
+
+ROOT = Path(__file__).parents[1]
+REVISIONS = "assets/revisions.json"
+"""Below `ROOT`, written by `python -m causvid deploy`: Hub repository → commit."""
 
 
 class PresetError(ValueError):
@@ -35,7 +41,7 @@ class HubFile:
     """One file on the Hugging Face Hub.
 
     Args:
-        revision: the commit it is pinned to, `None` where no commit is known (then the newest).
+        revision: the commit it is pinned to here, `None` where none is known.
         entries: nesting keys inside a checkpoint, best first; see `checkpoint.read_state`.
     """
 
@@ -45,8 +51,13 @@ class HubFile:
     entries: tuple[str, ...] = ()
 
     @property
+    def commit(self) -> str | None:
+        """What is loaded; `None` for the newest."""
+        return self.revision or _deployed_revisions().get(self.repo)
+
+    @property
     def url(self) -> str:
-        return f"https://huggingface.co/{self.repo}/blob/{self.revision or 'main'}/{self.path}"
+        return f"https://huggingface.co/{self.repo}/blob/{self.commit or 'main'}/{self.path}"
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,17 @@ class HubFolder:
 
     repo: str
     revision: str | None = None
+
+    @property
+    def commit(self) -> str | None:
+        """What is loaded; `None` for the newest."""
+        return self.revision or _deployed_revisions().get(self.repo)
+
+
+@functools.cache
+def _deployed_revisions() -> dict[str, str]:
+    path = ROOT / REVISIONS
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 @dataclass(frozen=True)
@@ -129,6 +151,11 @@ class Preset:
         """Whether a picture can be the first latent frame itself, not repeated to fill a chunk."""
         return "image" in self.modes and self.generation.chunks.first == 1
 
+    def repositories(self) -> dict[str, str | None]:
+        """The Hub repositories that it is loaded from → commit, `None` for the newest."""
+        parts = (self.weights, self.lora, self.base, self.tiny_decoder)
+        return {part.repo: part.commit for part in parts if part is not None}
+
     def read_folder(self, path: str) -> str:
         """The text of a file in `folder`.
 
@@ -167,7 +194,7 @@ POCKET = Preset(
     source="this repository",
     licence=APACHE,
     generator=None,
-    folder=Path(__file__).parents[1] / "assets" / "pocket",
+    folder=ROOT / "assets" / "pocket",
     sizes=(Size(128, 224),),
     notes="Knows the captioned toy world that it was trained on and nothing else.",
 )

@@ -138,7 +138,7 @@ def load_preset(
 def fetch(preset: Preset, file: HubFile) -> Path:
     """The local copy of one of a preset's files, downloaded if need be."""
     with _readable(preset, file.repo, file.path):
-        return Path(hf_hub_download(file.repo, file.path, revision=file.revision))
+        return Path(hf_hub_download(file.repo, file.path, revision=file.commit))
 
 
 def fetch_base(preset: Preset) -> Path:
@@ -146,7 +146,7 @@ def fetch_base(preset: Preset) -> Path:
     patterns = ["vae/*", "text_encoder/*", "tokenizer/*"]
     with _readable(preset, preset.base.repo, "its components"):
         folder = snapshot_download(
-            preset.base.repo, revision=preset.base.revision, allow_patterns=patterns
+            preset.base.repo, revision=preset.base.commit, allow_patterns=patterns
         )
     return Path(folder)
 

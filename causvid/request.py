@@ -147,7 +147,7 @@ class Manifest:
                 "name": self.preset.name,
                 "repository": weights.repo if weights else None,
                 "file": weights.path if weights else None,
-                "revision": weights.revision if weights else None,
+                "revision": weights.commit if weights else None,
                 "licence": self.preset.licence.name,
                 "commercial_use": self.preset.licence.commercial_use,
                 "generation": config.to_dict(),
