@@ -216,7 +216,7 @@ def measure(model: TinyAutoencoder, clips: Sequence[Tensor]) -> Fidelity:
         made = reconstruct(model, [clip])
         errors.append(F.mse_loss(made, real).item() / 4)  # range 2, so peak² is 4
         stride = model.spatial_stride
-        seams.append([_seam(x, stride) for x in (made, real)])
+        seams.append([seam(x, stride) for x in (made, real)])
         sharp.append([sum(g.abs().mean().item() for g in _gradients(x)) for x in (made, real)])
     made_seam, real_seam = torch.tensor(seams).sum(0).tolist()
     made_sharp, real_sharp = torch.tensor(sharp).sum(0).tolist()
@@ -231,7 +231,8 @@ def _gradients(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.diff(dim=-1), x.diff(dim=-2)
 
 
-def _seam(pixels: Tensor, stride: int) -> float:
+def seam(pixels: Tensor, stride: int) -> float:
+    """Gradient of pixels [b, t, 3, H, W] across borders of `stride`-pixel cells over elsewhere."""
     ratios = []
     for gradient in (pixels.diff(dim=-1), pixels.diff(dim=-2).mT):
         columns = gradient.abs().mean(dim=tuple(range(gradient.ndim - 1)))
