@@ -8,6 +8,7 @@
     trajectories  what the teacher makes on its way from noise, for the next stage
     ode           causal regression on the trajectories
     dmd           asymmetric distribution matching on the student's own rollouts
+    reader        the attribute reader of `python -m causvid evaluate`; needs no other stage
     export        a diffusers folder with student, teacher, codec, text encoder
 
 Every stage reads what the ones before it left in the run folder and continues where it stopped.
@@ -34,6 +35,7 @@ from causvid.codec import codec_for
 from causvid.diorama import VOCABULARY
 from causvid.generator import Generator
 from causvid.geometry import LatentGrid
+from causvid.reader import AttributeReader
 from causvid.training.assembly import export, load_exported, new_model
 from causvid.training.codec import DecoderStage, fit_codec
 from causvid.training.data import LatentCache
@@ -41,7 +43,8 @@ from causvid.training.dmd import DmdStage
 from causvid.training.ode import OdeStage, write_trajectories
 from causvid.training.precision import mixed_precision, training_attention
 from causvid.training.prompted import PromptedTransformer
-from causvid.training.stages import POCKET
+from causvid.training.reader import ReaderStage, new_reader
+from causvid.training.stages import POCKET, READER
 from causvid.training.teacher import CausalStage, TeacherStage
 from causvid.training.trainer import LoopConfig, Stage, finished_average, latest_checkpoint, train
 from causvid.training.words import word_tokenizer
@@ -75,7 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an exported folder that stands in for stages which the run folder does not have; "
         "the teacher stage starts from its teacher instead of from nothing",
     )
-    parser.add_argument("--out", type=Path, default=Path("assets/pocket"), help="export: where to")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="export (assets/pocket), reader (assets/report/reader): where to",
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -219,9 +226,15 @@ def _dmd(args: argparse.Namespace) -> None:
     _run(stage, args)
 
 
+def _reader(args: argparse.Namespace) -> None:
+    _run(ReaderStage(new_reader(args.seed), READER, seed=args.seed), args)
+    trained = AttributeReader.from_pretrained(finished_average(args.run / "reader"))
+    trained.half().save_pretrained(args.out or Path("assets/report/reader"))
+
+
 def _export(args: argparse.Namespace) -> None:
     export(
-        args.out,
+        args.out or Path("assets/pocket"),
         _stage_model(args, args.student or "dmd"),
         _stage_model(args, "teacher"),
         _autoencoder(args),
@@ -239,5 +252,6 @@ STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
     "trajectories": _trajectories,
     "ode": _ode,
     "dmd": _dmd,
+    "reader": _reader,
     "export": _export,
 }

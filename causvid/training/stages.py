@@ -10,6 +10,7 @@ from causvid.geometry import ChunkPattern
 from causvid.training.codec import CodecConfig, DecoderConfig
 from causvid.training.dmd import DmdConfig
 from causvid.training.ode import OdeConfig, TrajectoryConfig
+from causvid.training.reader import ReaderConfig
 from causvid.training.stage import OptimiserConfig
 from causvid.training.teacher import FlowConfig, Phase
 from causvid.training.world import ShardConfig
@@ -104,3 +105,6 @@ POCKET = Recipe(
         guidance=1.3,
     ),
 )
+
+READER = ReaderConfig(OptimiserConfig(learning_rate=1e-3, warmup_steps=100, decay_share=0.5))
+"""The judge of the pocket model's world, whatever model is judged."""
