@@ -1,6 +1,7 @@
 """What the benchmark measures is what it says: no timing is tested, only that it is honest."""
 
 import argparse
+import copy
 import dataclasses
 import json
 
@@ -12,12 +13,15 @@ from causvid.__main__ import main
 from causvid.benchmark.baseline import PlainBaseline
 from causvid.benchmark.comparison import FRAMES, Baseline, Ours, compare
 from causvid.benchmark.counts import OperatorCounter, count_baseline, count_ours, full_size
+from causvid.benchmark.headline import TeacherConfig, load_teacher, race
 from causvid.benchmark.pieces import measure_pieces, measure_stream
-from causvid.benchmark.timing import Task, measure
-from causvid.catalogue import SELF_FORCING, Preset, TransformerSize
+from causvid.benchmark.timing import Stopwatch, Task, measure
+from causvid.catalogue import POCKET, SELF_FORCING, Preset, TransformerSize
 from causvid.footprint import transformer_flops
 from causvid.generator import Generator, GeneratorConfig, Memory, seeded_noise
 from causvid.geometry import ChunkPattern, LatentGrid
+from causvid.training.assembly import export
+from causvid.training.prompted import PromptedTransformer
 from causvid.transformer import CausalWanTransformer
 from tests.conftest import randomise
 
@@ -229,6 +233,7 @@ def test_every_piece_is_measured_in_the_state_a_long_stream_settles_into(pipelin
         "transformer chunk",
         "codec decode",
         "codec encode",
+        "mux",
     ]
     assert pieces.pop("prompt").frames_per_second is None
     for piece in pieces.values():
@@ -253,3 +258,103 @@ def test_repeats_must_be_positive():
     benchmark.add_arguments(parser)
     with pytest.raises(ValueError, match="--repeats must be at least 1, got 0"):
         benchmark.main(parser.parse_args(["--repeats", "0"]))
+
+
+@pytest.fixture(scope="module")
+def teacher(pipeline) -> PromptedTransformer:
+    """Equal weights will do: time does not depend on them."""
+    return PromptedTransformer(pipeline.transformer, pipeline.text_encoder)
+
+
+def test_both_racers_make_the_length_asked_for(pipeline, teacher):
+    config = TeacherConfig(steps=4, guidance=2.0)
+    result = race(pipeline, teacher, config, latent_frames=5, rounds=2)
+    # The student fills its last chunk: 1, 3, 3 latents; each but the first is 4 pictures.
+    assert (result.student.latent_frames, result.student.pixel_frames) == (7, 25)
+    assert (result.teacher.latent_frames, result.teacher.pixel_frames) == (5, 17)
+    assert result.student.passes_per_frame == len(pipeline.generation.timesteps) + 1
+    assert result.teacher.passes_per_frame == 8
+    assert (result.student.runs, result.teacher.runs) == (2, 1)
+
+
+def test_the_teachers_first_picture_is_its_whole_clip(pipeline, teacher):
+    result = race(pipeline, teacher, TeacherConfig(steps=2), latent_frames=4, rounds=1)
+    assert result.teacher.first_picture == result.teacher.seconds.total
+    assert 0 < result.student.first_picture < result.student.seconds.total
+    assert result.latency_ratio == result.teacher.first_picture / result.student.first_picture
+    assert result.throughput_ratio == pytest.approx(
+        result.student.pixel_frames
+        / result.student.seconds.total
+        * result.teacher.seconds.total
+        / result.teacher.pixel_frames
+    )
+
+
+def test_the_teacher_takes_every_step_once_however_often_it_pauses(pipeline, teacher, monkeypatch):
+    passes = []
+    forward = CausalWanTransformer.forward
+
+    def counted(self, latents, *args, memory=None, **kwargs):
+        if memory is None:
+            passes.append(len(latents))
+        return forward(self, latents, *args, memory=memory, **kwargs)
+
+    monkeypatch.setattr(CausalWanTransformer, "forward", counted)
+    race(pipeline, teacher, TeacherConfig(steps=5, guidance=2.0), latent_frames=1, rounds=3)
+    assert passes == [2] * (1 + 5)  # the warm-up, then the clip; both passes in one batch
+    passes.clear()
+    race(pipeline, teacher, TeacherConfig(steps=5, guidance=1.0), latent_frames=1, rounds=3)
+    assert passes == [1] * (1 + 5)
+
+
+def test_headline_prints_ratios_and_what_they_are_made_of(pipeline, monkeypatch, capsys, tmp_path):
+    folder = tmp_path / "model"
+    model = PromptedTransformer(
+        copy.deepcopy(pipeline.transformer), copy.deepcopy(pipeline.text_encoder)
+    )
+    export(
+        folder,
+        model,
+        copy.deepcopy(model),
+        copy.deepcopy(pipeline.vae),
+        pipeline.tokenizer,
+        pipeline.generation,
+    )
+    preset = dataclasses.replace(POCKET, folder=folder)
+    monkeypatch.setattr(benchmark, "default_preset", lambda device: preset)
+    monkeypatch.setattr(benchmark, "TeacherConfig", lambda guidance: TeacherConfig(2, guidance))
+    options = ["--headline", "--seconds", "1", "--repeats", "2", "--device", "cpu"]
+    assert main(["benchmark", *options]) == 0
+    assert "throughput x" in capsys.readouterr().out
+    assert main(["benchmark", *options, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    headline = figures["headline"]
+    assert headline["throughput_ratio"] == headline["asked_length"]["throughput_ratio"]
+    assert headline["latency_ratio"] == headline["asked_length"]["latency_ratio"]
+    assert headline["seconds_asked"] == 1 and headline["fps"] == 8
+    assert headline["asked_length"]["teacher"]["pixel_frames"] == 9
+    trained = headline["teacher_trained_latent_frames"]
+    assert headline["trained_length"]["teacher"]["latent_frames"] == trained
+    assert set(headline["asked_length"]["student"]["seconds"]) == {
+        "text",
+        "denoise",
+        "decode",
+        "other",
+        "total",
+    }
+
+
+def test_a_model_without_its_teacher_cannot_be_compared_with_it(pipeline):
+    with pytest.raises(ValueError, match="ships no teacher to compare with"):
+        load_teacher(SELF_FORCING, pipeline)
+
+
+def test_a_stopwatch_adds_up_what_it_ran_for():
+    watch = Stopwatch(CPU)
+    with watch:
+        first = watch.lap
+    assert watch.wall >= first >= 0
+    before = watch.wall
+    with watch:
+        pass
+    assert watch.wall >= before and watch.cpu >= 0

@@ -3,6 +3,7 @@
     (nothing)    the parts of a preset and a whole stream of it, timed
     --meta       one chunk at full size, counted on the `meta` device: ours and a plain baseline
     --compare    the same two, timed on the CPU at a size between pocket and Wan
+    --headline   the student against its teacher of 50 guided steps: throughput, first picture
     --player     the page in a browser: how soon and how smoothly chunks are shown
 
 `baseline` is what ours is compared with; equal outputs are tested.
@@ -12,6 +13,7 @@ import argparse
 import dataclasses
 import importlib
 import json
+import math
 from typing import Any
 
 import torch
@@ -25,9 +27,12 @@ from causvid.benchmark.comparison import (
     comparison_generator,
 )
 from causvid.benchmark.counts import ChunkCost, count_baseline, count_ours, full_size
+from causvid.benchmark.headline import Race, Side, TeacherConfig, load_teacher, race
 from causvid.benchmark.pieces import Piece, StreamRun, measure_pieces, measure_stream
 from causvid.benchmark.timing import Hardware, Seconds
-from causvid.presets import default_preset, get_preset, load_preset
+from causvid.pipeline import CausVidPipeline
+from causvid.presets import Preset, default_preset, get_preset, load_preset
+from causvid.training.stages import POCKET
 
 __all__ = ["add_arguments", "main"]
 
@@ -43,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument(
         "--compare", action="store_true", help="time ours against a plain baseline on the CPU"
+    )
+    what.add_argument(
+        "--headline",
+        action="store_true",
+        help="time the student against its teacher over the same length of video; takes minutes",
     )
     what.add_argument(
         "--player", action="store_true", help="measure how the page plays chunks, in Chromium"
@@ -63,7 +73,14 @@ def main(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(figures, indent=2))
         return 0
-    figures = _meta(args) if args.meta else _compare(args) if args.compare else _pieces(args)
+    if args.meta:
+        figures = _meta(args)
+    elif args.compare:
+        figures = _compare(args)
+    elif args.headline:
+        figures = _headline(args)
+    else:
+        figures = _pieces(args)
     if args.json:
         print(json.dumps(figures, indent=2))
     return 0
@@ -144,17 +161,100 @@ def _comparison_figures(result: Comparison) -> dict[str, Any]:
     }
 
 
-def _pieces(args: argparse.Namespace) -> dict[str, Any]:
-    preset = get_preset(args.model) if args.model else default_preset(args.device)
-    pipe = load_preset(preset, device=args.device)
+def _headline(args: argparse.Namespace) -> dict[str, Any]:
+    preset, pipe = _load(args)
+    teacher = load_teacher(preset, pipe)
+    config = TeacherConfig(guidance=POCKET.trajectories.guidance)
+    setting = {**_setting(preset, pipe), "fps": pipe.generation.fps}
     hardware = Hardware.of(pipe.transformer.device)
     grid = pipe.generator().grid
-    setting = {
+    asked = grid.latent_frames(math.ceil(args.seconds * pipe.generation.fps))
+    trained = max(phase.frames for phase in POCKET.teacher.phases)
+    if not args.json:
+        print(hardware)
+        print("{model} at {width}x{height}, {dtype}".format(**setting))
+        print(
+            f"student: {len(pipe.generation.timesteps)} steps and the clean pass, streamed; "
+            f"teacher: {config.steps} steps, guidance {config.guidance:g}"
+        )
+    races = {}
+    for name, latents in (("trained_length", trained), ("asked_length", asked)):
+        races[name] = race(pipe, teacher, config, latent_frames=latents, rounds=args.repeats)
+        if not args.json:
+            _print_race(races[name], pipe.generation.fps)
+    headline = races["asked_length"]
+    return {
+        "hardware": dataclasses.asdict(hardware),
+        "headline": {
+            "throughput_ratio": headline.throughput_ratio,
+            "latency_ratio": headline.latency_ratio,
+            "seconds_asked": args.seconds,
+            **setting,
+            "student_steps": len(pipe.generation.timesteps),
+            "teacher_steps": config.steps,
+            "teacher_guidance": config.guidance,
+            "teacher_trained_latent_frames": trained,
+            **{name: _race_figures(result) for name, result in races.items()},
+        },
+    }
+
+
+def _print_race(result: Race, fps: int) -> None:
+    seconds = result.teacher.pixel_frames / fps
+    print(f"a video of {result.teacher.pixel_frames} frames, {seconds:.1f} s, in seconds:")
+    columns = ("first", "text", "denoise", "decode", "other", "all", "CPU")
+    print(f"{'':9}" + "".join(f"{name:>9}" for name in columns) + f"{'frames/s':>11}")
+    for name, side in (("student", result.student), ("teacher", result.teacher)):
+        spent = side.seconds
+        values = (
+            *(side.first_picture, spent.text, spent.denoise, spent.decode, spent.other),
+            *(spent.total, side.cpu_seconds),
+        )
+        cells = "".join(f"{value:9.3f}" for value in values)
+        print(f"{name:9}{cells}{side.frames_per_second:11.2f}")
+    print(
+        f"throughput x {result.throughput_ratio:.1f} ({result.cpu_ratio:.1f} by CPU time), "
+        f"first picture x {result.latency_ratio:.0f}",
+        flush=True,
+    )
+
+
+def _race_figures(result: Race) -> dict[str, Any]:
+    def figures(side: Side) -> dict[str, Any]:
+        return {
+            **dataclasses.asdict(side),
+            "seconds": {**dataclasses.asdict(side.seconds), "total": side.seconds.total},
+            "frames_per_second": side.frames_per_second,
+        }
+
+    return {
+        "throughput_ratio": result.throughput_ratio,
+        "latency_ratio": result.latency_ratio,
+        "cpu_ratio": result.cpu_ratio,
+        "student": figures(result.student),
+        "teacher": figures(result.teacher),
+    }
+
+
+def _load(args: argparse.Namespace) -> tuple[Preset, CausVidPipeline]:
+    preset = get_preset(args.model) if args.model else default_preset(args.device)
+    return preset, load_preset(preset, device=args.device)
+
+
+def _setting(preset: Preset, pipe: CausVidPipeline) -> dict[str, Any]:
+    grid = pipe.generator().grid
+    return {
         "model": preset.name,
         "width": grid.width,
         "height": grid.height,
         "dtype": str(pipe.transformer.dtype).removeprefix("torch."),
     }
+
+
+def _pieces(args: argparse.Namespace) -> dict[str, Any]:
+    preset, pipe = _load(args)
+    hardware = Hardware.of(pipe.transformer.device)
+    setting = _setting(preset, pipe)
     if not args.json:
         print(hardware)
         print("{model} at {width}x{height}, {dtype}".format(**setting))

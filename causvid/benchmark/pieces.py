@@ -13,7 +13,9 @@ import torch
 
 from causvid.benchmark.timing import Seconds, Task, measure, peak_memory
 from causvid.generator import Generator, Memory, seeded_noise
+from causvid.media import FragmentMuxer
 from causvid.pipeline import CausVidPipeline
+from causvid.source import to_frames
 
 PROMPT = "a red balloon rises over the sea at sunset"
 
@@ -99,6 +101,11 @@ def measure_pieces(pipe: CausVidPipeline, *, repeats: int) -> Iterator[Piece]:
     codec.encode(pixels[:, :1], state)
     pixels = codec.decode(latents, state)
     yield piece("codec encode", Task(lambda: codec.encode(pixels, state)))
+
+    pictures = to_frames(pixels)
+    grid = generator.grid
+    with FragmentMuxer(fps=config.fps, height=grid.height, width=grid.width) as muxer:
+        yield piece("mux", Task(lambda: muxer.append(pictures)))
 
 
 def measure_stream(pipe: CausVidPipeline, *, seconds: float) -> StreamRun:

@@ -104,12 +104,35 @@ def measure(
     return [Seconds(*zip(*taken, strict=True)) for taken in samples]
 
 
+class Stopwatch:
+    """Adds up the stretches in which it runs, as a context; waits for the device at their ends."""
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self.wall = 0.0
+        self.cpu = 0.0
+
+    def __enter__(self) -> "Stopwatch":
+        _finish(self._device)
+        self._started = time.perf_counter(), time.process_time()
+        return self
+
+    @property
+    def lap(self) -> float:
+        """Wall time since it was started last."""
+        return time.perf_counter() - self._started[0]
+
+    def __exit__(self, *_) -> None:
+        _finish(self._device)
+        wall, cpu = self._started
+        self.wall += time.perf_counter() - wall
+        self.cpu += time.process_time() - cpu
+
+
 def _time(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    _finish(device)
-    wall, cpu = time.perf_counter(), time.process_time()
-    run()
-    _finish(device)
-    return time.perf_counter() - wall, time.process_time() - cpu
+    with Stopwatch(device) as watch:
+        run()
+    return watch.wall, watch.cpu
 
 
 def _finish(device: torch.device) -> None:

@@ -4,6 +4,7 @@ At inference both halves are used apart (`causvid.text`, `causvid.generator`); i
 share one forward pass, so that gradients reach the words and data parallelism sees one module.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
+from causvid.cache import TextCache
 from causvid.transformer import CausalWanTransformer
 
 
@@ -73,6 +75,38 @@ def parameter_count(module: nn.Module) -> int:
 
 
 @torch.no_grad()
+def integrate(
+    transformer: CausalWanTransformer,
+    noise: Tensor,
+    text: TextCache,
+    sigmas: Tensor,
+    *,
+    guidance: float,
+) -> Iterator[Tensor]:
+    """Euler integration of the velocity with classifier-free guidance, all frames at one level.
+
+    Args:
+        noise: `[b, f, c, h, w]`.
+        text: what to show, of batch b; if guided of batch 2 b, the empty prompts last.
+        sigmas: levels from 1 to 0, both included `[s + 1]`.
+        guidance: usual scale, 1 for none.
+
+    Yields:
+        Latents `[b, f, c, h, w]` after each of the s steps; the last ones are clean.
+    """
+    x = noise
+    for sigma, following in pairwise(sigmas.to(noise.device)):
+        doubled = torch.cat([x, x]) if guidance != 1 else x
+        times = sigma.expand(doubled.shape[:2])
+        velocity = transformer(doubled, times, text).float()
+        if guidance != 1:
+            conditional, unconditional = velocity.chunk(2)
+            velocity = unconditional + guidance * (conditional - unconditional)
+        x = x + (following - sigma) * velocity
+        yield x
+
+
+@torch.no_grad()
 def sample(
     model: PromptedTransformer,
     noise: Tensor,
@@ -82,27 +116,17 @@ def sample(
     *,
     guidance: float,
 ) -> Tensor:
-    """Euler integration of the velocity with classifier-free guidance, all frames at one level.
+    """The teacher's trajectory from `noise`, see `integrate`.
 
     Args:
-        noise: `[b, f, c, h, w]`.
-        tokens, empty: the prompts, and the empty prompt, each of batch b.
-        sigmas: levels from 1 to 0, both included `[s + 1]`.
-        guidance: usual scale, 1 for none.
+        tokens, empty: the prompts, and the empty prompt, each of the noise's batch.
 
     Returns:
-        The trajectory `[s + 1, b, f, c, h, w]`, noise first, clean latents last.
+        `[s + 1, b, f, c, h, w]` on the CPU: noise first, clean latents last.
     """
+    device = model.transformer.device
     both = Tokens(torch.cat([tokens.ids, empty.ids]), torch.cat([tokens.mask, empty.mask]))
-    text = model.embed(*(both if guidance != 1 else tokens))
-    x, states = noise, [noise]
-    for sigma, following in pairwise(sigmas):
-        doubled = torch.cat([x, x]) if guidance != 1 else x
-        times = sigma.expand(doubled.shape[:2])
-        velocity = model.transformer(doubled, times, text).float()
-        if guidance != 1:
-            conditional, unconditional = velocity.chunk(2)
-            velocity = unconditional + guidance * (conditional - unconditional)
-        x = x + (following - sigma) * velocity
-        states.append(x)
-    return torch.stack(states)
+    ids, mask = both if guidance != 1 else tokens
+    text = model.transformer.encode_text(model.embed(ids.to(device), mask.to(device)))
+    states = integrate(model.transformer, noise.to(device), text, sigmas, guidance=guidance)
+    return torch.stack([noise.cpu(), *(state.cpu() for state in states)])
