@@ -72,7 +72,7 @@ class Settings:
     waiting: int = _documented(20, "runs that may wait for a place")
     lead: float = _documented(4.0, "seconds that a watched video is made ahead of playback")
     keep_minutes: float = _documented(15.0, "how long a finished run can be extended")
-    snapshot_mb: int = _documented(4096, "largest state kept for extending a run")
+    snapshot_mb: int = _documented(16384, "room for what extending runs needs, megabytes")
     gpu_seconds: int = _documented(60, "ZeroGPU: longest time asked for at once")
     mcp: bool = _documented(False, "also serve the endpoints as MCP tools")
     log_prompts: bool = _documented(False, "write prompts to the log")

@@ -29,7 +29,7 @@ def running(folder: Path, model: str = "standin", **settings) -> Iterator[App]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    page = launch(service, server_port=port, prevent_thread_lock=True, quiet=True)
+    page = launch(service, server_port=port, quiet=True)
     try:
         yield App(f"http://127.0.0.1:{port}", service)
     finally:

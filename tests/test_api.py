@@ -265,11 +265,9 @@ def test_readiness_is_told(app):
 def test_nothing_accumulates_on_the_server(app, client):
     for _ in range(3):
         client.predict("a ball", seconds=1, api_name="/text_to_video")
-    folders = list(app.service._folder.iterdir())
-    for folder in folders:
-        assert not list(folder.glob("chunk-*.mp4"))
+    for folder in app.service.results.iterdir():
         app.service.forget(folder.name)
-    assert list(app.service._folder.iterdir()) == []
+    assert list(app.service._folder.glob("*/*")) == []
 
 
 def test_the_endpoints_are_mcp_tools_when_asked_for(tmp_path):

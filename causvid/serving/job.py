@@ -93,12 +93,16 @@ class Ended:
     Attributes:
         manifest: JSON-ready; its request, sent again, gives the same video.
         stopped: whether it ended before its time.
-        continuable: whether another run can go on from here.
+        snapshot_bytes: size of the state that another run can go on from; 0 if there is none.
     """
 
     manifest: dict[str, Any]
     stopped: bool
-    continuable: bool
+    snapshot_bytes: int = 0
+
+    @property
+    def continuable(self) -> bool:
+        return self.snapshot_bytes > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,13 +172,12 @@ class Production:
             "done": True,
             "call": call_of(request),
         }
-        continuable = False
+        kept = 0
         if self.stream.position and self._job.snapshot_bytes:
             snapshot = self.stream.snapshot()
-            continuable = len(snapshot) <= self._job.snapshot_bytes
-            if continuable:
-                self._job.snapshot_path.write_bytes(snapshot)
-        return Ended(manifest, self._stopped, continuable)
+            if len(snapshot) <= self._job.snapshot_bytes:
+                kept = self._job.snapshot_path.write_bytes(snapshot)
+        return Ended(manifest, self._stopped, kept)
 
     def close(self) -> None:
         self.stream.close()

@@ -1,11 +1,11 @@
-"""Runs by id: start, watch, steer, stop, extend; and one line in the log for each.
+"""Runs by id: start, steer, stop, extend; and one line in the log for each.
 
-This is what the app and its API talk to. A `Run` is watched with `async for`; leaving that loop in
-any way gives the device back. What a finished run leaves (its fragments, a snapshot) is kept for a
-while so that it can be extended, and then deleted.
+This is what the app and its API talk to. What a finished run leaves (its results, its fragments, a
+snapshot) is kept for a while so that it can be fetched and extended, and then deleted.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
@@ -14,8 +14,6 @@ import secrets
 import shutil
 import tempfile
 import threading
-import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -24,101 +22,15 @@ from causvid.cues import Handover
 from causvid.media import FragmentMuxer
 from causvid.request import Request
 from causvid.serving.checks import check_prompt, check_request
-from causvid.serving.device import Device, Ticket
-from causvid.serving.job import Continuation, Ended, Event, Failed, Job, Made
-from causvid.serving.mailbox import Mailbox
+from causvid.serving.device import Device
+from causvid.serving.job import Continuation, Job
 from causvid.serving.models import Models
+from causvid.serving.run import Run
 from causvid.settings import Settings
 
 log = logging.getLogger("causvid.runs")
 
-MAX_KEPT = 32  # finished runs, over all viewers
-
-
-class RunError(RuntimeError):
-    """A run broke through no fault of its viewer; the message has its id, the log the cause."""
-
-
-class Run:
-    """One run, from the request to the final video. Made by `Service`.
-
-    Attributes:
-        id: to steer, stop and extend it by.
-        muxer: the video so far; whoever watches appends to it.
-        ended: set when it is over.
-    """
-
-    def __init__(self, service: "Service", job: Job, session: str, muxer: FragmentMuxer):
-        self.id = job.run
-        self.job = job
-        self.session = session
-        self.muxer = muxer
-        self.ended: Ended | None = None
-        self.outcome = "cancelled"
-        self.error: Exception | None = None
-        self._service = service
-        self._mailbox = Mailbox(job.mailbox_path)
-        self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self.asked = time.perf_counter()
-        self.ticket: Ticket = service.device.submit(job, self._deliver)
-
-    def _deliver(self, event: Event) -> None:
-        """Called by the device's thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-        except RuntimeError:  # the server's loop is gone, and with it whoever waited
-            self.ticket.cancel()
-
-    async def places(self, interval: float = 0.5) -> AsyncIterator[int]:
-        """The place in the queue whenever it changes, until the run begins."""
-        last = 0
-        while place := self.ticket.place():
-            if place != last:
-                yield place
-                last = place
-            await asyncio.sleep(interval)
-
-    async def events(self) -> AsyncIterator[Made | Ended]:
-        """Chunks as they are finished, then the end.
-
-        Raises:
-            ValueError: if the request was to blame.
-            RunError: if something else was.
-        """
-        try:
-            while True:
-                event = await self._events.get()
-                if isinstance(event, Failed):
-                    self.outcome, self.error = "failed", event.error
-                    self._service.explain(self, event.error)
-                if isinstance(event, Ended):
-                    self.ended = event
-                    self.outcome = "stopped" if event.stopped else "finished"
-                    yield event
-                    return
-                yield event
-                self.ticket.taken()
-        finally:
-            self.ticket.cancel()
-            self._service.over(self)
-
-    @property
-    def fps(self) -> int:
-        return self._service.models.preset(self.job.request.model).generation.fps
-
-    @property
-    def expected_seconds(self) -> float | None:
-        """How long the whole video is to be, if that is known."""
-        if self.job.endless:
-            return None
-        if self.job.continuation is not None:
-            before = sum(chunk["frames"] for chunk in self.job.continuation.chunks) / self.fps
-            return before + self.job.continuation.seconds
-        return self.job.request.seconds
-
-    def steer(self, prompt: str, handover: str) -> None:
-        self._mailbox.post(prompt, handover)
+MAX_KEPT = 128  # finished runs, over all viewers: each holds a file open
 
 
 class Service:
@@ -128,6 +40,9 @@ class Service:
         settings: limits and habits.
         models: what can be generated with.
         device: where.
+
+    Attributes:
+        results: the folder of everything that viewers may fetch; the rest is nobody's business.
     """
 
     def __init__(self, settings: Settings, models: Models, device: Device):
@@ -135,6 +50,9 @@ class Service:
         self.models = models
         self.device = device
         self._folder = Path(tempfile.mkdtemp(prefix="causvid-"))
+        self._work, self.results = self._folder / "work", self._folder / "results"
+        self._work.mkdir()
+        self.results.mkdir()
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}  # live ones, and finished ones that can be extended
 
@@ -151,7 +69,7 @@ class Service:
 
         Args:
             image: uint8 `[h, w, 3]`, of the video's size.
-            video: a file; it is copied, so it may go away meanwhile.
+            video: a file; it may go away meanwhile.
             session: who asks; `leave` ends all their runs.
             watched: whether it is played while it is made.
 
@@ -166,9 +84,7 @@ class Service:
         generation = self.models.preset(request.model).generation
         run, folder = self._new_folder()
         if video is not None:
-            copy = folder / f"source{Path(video).suffix}"
-            shutil.copyfile(video, copy)
-            video = copy
+            video = _keep(Path(video), folder / "source")
         job = Job(
             run=run,
             request=request,
@@ -214,12 +130,10 @@ class Service:
             prompt = check_prompt(prompt, self.settings)
             Handover.parse(handover)
         new, folder = self._new_folder()
-        snapshot = folder / "begin.safetensors"
-        snapshot.hardlink_to(earlier.job.snapshot_path)
+        snapshot = _keep(earlier.job.snapshot_path, folder / "begin.safetensors")
         video = earlier.job.video
         if video is not None:
-            (folder / video.name).hardlink_to(video)
-            video = folder / video.name
+            video = _keep(video, folder / video.name)
         job = dataclasses.replace(
             earlier.job,
             run=new,
@@ -263,16 +177,17 @@ class Service:
         with self._lock:
             runs = [run for run in self._runs.values() if run.session == session]
         for run in runs:
-            run.ticket.cancel()
+            run.cancel()
             self.forget(run.id)
 
     def forget(self, run: str) -> None:
-        """Delete what a run left behind."""
+        """Delete what a run left behind. Repeating is harmless."""
         with self._lock:
             gone = self._runs.pop(run, None)
         if gone is not None:
             gone.muxer.close()
-            shutil.rmtree(gone.job.folder, ignore_errors=True)
+            _remove(gone.job.folder)
+            _remove(gone.results)
 
     def close(self) -> None:
         """End everything and delete every file."""
@@ -281,39 +196,52 @@ class Service:
             self.forget(run)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    # Used by runs
-
-    def explain(self, run: Run, error: Exception) -> None:
-        """Raise the error that a viewer should see."""
-        if isinstance(error, ValueError):
-            raise error
-        log.error("run %s failed", run.id, exc_info=error)
-        raise RunError(f"something broke here; if you report it, name run {run.id}") from None
-
-    def over(self, run: Run) -> None:
-        """A run is over: log it, and keep or delete what it left."""
-        self._log(run)
-        if run.ended is None or not run.ended.continuable:
-            self.forget(run.id)
-            return
-        with self._lock:
-            kept = [old for old in self._runs.values() if old.ended is not None]
-        for old in kept[: max(0, len(kept) - MAX_KEPT)]:
-            self.forget(old.id)
-        timer = threading.Timer(self.settings.keep_minutes * 60, self.forget, (run.id,))
-        timer.daemon = True
-        timer.start()
-
     def _begin(self, job: Job, session: str, muxer: FragmentMuxer) -> Run:
+        results = self.results / job.run
+        results.mkdir()
         try:
-            run = Run(self, job, session, muxer)
+            run = Run(
+                job,
+                self.device,
+                muxer,
+                results=results,
+                fps=self.models.preset(job.request.model).generation.fps,
+                session=session,
+                over=self._over,
+            )
         except ValueError:
             muxer.close()
-            shutil.rmtree(job.folder, ignore_errors=True)
+            _remove(job.folder)
+            _remove(results)
             raise
         with self._lock:
             self._runs[run.id] = run
         return run
+
+    def _over(self, run: Run) -> None:
+        """A run is over: log it, and keep or delete what it left."""
+        line = run.record()
+        if self.settings.log_prompts:
+            line["prompts"] = run.job.request.prompts.to_dict()
+        log.info(json.dumps(line))
+        if run.ended is None or not run.ended.manifest["video"]["frames"]:
+            self.forget(run.id)
+            return
+        self._make_room()
+        asyncio.get_running_loop().call_later(self.settings.keep_minutes * 60, self.forget, run.id)
+
+    def _make_room(self) -> None:
+        """Keep the newest runs only, and of them as many snapshots as may be."""
+        with self._lock:
+            kept = [run for run in reversed(self._runs.values()) if run.ended is not None]
+        room = self.settings.snapshot_mb * 10**6
+        for run in kept[:MAX_KEPT]:
+            room -= run.ended.snapshot_bytes
+            if room < 0:
+                run.ended = dataclasses.replace(run.ended, snapshot_bytes=0)
+                run.job.snapshot_path.unlink(missing_ok=True)
+        for run in kept[MAX_KEPT:]:
+            self.forget(run.id)
 
     def _find(self, run: str) -> Run:
         with self._lock:
@@ -327,26 +255,26 @@ class Service:
 
     def _new_folder(self) -> tuple[str, Path]:
         run = secrets.token_urlsafe(9)
-        folder = self._folder / run
+        folder = self._work / run
         folder.mkdir()
         return run, folder
 
-    def _log(self, run: Run) -> None:
-        manifest = run.ended.manifest if run.ended else {}
-        timings, video = manifest.get("timings", {}), manifest.get("video", {})
-        line = {
-            "run": run.id,
-            "model": run.job.request.model,
-            "mode": run.job.request.mode,
-            "seconds": video.get("seconds"),
-            "chunks": len(manifest.get("chunks", ())) or None,
-            "first_frame_seconds": timings.get("first_frame_seconds"),
-            "frames_per_second": timings.get("frames_per_second"),
-            "queued_seconds": run.ticket.began and run.ticket.began - run.asked,
-            "outcome": run.outcome,
-        }
-        if run.error is not None:
-            line["error"] = type(run.error).__name__
-        if self.settings.log_prompts:
-            line["prompts"] = run.job.request.prompts.to_dict()
-        log.info(json.dumps(line))
+
+def _keep(file: Path, name: Path) -> Path:
+    """The same file under another name, which stays when the first goes."""
+    try:
+        name.hardlink_to(file)
+    except OSError:  # another disk, or one that has no links
+        shutil.copyfile(file, name)
+    return name
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder that other threads may still be writing to.
+
+    It is renamed first, so that nobody can add to it by its name while it is emptied.
+    """
+    gone = folder.with_name(f"{folder.name}.gone")
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)

@@ -5,6 +5,7 @@ so a job goes in and events come out; words to a running job go through files in
 platform queues and schedules, so there are no turns to take here.
 """
 
+import contextlib
 import contextvars
 import math
 import threading
@@ -25,7 +26,8 @@ def carry_out(open_model: OpenModel, job: Job) -> Iterator[Event]:
 
     def watch() -> None:
         while not over.wait(_POLL):
-            if (job.folder / STOP).exists():
+            # Without its folder, nobody wants the run any more.
+            if (job.folder / STOP).exists() or not job.folder.exists():
                 production.interrupt()
                 return
 
@@ -87,8 +89,8 @@ class _Call:
         """The platform buffers between the processes."""
 
     def stop(self) -> None:
-        self._job.folder.mkdir(exist_ok=True)
-        (self._job.folder / STOP).touch()
+        with contextlib.suppress(FileNotFoundError):  # forgotten, which also ends it
+            (self._job.folder / STOP).touch()
 
     def cancel(self) -> None:
         self._silent = True
@@ -100,11 +102,13 @@ class _Call:
     def _run(self) -> None:
         last: Event | None = None
         try:
-            for last in self._call(self._job):
-                self.began = self.began or time.perf_counter()
-                if not self._silent:
+            with contextlib.closing(self._call(self._job)) as events:
+                for last in events:
+                    if self._silent:  # closing the platform's generator gives the device back
+                        return
+                    self.began = self.began or time.perf_counter()
                     self._deliver(last)
-            if not isinstance(last, Ended) and not self._silent:
+            if not isinstance(last, Ended):
                 self._deliver(Failed(RuntimeError("the device was taken away during the run")))
         except Exception as error:
             if not self._silent:

@@ -7,6 +7,7 @@ The generating ones yield `(chunk_mp4, info, None)` for every chunk and end with
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from causvid.presets import describe as describe_model
 from causvid.request import Mode, Request
 from causvid.serving.checks import check_image, check_video, read_size
 from causvid.serving.job import Ended
-from causvid.serving.service import Run, RunError, Service
+from causvid.serving.run import Run
+from causvid.serving.service import Service
+from causvid.ui.errors import explained
+from causvid.ui.presence import Presence, listeners
 from causvid.ui.reading import Choices, read_prompts, read_request
-from causvid.ui.watching import save_results
+from causvid.ui.watching import save_chunk, save_results
 
 Yielded = tuple[str | None, dict[str, Any], str | None]
 
@@ -27,8 +31,9 @@ Yielded = tuple[str | None, dict[str, Any], str | None]
 class Endpoints:
     """The functions behind the endpoints; their docstrings are the API's documentation."""
 
-    def __init__(self, service: Service):
+    def __init__(self, service: Service, presence: Presence):
         self._service = service
+        self._presence = presence
 
     async def text_to_video(
         self,
@@ -91,7 +96,7 @@ class Endpoints:
         """
         choices = Choices(seconds, seed, size, steps, window, sink, decoder, model)
         request = self._request("image", prompt, schedule, choices)
-        picture = await _user_in_thread(
+        picture = await _explained_in_thread(
             check_image, image, request.height, request.width, self._service.settings
         )
         async for item in self._make(request, image=picture):
@@ -134,7 +139,7 @@ class Endpoints:
             seconds, seed, size, steps, window, sink, decoder, model, strength, adaptive_strength
         )
         request = self._request("video", prompt, schedule, choices)
-        await _user_in_thread(check_video, video, self._service.settings)
+        await _explained_in_thread(check_video, video, self._service.settings)
         async for item in self._make(request, video=Path(video)):
             yield item
 
@@ -181,8 +186,9 @@ class Endpoints:
             prompt: Another prompt from here on; by default the same.
             handover: How it takes over: swap, recache, flush or blend:N.
         """
-        run_ = _user(self._service.extend, run, seconds, prompt=prompt or None, handover=handover)
-        async for item in _served(run_):
+        with explained():
+            longer = self._service.extend(run, seconds, prompt=prompt or None, handover=handover)
+        async for item in self._served(longer):
             yield item
 
     def steer(self, run: str, prompt: str, handover: str = "recache") -> dict[str, Any]:
@@ -193,7 +199,8 @@ class Endpoints:
             prompt: What to show from now on.
             handover: How it takes over: swap, recache, flush or blend:N.
         """
-        _user(self._service.steer, run, prompt, handover)
+        with explained():
+            self._service.steer(run, prompt, handover)
         return {"run": run, "prompt": prompt.strip(), "handover": handover, "accepted": True}
 
     def models(self) -> list[dict[str, Any]]:
@@ -218,7 +225,8 @@ class Endpoints:
             window: Latent frames that a chunk can see; by default the model's own.
             decoder: "full" or "tiny".
         """
-        return _user(self._estimate, model, seconds, size, window, decoder)
+        with explained():
+            return self._estimate(model, seconds, size, window, decoder)
 
     def _estimate(
         self,
@@ -257,48 +265,49 @@ class Endpoints:
         Raises:
             gr.Error: if a limit is exceeded.
         """
-        prompts = _user(read_prompts, self._service, prompt, schedule)
-        return _user(read_request, self._service, mode, prompts, choices)
+        with explained():
+            prompts = read_prompts(self._service, prompt, schedule)
+            return read_request(self._service, mode, prompts, choices)
 
     async def _make(self, request: Request, **inputs: Any) -> AsyncIterator[Yielded]:
-        async for item in _served(_user(self._service.start, request, **inputs)):
+        with explained():
+            run = self._service.start(request, **inputs)
+        async for item in self._served(run):
             yield item
 
-
-async def _served(run: Run) -> AsyncIterator[Yielded]:
-    """A run as chunk files; each is deleted when the next is wanted, Gradio having copied it."""
-    try:
-        async for event in run.events():
-            if isinstance(event, Ended):
-                video, manifest = await asyncio.to_thread(save_results, run, event)
-                yield None, manifest, None if video is None else str(video)
-                return
-            fragment = await asyncio.to_thread(run.muxer.append, event.chunk.frames)
-            chunk = run.job.folder / f"chunk-{fragment.index:05d}.mp4"
-            await asyncio.to_thread(run.muxer.save_chunk, fragment, chunk)
-            try:
-                yield str(chunk), event.info, None
-            finally:
-                chunk.unlink(missing_ok=True)
-    except (ValueError, RunError) as error:
-        raise gr.Error(str(error), print_exception=False) from None
-
-
-def _user(function: Callable, *args: Any, **kwargs: Any) -> Any:
-    """Call it; what the caller did wrong becomes an error without a traceback."""
-    try:
-        return function(*args, **kwargs)
-    except ValueError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+    async def _served(self, run: Run) -> AsyncIterator[Yielded]:
+        """A run as chunk files, for as long as its caller listens."""
+        with (
+            explained(run.id),
+            closing(run),
+            self._presence.expects(listeners(), run.cancel),
+        ):
+            async for place in run.places():
+                before = "run is" if place == 1 else "runs are"
+                gr.Info(f"{place} {before} before this one")  # as `log` in the job's status
+            async with aclosing(run.events()) as events:
+                async for event in events:
+                    if isinstance(event, Ended):
+                        video, manifest = await asyncio.to_thread(save_results, run, event)
+                        yield None, manifest, None if video is None else str(video)
+                        return
+                    chunk = await asyncio.to_thread(save_chunk, run, event)
+                    yield str(chunk), event.info, None
+            raise gr.Error(
+                f"nobody listened for {self._presence.patience:g} s, so this run was ended: follow "
+                "the event stream from the start",
+                print_exception=False,
+            )
 
 
-async def _user_in_thread(function: Callable, *args: Any) -> Any:
-    return await asyncio.to_thread(_user, function, *args)
+async def _explained_in_thread(function: Callable, *args: Any) -> Any:
+    with explained():
+        return await asyncio.to_thread(function, *args)
 
 
-def add_endpoints(service: Service) -> None:
+def add_endpoints(service: Service, presence: Presence) -> None:
     """Register the endpoints in the Blocks that is being built."""
-    endpoints = Endpoints(service)
+    endpoints = Endpoints(service, presence)
     generating = ("text_to_video", "image_to_video", "video_to_video", "scheduled_video", "extend")
     with gr.Group(visible=False):
         for name in (*generating, "steer", "models", "preflight"):

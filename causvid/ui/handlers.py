@@ -1,12 +1,16 @@
 """What the buttons beside the stage do: from a click to a run, and from a run to the screen."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, closing
 from typing import Any
 
 import gradio as gr
 
 from causvid.request import Request
-from causvid.serving.service import Run, RunError, Service
+from causvid.serving.run import Run
+from causvid.serving.service import Service
+from causvid.ui.errors import explained
+from causvid.ui.presence import Presence, listeners
 from causvid.ui.stage import error_message
 from causvid.ui.stagehand import Stagehand, Updates
 from causvid.ui.watching import Watched
@@ -21,11 +25,13 @@ class Handlers:
     Args:
         service: carries the runs.
         hand: the components of the stage.
+        presence: tells which browsers are there.
     """
 
-    def __init__(self, service: Service, hand: Stagehand):
+    def __init__(self, service: Service, hand: Stagehand, presence: Presence):
         self._service = service
         self._hand = hand
+        self._presence = presence
         self._watching: dict[str, str] = {}  # session → run
 
     def generate(self, read: Read) -> Callable[..., AsyncIterator[Updates]]:
@@ -60,10 +66,8 @@ class Handlers:
 
     def steer(self, request: gr.Request, prompt: str, handover: str) -> None:
         """Change the prompt of the run that is on the stage."""
-        try:
+        with explained():
             self._service.steer(self._run_of(request), prompt, handover)
-        except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from None
 
     def stop(self, request: gr.Request) -> None:
         """End the run that is on the stage; what was made stays."""
@@ -100,24 +104,31 @@ class Handlers:
         continues: str | None = None,
     ) -> AsyncIterator[Updates]:
         """A run on the stage, from its start to its results."""
-        session, hand, watched = request.session_hash, self._hand, None
+        session, hand, run = request.session_hash, self._hand, None
         try:
-            run = await start()
+            with explained():
+                run = await start()
             self._watching[session] = run.id
             watched = Watched(run, jpeg=pictures, continues=continues)
-            yield hand.began()
-            async for message in watched.messages():
-                yield {hand.stage: message}
+            with (
+                explained(run.id),
+                closing(run),
+                self._presence.expects(listeners(), run.cancel),
+            ):
+                yield hand.began()
+                async with aclosing(watched.messages()) as messages:
+                    async for message in messages:
+                        yield {hand.stage: message}
             if self._watching.get(session) != run.id:
                 return  # the stage shows a newer run, whose buttons these are now
             ended = run.ended
             yield hand.ended(watched.video, watched.manifest, bool(ended and ended.continuable))
-        except (ValueError, RunError) as error:
+        except gr.Error as error:
             yield {
-                **(hand.ended(None, None, False) if watched else {}),
-                hand.stage: error_message(str(error)),
+                **(hand.ended(None, None, False) if run else {}),
+                hand.stage: error_message(error.message),
             }
-            raise gr.Error(str(error), print_exception=False) from None
+            raise
 
     def _run_of(self, request: gr.Request) -> str:
         if request.session_hash not in self._watching:

@@ -140,7 +140,7 @@ class _Beats:
             "timings": {"total_seconds": CHUNKS * beat, "times_playback": self._device.speed},
             "chunks": chunks,
         }
-        self._deliver(Ended(manifest, stopped=False, continuable=False))
+        self._deliver(Ended(manifest, stopped=False))
 
 
 def measure(speeds: tuple[float, ...]) -> list[Playback]:
@@ -163,7 +163,7 @@ def measure(speeds: tuple[float, ...]) -> list[Playback]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    page = launch(service, server_port=port, prevent_thread_lock=True, quiet=True)
+    page = launch(service, server_port=port, quiet=True)
     try:
         with sync_playwright() as driver:
             browser = driver.chromium.launch(

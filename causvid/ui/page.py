@@ -12,6 +12,7 @@ from causvid.ui.about import about, credits, headline, licence_notice
 from causvid.ui.api import add_endpoints
 from causvid.ui.gallery import build_gallery
 from causvid.ui.handlers import Handlers
+from causvid.ui.presence import Presence
 from causvid.ui.schedule_tab import ScheduleTab
 from causvid.ui.stagehand import Stagehand
 from causvid.ui.tabs import ImageTab, TextTab, VideoTab
@@ -26,8 +27,9 @@ TABS = {
 NEEDS_PICTURES = "() => !(window.ManagedMediaSource || window.MediaSource)"
 
 
-def build_page(service: Service) -> gr.Blocks:
-    """The whole interface, not yet launched."""
+def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
+    """The whole interface, not yet launched; `presence` tells who is there."""
+    presence = presence or Presence()
     with gr.Blocks(title="CausVid Live", delete_cache=(600, 3600), fill_width=True) as page:
         gr.HTML(headline(service), elem_classes="cv-headline")
         pictures = gr.Checkbox(False, visible=False)  # not a State, which browsers cannot set
@@ -43,9 +45,9 @@ def build_page(service: Service) -> gr.Blocks:
         build_gallery(service, tabs["Text to video"].prompt)
         gr.HTML(about(), elem_classes="cv-about")
         gr.HTML(credits(service), elem_classes="cv-about")
-        add_endpoints(service)
+        add_endpoints(service, presence)
 
-        handlers = Handlers(service, hand)
+        handlers = Handlers(service, hand, presence)
         streaming: dict[str, Any] = {
             "show_progress": "hidden",
             "api_visibility": "private",

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 
 import gradio as gr
+from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
@@ -16,6 +17,7 @@ from causvid.serving.service import Service
 from causvid.serving.zero import LentDevice, carry_out, lent_seconds
 from causvid.settings import Settings
 from causvid.ui.page import build_page
+from causvid.ui.presence import Presence, notice_lost_networks
 from causvid.ui.stage import static
 
 
@@ -52,7 +54,7 @@ def _device(settings: Settings, models: Models) -> Device:
 
 
 def launch(service: Service, **options) -> gr.Blocks:
-    """Serve the page; `options` go to Gradio's `launch`."""
+    """Serve the page in the background; `options` go to Gradio's `launch`."""
 
     def health(_) -> JSONResponse:
         ready = service.models.ready
@@ -61,7 +63,9 @@ def launch(service: Service, **options) -> gr.Blocks:
             state["running"], state["waiting"] = service.device.load
         return JSONResponse(state, status_code=200 if ready else 503)
 
-    page = build_page(service)
+    presence = Presence()
+    page = build_page(service, presence)
+    gr.set_static_paths([service.results])  # else Gradio would keep copies for hours
     page.launch(
         # Not as `css`, which Gradio confines to the inside of its page: margins are outside.
         head=f"<style>{static('style.css')}</style>",
@@ -71,9 +75,15 @@ def launch(service: Service, **options) -> gr.Blocks:
         mcp_server=service.settings.mcp,
         ssr_mode=False,
         run_history=False,
-        app_kwargs={"routes": [Route("/healthz", health)]},
+        app_kwargs={
+            "routes": [Route("/healthz", health)],
+            "middleware": [Middleware(presence.middleware)],
+        },
+        prevent_thread_lock=True,
         **options,
     )
+    for server in page.server.servers:
+        notice_lost_networks(server.sockets)
     return page
 
 
@@ -105,6 +115,6 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"app.py: {error}")
     try:
-        launch(service, server_name=os.environ.get("GRADIO_SERVER_NAME"))
+        launch(service, server_name=os.environ.get("GRADIO_SERVER_NAME")).block_thread()
     finally:
         service.close()

@@ -1,8 +1,9 @@
-"""A run as messages to the stage, and as chunk files for the API: both read the same events."""
+"""A run as messages to the stage, and what it makes as files."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from causvid.media import Fragment, FragmentMuxer
 from causvid.serving.job import Ended, Made
-from causvid.serving.service import Run
+from causvid.serving.run import Run
 from causvid.ui.stage import (
     Message,
     chunk_message,
@@ -64,17 +65,18 @@ class Watched:
                 continues=self._continues,
                 jpeg=self._jpeg,
             )
-            async for event in run.events():
-                if isinstance(event, Ended):
-                    await asyncio.to_thread(self._finish, event)
-                    yield end_message(run.id, _summary(event))
-                    return
-                frames = _beside_source(event)
-                fragment = await asyncio.to_thread(self._encode, event, shown, frames)
-                if self._jpeg:
-                    yield jpeg_message(event.info, frames)
-                else:
-                    yield chunk_message(event.info, fragment)
+            async with aclosing(run.events()) as events:
+                async for event in events:
+                    if isinstance(event, Ended):
+                        await asyncio.to_thread(self._finish, event)
+                        yield end_message(run.id, _summary(event))
+                        return
+                    frames = _beside_source(event)
+                    fragment = await asyncio.to_thread(self._encode, event, shown, frames)
+                    if self._jpeg:
+                        yield jpeg_message(event.info, frames)
+                    else:
+                        yield chunk_message(event.info, fragment)
         finally:
             if shown is not run.muxer:
                 shown.close()
@@ -94,13 +96,21 @@ class Watched:
         self.video, self.manifest = save_results(self.run, ended)
 
 
+def save_chunk(run: Run, made: Made) -> Path:
+    """Append a chunk to the video, and write it as a file that plays by itself."""
+    fragment = run.muxer.append(made.chunk.frames)
+    chunk = run.results / f"chunk-{fragment.index:05d}.mp4"
+    run.muxer.save_chunk(fragment, chunk)
+    return chunk
+
+
 def save_results(run: Run, ended: Ended) -> tuple[Path | None, dict[str, Any]]:
-    """The whole video and its manifest, as files in the run's folder; no video of no frames."""
-    manifest = run.job.folder / f"{run.id}.json"
+    """The whole video and its manifest, as files in the run's results; no video of no frames."""
+    manifest = run.results / f"{run.id}.json"
     manifest.write_text(json.dumps(ended.manifest, indent=2, ensure_ascii=False), encoding="utf-8")
     if not run.muxer.frame_count:
         return None, ended.manifest
-    video = run.job.folder / f"{run.id}.mp4"
+    video = run.results / f"{run.id}.mp4"
     run.muxer.finish(video)
     return video, ended.manifest
 

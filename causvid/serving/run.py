@@ -1,0 +1,170 @@
+"""One run as its viewer's side sees it: its events, its steering, and its end.
+
+A `Run` is watched with `async for event in run.events()`. Leaving that loop in any way gives the
+device back, and `cancel` ends it from elsewhere. It knows its job and its device, not who watches.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from causvid.media import FragmentMuxer
+from causvid.serving.device import Device, Ticket
+from causvid.serving.job import Ended, Event, Failed, Job, Made
+from causvid.serving.mailbox import Mailbox
+
+log = logging.getLogger("causvid.runs")
+
+
+class RunError(RuntimeError):
+    """A run broke through no fault of its viewer; the message has its id, the log the cause."""
+
+
+class Run:
+    """One run, from the request to the final video. Made by `Service`, where an event loop runs.
+
+    Args:
+        job: what to make.
+        device: where.
+        muxer: the video so far; whoever watches appends to it.
+        results: a folder for the files that the viewer may fetch.
+        fps: of the video.
+        session: who asks.
+        over: told once when nothing more will come.
+
+    Raises:
+        ValueError: if no more runs can wait.
+
+    Attributes:
+        id: to steer, stop and extend it by.
+        ended: set when it has come to an end of its own, or was stopped.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        device: Device,
+        muxer: FragmentMuxer,
+        *,
+        results: Path,
+        fps: int,
+        session: str,
+        over: Callable[["Run"], None],
+    ):
+        self.id = job.run
+        self.job = job
+        self.muxer = muxer
+        self.results = results
+        self.fps = fps
+        self.session = session
+        self.ended: Ended | None = None
+        self._over = over
+        self._closed = False
+        self._outcome = "cancelled"
+        self._error: Exception | None = None
+        self._last: dict[str, Any] = {}  # the newest chunk's info
+        self._mailbox = Mailbox(job.mailbox_path)
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._asked = time.perf_counter()
+        self.ticket: Ticket = device.submit(job, self._deliver)
+
+    async def places(self, interval: float = 0.5) -> AsyncIterator[int]:
+        """The place in the queue whenever it changes, until the run begins."""
+        last = 0
+        while place := self.ticket.place():
+            if place != last:
+                yield place
+                last = place
+            await asyncio.sleep(interval)
+
+    async def events(self) -> AsyncIterator[Made | Ended]:
+        """Chunks as they are finished, then the end; no end after `cancel`.
+
+        Raises:
+            ValueError: if the request was to blame.
+            RunError: if something else was.
+        """
+        try:
+            while (event := await self._events.get()) is not None:
+                if isinstance(event, Failed):
+                    self._outcome, self._error = "failed", event.error
+                    self._raise(event.error)
+                if isinstance(event, Ended):
+                    self.ended = event
+                    self._outcome = "stopped" if event.stopped else "finished"
+                    yield event
+                    return
+                self._last = event.info
+                yield event
+                self.ticket.taken()
+        finally:
+            self.close()
+
+    def steer(self, prompt: str, handover: str) -> None:
+        """Change the prompt from the next chunk on."""
+        self._mailbox.post(prompt, handover)
+
+    def cancel(self) -> None:
+        """Give the device back, and let `events` end. Callable from any thread, repeatedly."""
+        self.ticket.cancel()
+        self._put(None)
+
+    def close(self) -> None:
+        """Nobody watches any more. Repeating is harmless."""
+        if not self._closed:
+            self._closed = True
+            self.ticket.cancel()
+            self._over(self)
+
+    @property
+    def expected_seconds(self) -> float | None:
+        """How long the whole video is to be, if that is known."""
+        if self.job.endless:
+            return None
+        if self.job.continuation is not None:
+            before = sum(chunk["frames"] for chunk in self.job.continuation.chunks) / self.fps
+            return before + self.job.continuation.seconds
+        return self.job.request.seconds
+
+    def record(self) -> dict[str, Any]:
+        """What the log keeps of the run: figures, and no words of the viewer's."""
+        began, last = self.ticket.began, self._last
+        speed = last.get("times_playback")
+        line: dict[str, Any] = {
+            "run": self.id,
+            "model": self.job.request.model,
+            "mode": self.job.request.mode,
+            "seconds": last.get("seconds", 0.0),
+            "chunks": last["index"] + 1 if last else 0,
+            "first_frame_seconds": last.get("first_frame_seconds"),
+            "frames_per_second": None if speed is None else speed * self.fps,
+            "queued_seconds": None if began is None else began - self._asked,
+            "outcome": self._outcome,
+        }
+        if self._error is not None:
+            line["error"] = type(self._error).__name__
+        return line
+
+    def _raise(self, error: Exception) -> None:
+        """Raise the error that a viewer should see."""
+        if isinstance(error, ValueError):
+            raise error
+        log.error("run %s failed", self.id, exc_info=error)
+        raise RunError(f"something broke here; if you report it, name run {self.id}") from None
+
+    def _deliver(self, event: Event) -> None:
+        """Called by the device's thread."""
+        if not self._put(event):
+            self.ticket.cancel()
+
+    def _put(self, event: Event | None) -> bool:
+        """Hand it to `events`; whether its loop still runs."""
+        try:
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+        except RuntimeError:  # the server is gone, and with it whoever waited
+            return False
+        return True

@@ -1,0 +1,137 @@
+"""Who still listens: a run that nobody follows any more is ended.
+
+What a run yields travels down an event stream, one for all calls of a client (`/queue/data`) or one
+for a single call made over plain HTTP (`/call/NAME/EVENT`). Gradio closes a generator whose stream
+was dropped, but at its next yield only, and waits for ever for a stream that nobody opens. Here
+streams are counted as they open and close, and whoever serves a run is told when the last one of
+its listeners is gone.
+
+It knows the addresses of Gradio's event streams, and nothing of runs. Everything happens on the
+server's event loop.
+"""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from urllib.parse import parse_qs
+
+from gradio.context import LocalContext
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+PATIENCE = 5.0  # seconds without a listener, before the first and between two of one client
+LOST = 8.0  # seconds without an answer from the other end of a connection
+
+
+def listeners() -> frozenset[str]:
+    """The names under which one can listen to the event that is being handled."""
+    request, event = LocalContext.request.get(None), LocalContext.event_id.get(None)
+    return frozenset(filter(None, (getattr(request, "session_hash", None), event)))
+
+
+class Presence:
+    """Counts event streams by session, or by event for those of a single call."""
+
+    def __init__(self, patience: float = PATIENCE):
+        self.patience = patience
+        self._open: Counter[str] = Counter()
+        self._watches: set[_Watch] = set()
+
+    @contextmanager
+    def expects(self, names: Iterable[str], gone: Callable[[], None]) -> Iterator[None]:
+        """Meanwhile, call `gone` as soon as nobody listens under any of the names.
+
+        A stream that was dropped is gone at once. One that ended in order, or has not been opened
+        yet, is waited for.
+        """
+        watch = _Watch(frozenset(names), gone)
+        self._watches.add(watch)
+        try:
+            self._update(watch, dropped=False)
+            yield
+        finally:
+            watch.rest()
+            self._watches.discard(watch)
+
+    def middleware(self, app: ASGIApp) -> ASGIApp:
+        """The app, its event streams being counted."""
+
+        async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+            name = _stream_name(scope)
+            if name is None:
+                await app(scope, receive, send)
+                return
+            complete = False
+
+            async def watched_send(message: Message) -> None:
+                nonlocal complete
+                await send(message)
+                complete = message["type"] == "http.response.body" and not message.get("more_body")
+
+            self._change(name, +1)
+            try:
+                await app(scope, receive, watched_send)
+            finally:
+                self._change(name, -1, dropped=not complete)
+
+        return counted
+
+    def _change(self, name: str, by: int, *, dropped: bool = False) -> None:
+        self._open[name] += by
+        if not self._open[name]:
+            del self._open[name]
+        for watch in [watch for watch in self._watches if name in watch.names]:
+            self._update(watch, dropped=dropped)
+
+    def _update(self, watch: "_Watch", *, dropped: bool) -> None:
+        watch.rest()
+        if any(name in self._open for name in watch.names):
+            return
+        if dropped:
+            watch.gone()
+        else:
+            loop = asyncio.get_running_loop()
+            watch.timer = loop.call_later(self.patience, watch.gone)
+
+
+class _Watch:
+    def __init__(self, names: frozenset[str], gone: Callable[[], None]):
+        self.names, self.gone = names, gone
+        self.timer: asyncio.TimerHandle | None = None
+
+    def rest(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+def _stream_name(scope: Scope) -> str | None:
+    """The session or event that a request wants to listen to; `None` for other requests."""
+    if scope["type"] != "http" or scope["method"] != "GET":
+        return None
+    path = scope["path"].rstrip("/")
+    if path.endswith("/queue/data"):
+        return parse_qs(scope["query_string"].decode()).get("session_hash", [None])[0]
+    parts = path.split("/")
+    if len(parts) > 3 and "call" in parts[-4:-2]:  # /call/NAME/EVENT, /call/v2/NAME/EVENT
+        return parts[-1]
+    return None
+
+
+def notice_lost_networks(sockets: Iterable[socket.socket], seconds: float = LOST) -> None:
+    """Let connections end whose other end has not answered for so long.
+
+    A network that is lost closes nothing. Without this, the kernel goes on sending to nobody for a
+    quarter of an hour. Connections inherit it from the socket that accepts them.
+    """
+    for listening in sockets:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # while nothing is sent
+        for option, value in (
+            ("TCP_KEEPIDLE", round(seconds / 2)),
+            ("TCP_KEEPINTVL", 1),
+            ("TCP_KEEPCNT", round(seconds / 2)),
+            ("TCP_USER_TIMEOUT", round(seconds * 1000)),  # while something is
+        ):
+            if hasattr(socket, option):  # not on every system
+                listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
