@@ -119,6 +119,7 @@ class Preset:
         tiny_decoder: a small autoencoder of the same latent space.
         modes: what it can be asked for.
         sizes: picture sizes of equal cost, the trained one first.
+        mixed_sizes: whether all of `sizes` were trained, not the first alone.
         notes: where we differ from the published sampler, and other things to know.
         folder: a local diffusers folder that holds everything, in place of the Hub.
     """
@@ -135,6 +136,7 @@ class Preset:
     tiny_decoder: HubFile | None = None
     modes: tuple[Mode, ...] = ("text", "image", "video")
     sizes: tuple[Size, ...] = ()
+    mixed_sizes: bool = False
     notes: str = ""
     folder: Path | None = None
 
@@ -195,7 +197,7 @@ POCKET = Preset(
     licence=APACHE,
     generator=None,
     folder=ROOT / "assets" / "pocket",
-    sizes=(Size(128, 224),),
+    sizes=(Size(128, 224), Size(224, 128), Size(160, 176)),  # 112, 112 and 110 tokens a frame
     notes="Knows the captioned toy world that it was trained on and nothing else.",
 )
 

@@ -9,7 +9,7 @@ import pytest
 import spaces  # noqa: F401  (reads the environment now, as in app.py, and finds no Space)
 from standin import save_standin
 
-from causvid.catalogue import PRESETS
+from causvid.catalogue import PRESETS, ROOT
 from causvid.diorama import impossible, unknown_words
 from causvid.geometry import ChunkPattern, LatentGrid, Timeline
 from causvid.prompts import PromptSchedule, ScheduleError
@@ -18,6 +18,7 @@ from causvid.serving.models import Models
 from causvid.serving.service import Service
 from causvid.serving.zero import LentDevice
 from causvid.settings import Settings
+from causvid.ui.about import credits, licence_notice, measured
 from causvid.ui.options import Options, size_name
 from causvid.ui.page import build_page
 from causvid.ui.schedule_tab import POCKET_STORIES, WIDE_STORIES, rows_of
@@ -49,6 +50,35 @@ def test_a_non_commercial_licence_is_visible_before_generate(service):
     assert "CC BY-NC-SA 4.0" in written
 
 
+def test_the_licence_shown_is_that_of_the_model_chosen(service):
+    assert "CC BY-NC-SA" in licence_notice(PRESETS["self-forcing"])
+    assert licence_notice(PRESETS["causal-forcing"]) == ""
+
+
+def test_the_page_shows_the_numbers_of_the_readme(service):
+    section = measured()
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) > 3
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert section in readme
+    shown = [it["props"].get("value") for it in build_page(service).config["components"]]
+    (markdown,) = [text for text in shown if isinstance(text, str) and rows[0] in text]
+    assert all(row in markdown for row in rows)
+
+
+def test_a_readme_without_numbers_leaves_the_page_without_them(monkeypatch, tmp_path):
+    monkeypatch.setattr("causvid.ui.about.ROOT", tmp_path)
+    assert measured() == ""
+    (tmp_path / "README.md").write_text("# Mine\n\n## Run\n")
+    assert measured() == ""
+
+
+def test_a_space_offers_to_be_copied_and_nothing_else_does(service, monkeypatch):
+    assert "duplicate=true" not in credits(service)
+    monkeypatch.setenv("SPACE_ID", "ada/live")
+    assert "https://huggingface.co/spaces/ada/live?duplicate=true" in credits(service)
+
+
 def test_only_the_endpoints_are_public(service):
     public = {
         fn.api_name for fn in build_page(service).fns.values() if fn.api_visibility == "public"
@@ -68,7 +98,8 @@ def test_only_the_endpoints_are_public(service):
 def test_tab_options_become_choices(service):
     with gr.Blocks():
         options = Options(service, 5.0)
-    names = {component.label: number for number, component in enumerate(options.components)}
+    labels = [component.label.partition(":")[0] for component in options.components]
+    names = {label: number for number, label in enumerate(labels)}
     values = [component.value for component in options.components]
     assert options.read(values).seconds == 5.0
     assert options.read(values).model == "self-forcing"
@@ -78,8 +109,16 @@ def test_tab_options_become_choices(service):
 
 
 def test_sizes_are_named_by_their_shape():
-    names = [size_name(size).split(",")[0] for size in PRESETS["self-forcing"].sizes]
-    assert names == ["Landscape", "Portrait", "Square"]
+    named = {name: [size_name(size) for size in PRESETS[name].sizes] for name in PRESETS}
+    assert named["self-forcing"] == ["Landscape 832×480", "Portrait 480×832", "Square 640×624"]
+    assert named["pocket"] == ["Landscape 224×128", "Portrait 128×224", "Nearly square 176×160"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_shape_costs_about_the_same(name):
+    pixels = [size.width * size.height for size in PRESETS[name].sizes]
+    assert len(pixels) == 3
+    assert max(pixels) <= 1.03 * min(pixels)
 
 
 def test_the_pocket_models_examples_use_only_words_that_it_knows():

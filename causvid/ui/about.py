@@ -1,8 +1,13 @@
-"""What the page says about itself: headline, how it works, models and licences. HTML, no inputs."""
+"""What the page says about itself: headline, how it works, models and licences. No inputs.
+
+Measured numbers are those of the README, read from there: they are written down once.
+"""
 
 import html
+import os
+import re
 
-from causvid.catalogue import Preset
+from causvid.catalogue import ROOT, Preset
 from causvid.serving.service import Service
 from causvid.ui.stage import static
 
@@ -32,19 +37,27 @@ def headline(service: Service) -> str:
     )
 
 
-def licence_notice(service: Service) -> str:
-    """Shown at the Generate buttons: who may use what is made, where that is restricted."""
-    restricted = [it for it in service.models.presets.values() if not it.licence.commercial_use]
-    return "".join(
+def licence_notice(preset: Preset) -> str:
+    """Shown above the Generate buttons: who may use what is made, where that is restricted."""
+    if preset.licence.commercial_use:
+        return ""
+    return (
         f'<p class="cv-licence">{html.escape(preset.title)}: weights under {_licence(preset)}, '
         "<b>not for commercial use</b>.</p>"
-        for preset in restricted
     )
 
 
-def about() -> str:
-    """How it works, with a picture of the causal cache."""
+def how_it_works() -> str:
+    """The causal cache as a picture, and in words."""
     return static("about.html")
+
+
+def measured() -> str:
+    """The README's section of that name, in Markdown; empty in a copy whose README has none."""
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    section = re.search(r"^## Measured\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    return section.group(1).strip() if section else ""
 
 
 def credits(service: Service) -> str:
@@ -54,11 +67,19 @@ def credits(service: Service) -> str:
         f"<td>{_licence(preset)}</td></tr>"
         for preset in service.models.presets.values()
     )
+    space = os.environ.get("SPACE_ID")  # set where this runs as a Space
+    copy = (
+        f'<p><a href="https://huggingface.co/spaces/{html.escape(space)}?duplicate=true" '
+        'target="_blank" rel="noreferrer">Duplicate this Space</a> to run it on hardware of your '
+        "own.</p>"
+        if space
+        else ""
+    )
     return (
-        "<details><summary>Credits and licences</summary><table><thead><tr><th>Model</th>"
-        f"<th>From</th><th>Licence of the weights</th></tr></thead><tbody>{rows}</tbody></table>"
+        '<div class="cv-scroll"><table><thead><tr><th>Model</th><th>From</th>'
+        f"<th>Licence of the weights</th></tr></thead><tbody>{rows}</tbody></table></div>"
         "<p>The method is that of CausVid (arXiv 2412.07772) with the training of Self Forcing "
-        "(arXiv 2506.08009). The code is Apache-2.0.</p></details>"
+        f"(arXiv 2506.08009). The code is Apache-2.0.</p>{copy}"
     )
 
 

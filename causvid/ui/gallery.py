@@ -58,7 +58,7 @@ def build_gallery(service: Service, prompt: gr.Textbox) -> None:
     if not clips:
         return
     gr.set_static_paths([FOLDER])
-    gr.Markdown("#### Made beforehand: play one at once")
+    gr.Markdown("#### Made beforehand: play one at once", elem_classes="cv-examples")
     gallery = gr.HTML(
         "".join(_card(clip) for clip in clips),
         js_on_load=static("gallery.js"),

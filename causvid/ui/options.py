@@ -6,6 +6,7 @@ import gradio as gr
 
 from causvid.catalogue import Preset, Size
 from causvid.serving.service import Service
+from causvid.ui.about import licence_notice
 from causvid.ui.reading import Choices
 from causvid.ui.stage import static_path
 
@@ -24,20 +25,28 @@ class Options:
         settings, preset = service.settings, service.models.preset(service.settings.model)
         generation = preset.generation
         parts: dict[str, gr.components.Component] = {}
-        with gr.Row(equal_height=True, elem_classes="cv-line"):
+        with gr.Row(elem_classes="cv-line"):
             if seconds is not None:
                 shortest = min(2, settings.max_seconds)
                 parts["seconds"] = gr.Slider(
-                    shortest, settings.max_seconds, seconds, step=1, label="Seconds", min_width=180
+                    shortest,
+                    settings.max_seconds,
+                    seconds,
+                    step=1,
+                    label="Seconds",
+                    buttons=[],
+                    scale=3,
+                    min_width=170,
                 )
-            parts["seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=100)
-            dice = gr.Button(
-                "Roll", icon=static_path("dice.svg"), min_width=80, scale=0, elem_classes="cv-dice"
+            dice = gr.Button("Roll", icon=static_path("dice.svg"), render=False)
+            parts["seed"] = gr.Number(
+                0, label="Seed", precision=0, minimum=0, buttons=[dice], scale=2, min_width=120
             )
         if seconds is not None and settings.endless_seconds:
             parts["endless"] = gr.Checkbox(
-                False, label="Endless", info=f"until you stop it, {_minutes(settings)} at most"
+                False, label=f"Endless: until you stop it, {_minutes(settings)} at most"
             )
+        parts["size"] = gr.Radio(elem_classes="cv-size", **_size_options(preset))
         with gr.Accordion("Advanced", open=False):
             if len(service.models.presets) > 1:
                 parts["model"] = gr.Dropdown(
@@ -46,31 +55,49 @@ class Options:
                     label="Model",
                 )
             with gr.Row():
-                parts["size"] = gr.Dropdown(_size_choices(preset), label="Size", min_width=150)
-                parts["decoder"] = gr.Dropdown(
-                    _decoder_choices(preset, settings.tiny_decoder), label="Decoder", min_width=150
-                )
-            with gr.Row():
                 parts["steps"] = gr.Slider(
-                    1, 8, len(generation.timesteps), step=1, label="Steps", min_width=120
+                    1,
+                    8,
+                    len(generation.timesteps),
+                    step=1,
+                    label="Steps",
+                    info="per chunk",
+                    buttons=[],
+                    min_width=120,
                 )
                 parts["window"] = gr.Slider(
-                    *_window_range(preset), generation.window, step=1, label="Window", min_width=120
+                    *_window_range(preset),
+                    generation.window,
+                    step=1,
+                    label="Window",
+                    info="latent frames in view",
+                    buttons=[],
+                    min_width=120,
                 )
                 parts["sink"] = gr.Slider(
-                    0, 6, generation.sink, step=1, label="Sink", min_width=120
+                    0,
+                    6,
+                    generation.sink,
+                    step=1,
+                    label="Sink",
+                    info="of those, never forgotten",
+                    buttons=[],
+                    min_width=120,
                 )
-            gr.Markdown(
-                "Steps per chunk; latent frames in view, and those of them that are never "
-                "forgotten.",
-                elem_classes="cv-note",
+            decoders = _decoder_choices(preset, settings.tiny_decoder)
+            parts["decoder"] = gr.Radio(
+                decoders, value="full", label="Decoder", visible=len(decoders) > 1
             )
+        licence = gr.HTML(**_licence(preset))
         dice.click(None, None, parts["seed"], js=RANDOM_SEED, api_visibility="private")
         if "model" in parts:
             parts["model"].change(
                 lambda name: _of_model(service, name),
                 parts["model"],
-                [parts[part] for part in ("size", "decoder", "steps", "window", "sink")],
+                [
+                    *(parts[part] for part in ("size", "decoder", "steps", "window", "sink")),
+                    licence,
+                ],
                 queue=False,
                 show_progress="hidden",
                 api_visibility="private",
@@ -81,6 +108,9 @@ class Options:
     @property
     def components(self) -> list[gr.components.Component]:
         return list(self._parts.values())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._parts
 
     def __getitem__(self, name: str) -> gr.components.Component:
         return self._parts[name]
@@ -95,11 +125,13 @@ class Options:
 
 
 def size_name(size: Size) -> str:
-    if size.width == size.height or 0.9 < size.width / size.height < 1.1:
-        shape = "Square"
+    """Its shape in a word, and its pixels."""
+    ratio = size.width / size.height
+    if 0.85 < ratio < 1.18:
+        shape = "Square" if 0.95 < ratio < 1.05 else "Nearly square"
     else:
-        shape = "Landscape" if size.width > size.height else "Portrait"
-    return f"{shape}, {size.width} × {size.height}"
+        shape = "Landscape" if ratio > 1 else "Portrait"
+    return f"{shape} {size.width}×{size.height}"
 
 
 def _minutes(settings) -> str:
@@ -107,10 +139,18 @@ def _minutes(settings) -> str:
     return f"{seconds / 60:g} minutes" if seconds >= 60 else f"{seconds:g} s"
 
 
-def _size_choices(preset: Preset) -> list[tuple[str, str]]:
+def _size_options(preset: Preset) -> dict[str, Any]:
+    """What the size's buttons offer; a model of one size has none to choose."""
     generation = preset.generation
     sizes = preset.sizes or (Size(generation.height, generation.width),)
-    return [(size_name(size), f"{size.width}x{size.height}") for size in sizes]
+    choices = [(size_name(size), f"{size.width}x{size.height}") for size in sizes]
+    return {
+        "choices": choices,
+        "value": choices[0][1],
+        "label": "Size",
+        "info": None if preset.mixed_sizes else "trained in the first; the others are a stretch",
+        "visible": len(choices) > 1,
+    }
 
 
 def _decoder_choices(preset: Preset, tiny_loaded: bool) -> list[tuple[str, str]]:
@@ -130,13 +170,18 @@ def _of_model(service: Service, name: str) -> list[Any]:
     """What the advanced settings become when another model is chosen."""
     preset = service.models.preset(name)
     generation = preset.generation
-    sizes = _size_choices(preset)
     decoders = _decoder_choices(preset, service.settings.tiny_decoder)
     low, high = _window_range(preset)
     return [
-        gr.Dropdown(sizes, value=sizes[0][1]),
-        gr.Dropdown(decoders, value="full"),
+        gr.Radio(**_size_options(preset)),
+        gr.Radio(decoders, value="full", visible=len(decoders) > 1),
         gr.Slider(value=len(generation.timesteps)),
         gr.Slider(low, high, value=generation.window),
         gr.Slider(value=generation.sink),
+        gr.HTML(**_licence(preset)),
     ]
+
+
+def _licence(preset: Preset) -> dict[str, Any]:
+    notice = licence_notice(preset)
+    return {"value": notice, "visible": bool(notice)}

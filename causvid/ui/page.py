@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from causvid.serving.service import Service
-from causvid.ui.about import about, credits, headline, licence_notice
+from causvid.ui.about import credits, headline, how_it_works, measured
 from causvid.ui.api import add_endpoints
 from causvid.ui.gallery import build_gallery
 from causvid.ui.handlers import Handlers
@@ -39,12 +39,15 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
                 for name, kind in TABS.items():
                     with gr.Tab(name, render_children=True):
                         tabs[name] = kind(service)
-                        gr.HTML(licence_notice(service))
             with gr.Column(scale=1, min_width=320, elem_classes="cv-side"):
                 hand = Stagehand(service)
         build_gallery(service, tabs["Text to video"].prompt)
-        gr.HTML(about(), elem_classes="cv-about")
-        gr.HTML(credits(service), elem_classes="cv-about")
+        with gr.Accordion("How it works", open=False, elem_classes="cv-about"):
+            gr.HTML(how_it_works())
+            if figures := measured():
+                gr.Markdown(f"#### Measured\n\n{figures}", elem_classes="cv-measured")
+        with gr.Accordion("Credits and licences", open=False, elem_classes="cv-about"):
+            gr.HTML(credits(service))
         add_endpoints(service, presence)
 
         handlers = Handlers(service, hand, presence)

@@ -12,8 +12,9 @@ from causvid.serving.checks import check_schedule
 from causvid.serving.service import Service
 from causvid.ui.options import Options
 from causvid.ui.reading import read_prompts, read_request
+from causvid.ui.remarks import remark_on
 from causvid.ui.tabs import Inputs
-from causvid.ui.timeline import draw_error, draw_timeline
+from causvid.ui.timeline import draw_error, draw_remark, draw_timeline
 
 HEADERS = ["Start (s)", "Prompt", "Hand-over"]
 Rows = list[list[Any]]
@@ -81,6 +82,11 @@ class ScheduleTab:
             add = gr.Button("Add row", size="sm", min_width=80)
             sort = gr.Button("Sort", size="sm", min_width=80)
             clear = gr.Button("Clear", size="sm", min_width=80)
+            upload = gr.UploadButton(
+                "Open file", size="sm", file_types=[".txt", ".json"], min_width=80
+            )
+            save_text = gr.DownloadButton("Save text", size="sm", min_width=80)
+            save_json = gr.DownloadButton("Save JSON", size="sm", min_width=80)
         self.drawing = gr.HTML(elem_id="timeline")
         gr.Markdown(
             "A prompt can change where a chunk begins. Hand-overs: `swap` changes the words, "
@@ -90,15 +96,12 @@ class ScheduleTab:
         )
         with gr.Accordion("As text", open=False):
             self.text = gr.Textbox(
-                label="One cue a line, or JSON", lines=5, placeholder="4.5s [recache]: a red car"
+                label="One cue a line, or JSON",
+                lines=5,
+                placeholder="4.5s [recache]: a red car",
+                elem_id="schedule-text",
             )
-            with gr.Row():
-                use = gr.Button("Use this text", size="sm", min_width=110)
-                upload = gr.UploadButton(
-                    "Open file", size="sm", file_types=[".txt", ".json"], min_width=110
-                )
-                save_text = gr.DownloadButton("Save text", size="sm", min_width=110)
-                save_json = gr.DownloadButton("Save JSON", size="sm", min_width=110)
+            use = gr.Button("Use this text", size="sm", min_width=110)
         self.options = Options(service, 12.0)
         self.go = gr.Button("Generate", variant="primary", elem_classes="cv-go")
         self.submits: list[Any] = []
@@ -121,37 +124,35 @@ class ScheduleTab:
         clear.click(lambda: [[0, "", "swap"]], None, self.table, **quiet)
         use.click(self._import, self.text, self.table, **quiet)
         upload.upload(self._open, upload, self.table, **quiet)
-        self.table.change(
+        drawn_from = [self.table, self.options["seconds"]]
+        if "model" in self.options:
+            drawn_from.append(self.options["model"])
+        drawn = [self.drawing, self.text, save_text, save_json]
+        gr.on(
+            [component.change for component in drawn_from],
             self._draw,
-            [self.table, self.options["seconds"]],
-            [self.drawing, self.text, save_text, save_json],
+            drawn_from,
+            drawn,
             trigger_mode="always_last",
             **quiet,
         )
-        self.options["seconds"].change(
-            lambda rows, seconds: self._draw(rows, seconds)[0],
-            [self.table, self.options["seconds"]],
-            self.drawing,
-            trigger_mode="always_last",
-            **quiet,
-        )
-        self.on_load = (
-            self._draw,
-            [self.table, self.options["seconds"]],
-            [self.drawing, self.text, save_text, save_json],
-        )
+        self.on_load = (self._draw, drawn_from, drawn)
 
     async def read(self, rows: Rows, *values: Any) -> tuple[Request, Inputs]:
         prompts = read_prompts(self._service, None, rows or [[None, None, None]])
         choices = self.options.read(list(values))
         return read_request(self._service, self.mode, prompts, choices), {}
 
-    def _draw(self, rows: Rows, seconds: float) -> tuple[Any, Any, Any, Any]:
+    def _draw(
+        self, rows: Rows, seconds: float, model: str | None = None
+    ) -> tuple[Any, Any, Any, Any]:
         """Timeline, text, and the two files; the latter three stay as they were on a mistake."""
         try:
             schedule = check_schedule(rows, self._service.settings)
-            timeline = self._service.models.timeline(self._service.settings.model)
+            timeline = self._service.models.timeline(model or self._service.settings.model)
             drawing = draw_timeline(schedule, seconds, timeline)
+            words = " ".join(cue.prompt for cue in schedule)
+            drawing += draw_remark(remark_on(self._service, words))
         except ScheduleError as error:
             return draw_error(error), gr.skip(), gr.skip(), gr.skip()
         text, json = schedule.to_text(), schedule.to_json()

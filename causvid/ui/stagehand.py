@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from causvid.serving.service import Service
+from causvid.ui.remarks import remark_beside
 from causvid.ui.stage import Message, Stage
 
 HANDOVERS = ["recache", "swap", "flush", "blend:2", "blend:4"]
@@ -30,17 +31,23 @@ class Stagehand:
                 max_lines=3,
                 elem_id="steer-prompt",
             )
-            with gr.Row(equal_height=True):
+            with gr.Row():
                 self.handover = gr.Dropdown(
                     HANDOVERS, value="recache", label="Hand-over", min_width=110
                 )
                 self.seconds = gr.Number(
                     5, label="Extend by (s)", minimum=1, maximum=longest, min_width=90
                 )
-            with gr.Row(equal_height=True):
-                self.steer = gr.Button("Change now", size="md", interactive=False, min_width=90)
-                self.branch = gr.Button("Branch", size="md", interactive=False, min_width=90)
-                self.extend = gr.Button("Extend", size="md", interactive=False, min_width=90)
+        remark_beside(service, self.prompt)
+        with gr.Row(elem_classes="cv-actions"):
+            self.steer = gr.Button("Change now", size="md", interactive=False, min_width=90)
+            self.extend = gr.Button("Extend", size="md", interactive=False, min_width=90)
+            self.branch = gr.Button("Branch", size="md", interactive=False, min_width=90)
+        gr.Markdown(
+            "**Change now** while a video is made. When it has ended, **Extend** goes on from "
+            "its last frame, and **Branch** does so with the prompt above.",
+            elem_classes="cv-note",
+        )
         with gr.Row(visible=False) as self.results:
             self.video = gr.DownloadButton(
                 "Download MP4", variant="primary", size="md", min_width=130

@@ -16,6 +16,7 @@ from causvid.serving.checks import check_image, check_video, read_size
 from causvid.serving.service import Service
 from causvid.ui.options import Options
 from causvid.ui.reading import read_prompts, read_request
+from causvid.ui.remarks import remark_beside
 
 POCKET_PROMPTS = (
     "a red car drives right in the desert at sunset",
@@ -67,7 +68,7 @@ class Tab:
             submit_btn=False,
             elem_classes="cv-prompt",
         )
-        remark = gr.Markdown(visible=False, elem_classes="cv-remark")
+        remark_beside(service, self.prompt)
         with gr.Row(elem_classes="cv-chips"):
             for example in prompts_of(service):
                 chip = gr.Button(example, size="sm", min_width=0, scale=0, elem_classes="cv-chip")
@@ -88,15 +89,6 @@ class Tab:
             *self._more,
             *self.options.components,
         ]
-        self.prompt.change(
-            lambda text: remark_on(service, text),
-            self.prompt,
-            remark,
-            queue=False,
-            show_progress="hidden",
-            trigger_mode="always_last",
-            api_visibility="private",
-        )
 
     def build_source(self) -> list[gr.components.Component]:
         """Inputs above the prompt."""
@@ -190,18 +182,16 @@ class VideoTab(Tab):
             webcam_options=gr.WebcamOptions(mirror=False),
             include_audio=True,  # otherwise Gradio would start ffmpeg to take the sound off
             buttons=[],
-            height=300,
+            height=320,
+            elem_classes="cv-source",
         )
         return [video]
 
     def build_more(self) -> list[gr.components.Component]:
-        with gr.Row(equal_height=True):
-            strength = gr.Slider(
-                0.1, 1, 0.7, step=0.05, label="Strength", info="how far to leave the source"
-            )
-            adaptive = gr.Checkbox(
-                False, label="Adaptive", info="less where the source moves fast", min_width=120
-            )
+        strength = gr.Slider(
+            0.1, 1, 0.7, step=0.05, label="Strength", info="how far to leave the source", buttons=[]
+        )
+        adaptive = gr.Checkbox(False, label="Adaptive: less strength where the source moves fast")
         return [strength, adaptive]
 
     def name_more(self, strength: float, adaptive: bool) -> dict[str, Any]:
@@ -216,16 +206,3 @@ def prompts_of(service: Service) -> tuple[str, ...]:
     """Examples for the model offered first."""
     name = service.settings.model
     return POCKET_PROMPTS if service.models.known_words(name) else WIDE_PROMPTS
-
-
-def remark_on(service: Service, text: str) -> Any:
-    """Words that the first model cannot know, pointed out."""
-    unknown = service.models.unknown_words(service.settings.model, text or "")
-    if not unknown:
-        return gr.Markdown(visible=False)
-    words = ", ".join(f"“{word}”" for word in unknown[:8])
-    verb = "is not a word" if len(unknown) == 1 else "are not words"
-    return gr.Markdown(
-        f"{words} {verb} that this small model knows; it will make of it what it can.",
-        visible=True,
-    )

@@ -62,3 +62,8 @@ def draw_timeline(schedule: PromptSchedule, seconds: float, timeline: Timeline |
 
 def draw_error(error: ScheduleError) -> str:
     return f'<p class="cv-problem" role="alert">{html.escape(str(error))}</p>'
+
+
+def draw_remark(text: str) -> str:
+    """Something to know that does not stand in the way; nothing of an empty text."""
+    return f'<p class="cv-remark" role="status">{html.escape(text)}</p>' if text else ""

@@ -45,6 +45,7 @@ function open(message) {
     report.frames = [];
     strip.clear();
     root.style.setProperty('--aspect', `${message.width} / ${message.height}`);
+    delete root.dataset.beside;
     player.open(message);
   }
   strip.expect(message.seconds);
@@ -64,6 +65,7 @@ function append(message) {
     shown: null,
   });
   strip.add(info);
+  if (info.strength !== null) root.dataset.beside = ''; // source and result in one picture
   player.append({ ...message, duration: info.end - info.start });
   setState('live', 'Live');
 }
@@ -94,6 +96,7 @@ function playClip(message) {
   if (root.dataset.state === 'live' || root.dataset.state === 'waiting') return;
   player.close();
   report.run = null;
+  delete root.dataset.beside;
   strip.clear();
   root.style.setProperty('--aspect', `${message.width} / ${message.height}`);
   video.src = message.url;
