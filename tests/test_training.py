@@ -22,7 +22,7 @@ from causvid.training.dmd import DmdConfig, DmdStage
 from causvid.training.ode import OdeConfig, OdeStage, TrajectoryConfig, write_trajectories
 from causvid.training.precision import PlainAttention, mixed_precision
 from causvid.training.prompted import PromptedTransformer, tokenise
-from causvid.training.rollout import RolloutPlan, roll_out
+from causvid.training.rollout import RolloutPlan, Switch, roll_out
 from causvid.training.stage import OptimiserConfig
 from causvid.training.stages import TransformerShape
 from causvid.training.teacher import CausalStage, FlowConfig, Phase, TeacherStage
@@ -164,6 +164,7 @@ def test_a_stage_lowers_its_loss(stages, name, tmp_path):
     run(lambda: stages[name](20), tmp_path / "run")
     history = losses(tmp_path / "run")
     assert np.mean(history[-5:]) < 0.9 * np.mean(history[:5])
+    assert (tmp_path / "run" / "curves.png").exists()
 
 
 @pytest.mark.parametrize("name", ["dmd", "dmd on data"])
@@ -238,6 +239,37 @@ def test_a_rollout_to_the_last_step_is_what_a_viewer_sees(transformer, generator
         )
         cache.advance()
     assert_close(rolled, torch.cat(made, dim=1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("handover", ["swap", "recache", "flush", "blend:2"])
+def test_words_change_in_a_rollout_as_in_a_viewers_stream(pipeline, config, handover):
+    handover = Handover.parse(handover)
+    generator = pipeline.generator()
+    prompts, at, chunks = ("a cat", "a dog"), 2, 5
+
+    def noise(chunk, step, shape):
+        return seeded_noise(7, chunk, step, shape, torch.device("cpu"))
+
+    text, following = pipeline.prompt_encoder.encode(list(prompts)).split(1)
+    plan = RolloutPlan(chunks, 2, len(config.timesteps) - 1, Switch(at, handover))
+    rolled = roll_out(generator, text, plan, noise, following=following)
+    seconds = generator.timeline.start_time(at)
+    schedule = PromptSchedule((Cue(0.0, prompts[0]), Cue(seconds, prompts[1], handover)))
+    watched = []
+    with pipeline.stream(schedule, seed=7) as stream:
+        for _ in range(chunks):
+            stream.step()
+            watched.append(stream.snapshot().tensors["history"][:, -config.chunks.rest :])
+    watched = torch.cat(watched[1:], dim=1)
+    assert_close(rolled[:, -watched.shape[1] :], watched, rtol=1e-4, atol=1e-4)
+
+
+def test_a_switch_and_the_words_that_follow_belong_together(generator):
+    text = torch.zeros(1, 12, 16)
+    with pytest.raises(ValueError, match="words that follow"):
+        roll_out(generator, text, RolloutPlan(2, 0, 0), lambda *_: None, following=text)
+    with pytest.raises(ValueError, match="chunks 1 to 1"):
+        RolloutPlan(2, 0, 0, Switch(2, Handover("swap")))
 
 
 def test_gradients_reach_the_live_chunks_only(teacher, tokenizer):

@@ -10,6 +10,7 @@
     dmd           asymmetric distribution matching on the student's own rollouts
     reader        the attribute reader of `python -m causvid evaluate`; needs no other stage
     export        a diffusers folder with student, teacher, codec, text encoder
+    curves        no stage: draw the logs of finished or running ones
 
 Every stage reads what the ones before it left in the run folder and continues where it stopped.
 The same command runs on one core, on several processes (`torchrun --nproc-per-node 2 -m causvid
@@ -81,8 +82,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        help="export (assets/pocket), reader (assets/report/reader): where to",
+        help="export (assets/pocket), reader (assets/report/reader), curves of --logs "
+        "(curves.png): where to",
     )
+    parser.add_argument(
+        "--logs",
+        type=Path,
+        nargs="+",
+        metavar="FOLDER",
+        help="curves: stage folders to draw together, such as those of several runs; without, "
+        "every stage of --run is drawn by itself",
+    )
+    parser.add_argument("--against", choices=("step", "cpu_seconds"), default="step")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -243,6 +254,20 @@ def _export(args: argparse.Namespace) -> None:
     )
 
 
+def _curves(args: argparse.Namespace) -> None:
+    from causvid.training.curves import draw_curves  # loads matplotlib, which takes a second
+
+    if args.logs:
+        logs = {str(folder): folder / "log.jsonl" for folder in args.logs}
+        draw_curves(logs, args.out or Path("curves.png"), against=args.against)
+        return
+    found = sorted(args.run.glob("*/log.jsonl"))
+    if not found:
+        raise ValueError(f"no stage in {args.run} has a log: pass --run with a trained run")
+    for log in found:
+        draw_curves({log.parent.name: log}, log.with_name("curves.png"), against=args.against)
+
+
 STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
     "codec": _codec,
     "decoder": _decoder,
@@ -254,4 +279,5 @@ STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
     "dmd": _dmd,
     "reader": _reader,
     "export": _export,
+    "curves": _curves,
 }

@@ -51,7 +51,7 @@ class LoopConfig:
     """How a run is kept.
 
     Args:
-        folder: log and checkpoints; `checkpoints/step-…` hold everything to continue.
+        folder: log, its curves, and checkpoints; `checkpoints/step-…` hold everything to continue.
         checkpoint_seconds: wall time between checkpoints.
         keep: checkpoints kept, the newest ones.
         log_steps: log line every so many steps, metrics averaged in between.
@@ -73,6 +73,11 @@ class LoopConfig:
     @property
     def log(self) -> Path:
         return Path(self.folder) / "log.jsonl"
+
+    @property
+    def curves(self) -> Path:
+        """The log as a picture, drawn anew at every checkpoint."""
+        return Path(self.folder) / "curves.png"
 
 
 class Progress:
@@ -185,6 +190,10 @@ def _save(stage: Stage, loop: LoopConfig, step: int, accelerator: Accelerator) -
         partial.rename(final)
         for old in sorted(loop.checkpoints.glob("step-*"))[: -loop.keep]:
             shutil.rmtree(old)
+        # Here, because matplotlib takes a second to load and most of this package does not need it.
+        from causvid.training.curves import draw_curves
+
+        draw_curves({loop.folder.name: loop.log}, loop.curves)
     accelerator.wait_for_everyone()
 
 
