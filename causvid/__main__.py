@@ -27,6 +27,9 @@ COMMANDS = {
     ),
     "parity": Command("causvid.parity", "compare with numbers of the reference implementations"),
     "benchmark": Command("causvid.benchmark", "measure speed, memory and operator launches"),
+    "evaluate": Command(
+        "causvid.evaluate", "measure whether the pocket model shows what it is asked for"
+    ),
     "diorama": Command(
         "causvid.commands.diorama", "write sample clips of the pocket model's world"
     ),

@@ -12,6 +12,7 @@ be. Pixels are float [b, t, 3, H, W] in [-1, 1] of any size.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from causvid.diorama import ATTRIBUTES, Scene
 
 SEEN_AT_ONCE = tuple(name for name in ATTRIBUTES if name != "motion")
 """The attributes that a single frame shows."""
+
+SHIPPED = Path(__file__).parents[1] / "assets" / "report" / "reader"
+"""The weights of the judge that comes with the repository."""
 
 _BATCH = 64  # frames or windows in one pass
 
@@ -79,6 +83,18 @@ class AttributeReader(ModelMixin, ConfigMixin):
         self.heads = nn.ModuleDict(
             {name: nn.Linear(features, len(values)) for name, values in ATTRIBUTES.items()}
         )
+
+    @classmethod
+    def load(cls, folder: Path = SHIPPED) -> "AttributeReader":
+        """A trained reader, in float32, ready to read.
+
+        Raises:
+            ValueError: if it is not there.
+        """
+        if not (folder / "config.json").exists():
+            raise ValueError(f"no reader in {folder}: `python -m causvid train reader` makes one")
+        reader = cls.from_pretrained(folder, torch_dtype=torch.float32)
+        return reader.eval().requires_grad_(False)
 
     def reduce(self, pixels: Tensor) -> Tensor:
         """Pictures `[…, 3, H, W]` at the size that is read, by averaging areas."""

@@ -1,0 +1,180 @@
+"""The parts of an evaluation, and what they share.
+
+Clips that several parts need are made and measured once. A part returns its figures, ready for
+JSON, and sheets to look at.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
+
+from PIL import Image
+from tqdm import tqdm
+
+from causvid.evaluate import sheets
+from causvid.evaluate.accuracy import accuracy
+from causvid.evaluate.adherence import adherence
+from causvid.evaluate.cases import Case, cases, changes
+from causvid.evaluate.following import followed, video_to_video
+from causvid.evaluate.longrun import drift, long_runs
+from causvid.evaluate.measured import Grid, Measured, measure
+from causvid.evaluate.pictures import pictures
+from causvid.evaluate.starting import image_to_video, started
+from causvid.evaluate.subjects import Reconstructed, Rendered, Subject, Weights
+from causvid.evaluate.switching import handing, switches
+from causvid.reader import AttributeReader
+
+Item = TypeVar("Item")
+
+_ANOTHER = 1  # variant of rendered clips: the same scenes, other chances
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        reader: rendered clips that the reader is tested on.
+        prompts: clips of the student, and of the teacher.
+        streams, minutes: long streams, and their length.
+        switches, images, videos: cases of switching, image-to-video and video-to-video.
+    """
+
+    reader: int = 400
+    prompts: int = 120
+    streams: int = 3
+    minutes: float = 10.0
+    switches: int = 40
+    images: int = 30
+    videos: int = 20
+
+
+QUICK = Sizes(reader=60, prompts=12, streams=1, minutes=0.5, switches=6, images=6, videos=4)
+
+
+class Part(NamedTuple):
+    """What a part came to."""
+
+    figures: dict[str, Any]
+    sheets: dict[str, Image.Image]
+
+
+@dataclass(frozen=True)
+class Session:
+    """One evaluation: whose weights, judged by whom, how much of it.
+
+    Args:
+        subjects: `"student"`, `"teacher"` or both: who is judged by adherence and pictures.
+    """
+
+    weights: Weights
+    reader: AttributeReader
+    sizes: Sizes
+    subjects: tuple[str, ...]
+    seed: int
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        return cases(self.sizes.prompts, self.seed)
+
+    @cached_property
+    def grid(self) -> Grid:
+        pipe = self.weights.pipe
+        timeline = pipe.generator().timeline
+        starts = (timeline.first_pixel_frame(chunk) for chunk in range(1, self.weights.latents))
+        return Grid(pipe.codec().spatial_stride, tuple(starts))
+
+    @cached_property
+    def judged(self) -> dict[str, list[Measured]]:
+        """The clips of every subject."""
+        return {name: self._measured(getattr(self.weights, name), name) for name in self.subjects}
+
+    @cached_property
+    def real(self) -> dict[str, list[Measured]]:
+        """The same scenes rendered twice, and the second time seen through the codec."""
+        pipe, frames = self.weights.pipe, self.weights.frames
+        return {
+            "rendered": self._measured(Rendered(frames), "rendered"),
+            "rendered again": self._measured(Rendered(frames, _ANOTHER), "rendered again"),
+            "reconstructed": self._measured(Reconstructed(pipe, frames, _ANOTHER), "reconstructed"),
+        }
+
+    def _measured(self, subject: Subject, name: str) -> list[Measured]:
+        made = measure(subject, self.cases, self.reader, self.grid)
+        return list(progress(made, name, len(self.cases)))
+
+    def accuracy(self) -> Part:
+        """The reader itself, on rendered clips."""
+        indices = progress(range(self.sizes.reader), "reader", self.sizes.reader)
+        result = accuracy(self.reader, indices, frames=self.weights.frames, seed=self.seed)
+        return Part(asdict(result), {})
+
+    def adherence(self) -> Part:
+        """Whether videos show what was asked for."""
+        figures = {name: asdict(adherence(clips)) for name, clips in self.judged.items()}
+        return Part(figures, {name: sheets.of_clips(c) for name, c in self.judged.items()})
+
+    def pictures(self) -> Part:
+        """How videos look beside rendered ones of the same scenes."""
+        real = self.real["rendered"]
+        others = {name: clips for name, clips in self.real.items() if clips is not real}
+        return Part(
+            {n: asdict(pictures(clips, real)) for n, clips in {**self.judged, **others}.items()},
+            {"reconstructed": sheets.of_clips(others["reconstructed"])},
+        )
+
+    def drift(self) -> Part:
+        """Whether long streams stay as they began."""
+        sizes = self.sizes
+        runs = long_runs(
+            self.weights.student, self.cases[: sizes.streams], self.reader, sizes.minutes
+        )
+        done = list(progress(runs, "long streams", sizes.streams))
+        return Part(asdict(drift(done)), {"minutes": sheets.of_long_runs(done)})
+
+    def switch(self) -> Part:
+        """What becomes of a prompt that changes."""
+        count = self.sizes.switches
+        judged = switches(self.weights.student, changes(count, self.seed), self.reader)
+        done = list(progress(judged, "switches", count))
+        return Part(
+            {name: asdict(handing([each[name] for each in done])) for name in done[0]},
+            {"switches": sheets.of_switches(done)},
+        )
+
+    def image(self) -> Part:
+        """Videos that begin with a picture."""
+        count = self.sizes.images
+        clips = started(self.weights.student, cases(count, self.seed), self.reader)
+        done = list(progress(clips, "image to video", count))
+        return Part(asdict(image_to_video(done)), {"images": sheets.of_started(done)})
+
+    def video(self) -> Part:
+        """Videos that follow another."""
+        count = self.sizes.videos
+        clips = followed(self.weights.student, changes(count, self.seed), self.reader)
+        done = list(progress(clips, "video to video", count))
+        figures = {
+            str(strength): asdict(video_to_video([each[strength] for each in done]))
+            for strength in done[0]
+        }
+        return Part(figures, {"videos": sheets.of_followed(done)})
+
+
+PARTS: dict[str, Callable[[Session], Part]] = {
+    "reader": Session.accuracy,
+    "adherence": Session.adherence,
+    "pictures": Session.pictures,
+    "switch": Session.switch,
+    "image": Session.image,
+    "video": Session.video,
+    "drift": Session.drift,
+}
+"""In the order in which they run, the longest last."""
+
+
+def progress(items: Iterable[Item], name: str, total: int) -> Iterator[Item]:
+    """The items, with a progress bar on the error stream."""
+    return iter(tqdm(items, desc=name, total=total, file=sys.stderr, mininterval=2.0))

@@ -1,0 +1,158 @@
+"""What is judged: the streamed student and its teacher, and beside them the truth.
+
+Every subject turns a case into a clip of the same length. The student is an ordinary stream; the
+teacher denoises the whole clip at once, with guidance, and needs `teacher/` in the weights' folder.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causvid.catalogue import POCKET as POCKET_PRESET
+from causvid.codec import VideoCodec
+from causvid.evaluate.cases import Case, rendered
+from causvid.pipeline import CausVidPipeline
+from causvid.presets import load_preset
+from causvid.schedule import FlowSchedule
+from causvid.snapshot import unpack
+from causvid.source import to_frames, to_pixels
+from causvid.training.assembly import load_exported
+from causvid.training.precision import mixed_precision, training_attention
+from causvid.training.prompted import PromptedTransformer, sample, tokenise
+from causvid.training.stage import seeded
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A clip.
+
+    Attributes:
+        frames: uint8 `[t, h, w, 3]`.
+        latents: the normalised latents behind it `[1, f, c, h, w]`, where there are any.
+    """
+
+    frames: np.ndarray
+    latents: Tensor | None = None
+
+
+class Subject(Protocol):
+    """Something that makes videos."""
+
+    def make(self, case: Case) -> Made:
+        """The clip of a case; the same whenever it is asked for."""
+        ...
+
+
+@dataclass(frozen=True)
+class Student:
+    """The causal few-step student, streamed as a viewer gets it."""
+
+    pipe: CausVidPipeline
+    latents: int
+
+    def make(self, case: Case) -> Made:
+        timeline = self.pipe.generator().timeline
+        seconds = timeline.grid.pixel_start(self.latents) / timeline.fps
+        with self.pipe.stream(case.prompt, seconds=seconds, seed=case.seed) as stream:
+            frames = np.concatenate([chunk.frames for chunk in stream])
+            _, state = unpack(stream.snapshot())
+        return Made(frames, state["history"])
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The bidirectional teacher: a clip at once, many steps, classifier-free guidance."""
+
+    pipe: CausVidPipeline
+    model: PromptedTransformer
+    latents: int
+    steps: int
+    guidance: float
+
+    def make(self, case: Case) -> Made:
+        config, length = self.pipe.generation, self.model.transformer.config.text_length
+        shape = self.pipe.generator().chunk_shape(0)
+        shape = (1, self.latents, *shape[2:])
+        sigmas = torch.cat([FlowSchedule(config.shift).sigmas(self.steps), torch.zeros(1)])
+        tokens, empty = (
+            tokenise(self.pipe.tokenizer, [text], length) for text in (case.prompt, "")
+        )
+        noise = torch.randn(shape, generator=seeded(case.seed))
+        precision = mixed_precision(noise.device)
+        with (
+            training_attention(noise.device, precision),
+            torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
+        ):
+            states = sample(self.model, noise, tokens, empty, sigmas, guidance=self.guidance)
+        return Made(_decoded(self.pipe.codec(), states[-1]), states[-1])
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The world itself."""
+
+    frames: int
+    variant: int = 0
+
+    def make(self, case: Case) -> Made:
+        return Made(rendered(case, self.frames, variant=self.variant))
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """The world as the codec shows it: what no model behind that codec can exceed."""
+
+    pipe: CausVidPipeline
+    frames: int
+    variant: int = 0
+
+    def make(self, case: Case) -> Made:
+        codec = self.pipe.codec()
+        pixels = to_pixels(
+            rendered(case, self.frames, variant=self.variant), torch.device("cpu"), torch.float32
+        )
+        with torch.inference_mode():
+            latents = codec.encode(pixels, codec.start())
+        return Made(_decoded(codec, latents), latents)
+
+
+def _decoded(codec: VideoCodec, latents: Tensor) -> np.ndarray:
+    with torch.inference_mode():
+        return to_frames(codec.decode(latents, codec.start()))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A folder that `python -m causvid train export` has written, loaded when it is needed."""
+
+    folder: Path
+    latents: int
+    teacher_steps: int
+    guidance: float
+
+    @cached_property
+    def pipe(self) -> CausVidPipeline:
+        return load_preset(replace(POCKET_PRESET, folder=self.folder), device="cpu")
+
+    @property
+    def frames(self) -> int:
+        """Pixel frames of a clip."""
+        return self.pipe.generator().grid.pixel_start(self.latents)
+
+    @property
+    def has_teacher(self) -> bool:
+        return (self.folder / "teacher").is_dir()
+
+    @property
+    def student(self) -> Student:
+        return Student(self.pipe, self.latents)
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        model = load_exported(self.folder, teacher=True).eval().requires_grad_(False)
+        return Teacher(self.pipe, model, self.latents, self.teacher_steps, self.guidance)

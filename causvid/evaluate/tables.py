@@ -1,0 +1,172 @@
+"""The figures of each part as a table, to be printed or put into a README."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from causvid.diorama import ATTRIBUTES
+from causvid.evaluate.targets import Verdict
+
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text cells under a header; the first column names the row."""
+
+    title: str
+    header: Row
+    rows: tuple[Row, ...]
+
+    def to_text(self) -> str:
+        """Aligned columns."""
+        lines = [self.header, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        )
+
+    def to_markdown(self) -> str:
+        """A table with a heading."""
+        rule = ("---", *("--:" for _ in self.header[1:]))
+        lines = (self.header, rule, *self.rows)
+        return f"## {self.title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def table_of(part: str, figures: dict[str, Any]) -> Table:
+    """The table of a part's figures, as its JSON has them."""
+    return _TABLES[part](figures)
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> Table:
+    """Targets, and whether they are met."""
+    rows = (
+        (
+            verdict.target.name,
+            verdict.target.wanted,
+            f"{verdict.value:.3f}",
+            "yes" if verdict.kept else "no",
+        )
+        for verdict in verdicts
+    )
+    return Table("Targets", ("target", "wanted", "measured", "met"), tuple(rows))
+
+
+def _reader(figures: dict[str, Any]) -> Table:
+    rows = (
+        ("one window", *(_share(figures["windows"][name]) for name in ATTRIBUTES)),
+        ("whole clip", *(_share(figures["whole"][name]) for name in ATTRIBUTES)),
+    )
+    title = f"The reader, on {figures['clips']} rendered clips of held-out scenes"
+    return Table(title, ("read right", *ATTRIBUTES), rows)
+
+
+def _adherence(figures: dict[str, Any]) -> Table:
+    columns = ("mean", "unseen", "seen", "complete")
+    rows = tuple(
+        (
+            f"{name} ({of['clips']})",
+            *(_share(of["attributes"][attribute]) for attribute in ATTRIBUTES),
+            *(_share(of[column]) for column in columns),
+        )
+        for name, of in figures.items()
+    )
+    return Table("Adherence", ("clips that read as asked", *ATTRIBUTES, *columns), rows)
+
+
+def _pictures(figures: dict[str, Any]) -> Table:
+    columns = (
+        "frechet",
+        "seam",
+        "sharpness",
+        "saturation",
+        "contrast",
+        "chunk_flicker",
+        "latent_std",
+    )
+    header = ("over rendered clips", *(column.replace("_", " ") for column in columns))
+    rows = tuple((name, *(_number(of[c]) for c in columns)) for name, of in figures.items())
+    return Table("Pictures", header, rows)
+
+
+def _switch(figures: dict[str, Any]) -> Table:
+    header = ("hand-over", "in 2 s", "median s", "9 in 10, s", "kept")
+    counts = sorted({count for of in figures.values() for count in of["by_changes"]})
+    rows = tuple(
+        (
+            f"{name} ({of['switches']})",
+            _share(of["in_time"]),
+            _number(of["median"]),
+            _number(of["late"]),
+            _share(of["kept"]),
+            *(_share(of["by_changes"].get(count)) for count in counts),
+            *(_share(of["attributes_in_time"].get(name)) for name in ATTRIBUTES),
+        )
+        for name, of in figures.items()
+    )
+    header += (*(f"{count} changed" for count in counts), *ATTRIBUTES)
+    return Table("Prompt switches", header, rows)
+
+
+def _image(figures: dict[str, Any]) -> Table:
+    header = (f"{figures['clips']} clips", "made", "rendered")
+    rows = [("first frame to the picture, dB", _number(figures["psnr"]), "")]
+    for frame, made in figures["later"].items():
+        real = figures["real_later"][frame]
+        rows.append((f"frame {frame} to the picture, dB", _number(made), _number(real)))
+    rows.append(("jump to the second frame", _number(figures["jump"]), "1.000"))
+    rows.append(("adherence", _share(figures["adherence"]), ""))
+    return Table("Image to video", header, tuple(rows))
+
+
+def _video(figures: dict[str, Any]) -> Table:
+    rows = tuple(
+        (
+            f"{strength} ({of['clips']})",
+            _share(of["prompt"]),
+            _share(of["source"]),
+            _share(of["kept"]),
+            _number(of["psnr"]),
+        )
+        for strength, of in figures.items()
+    )
+    header = ("strength", "as the prompt", "as the source", "what both say", "PSNR, dB")
+    return Table("Video to video", header, rows)
+
+
+def _drift(figures: dict[str, Any]) -> Table:
+    looks = ("saturation", "contrast", "sharpness")
+    rows = tuple(
+        (
+            str(number),
+            *(_share(minute["attributes"][name]) for name in ATTRIBUTES),
+            _share(minute["adherence"]),
+            *(_number(minute["looks"][name]) for name in looks),
+        )
+        for number, minute in enumerate(figures["minutes"], start=1)
+    )
+    title = f"Drift, mean of {figures['streams']} streams"
+    return Table(title, ("minute", *ATTRIBUTES, "mean", *looks), rows)
+
+
+_TABLES: dict[str, Callable[[dict[str, Any]], Table]] = {
+    "reader": _reader,
+    "adherence": _adherence,
+    "pictures": _pictures,
+    "switch": _switch,
+    "image": _image,
+    "video": _video,
+    "drift": _drift,
+}
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
