@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -50,13 +51,22 @@ def losses(folder: Path) -> torch.Tensor:
     return torch.tensor([json.loads(line)["loss"] for line in lines])
 
 
-def test_two_processes_give_the_loss_curve_of_one_with_accumulated_gradients(tmp_path):
+# Without a GPU, `--multi_gpu` is accelerate's word for starting processes itself: `--cpu` and a
+# configuration of type MULTI_CPU leave that to MPI, and start one.
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    "accelerate launch": ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"],
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_give_the_loss_curve_of_one_with_accumulated_gradients(launcher, tmp_path):
     draw = torch.Generator().manual_seed(0)
     clips = [Clip(torch.randn(3, 4, 2, 3, generator=draw), ("red car",)) for _ in range(4)]
     write_shard(shard_path(tmp_path / "data", 0), clips)
-    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launch = [*LAUNCHERS[launcher], __file__, str(tmp_path / "data"), str(tmp_path / "two")]
     subprocess.run(
-        [sys.executable, "-m", *launch, __file__, str(tmp_path / "data"), str(tmp_path / "two")],
+        [sys.executable, "-m", *launch],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
         check=True,
         capture_output=True,
