@@ -261,3 +261,17 @@ class Generator:
     def remember(self, clean: Tensor, memory: Memory) -> None:
         """Write clean latents of the open chunk to the cache, at the context level."""
         self.predict_clean(clean, self.config.context_level, memory)
+
+    def recache(self, history: Tensor, memory: Memory) -> None:
+        """Rebuild the keys and values of the past under the words of `memory`, in one pass
+        (LongLive, arXiv 2509.22622, section 3.2).
+
+        Args:
+            history: clean latents `[b, f, c, h, w]` of the last frames, at least as many as are
+                remembered.
+            memory: a cache between two chunks, and the new prompt.
+        """
+        oldest = memory.cache.cursor - history.shape[1]
+        first, count = memory.cache.reopen(keep_sink=not self.config.recache_sink)
+        self.remember(history[:, first - oldest : first - oldest + count], memory)
+        memory.cache.advance()

@@ -397,17 +397,8 @@ class Stream:
         if handover.kind == "flush":
             self._cache.flush()
         elif handover.kind == "recache":
-            self._recache()
+            self.generator.recache(self._history, Memory(self._cache, self._text))
         return handover
-
-    def _recache(self) -> None:
-        """Rebuild the keys and values of the past under the new text, in one pass (LongLive,
-        arXiv 2509.22622, section 3.2)."""
-        first, count = self._cache.reopen(keep_sink=not self.generator.config.recache_sink)
-        oldest = self._cache.cursor - self._history.shape[1]
-        past = self._history[:, first - oldest : first - oldest + count]
-        self.generator.remember(past, Memory(self._cache, self._text))
-        self._cache.advance()
 
 
 class _Clock:

@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from causvid.attention import block_causal_mask
+from causvid.cues import Handover
 from causvid.generator import Generator, GeneratorConfig, Memory, seeded_noise
 from causvid.geometry import ChunkPattern, LatentGrid
 from causvid.pipeline import CausVidPipeline
+from causvid.snapshot import unpack
 from causvid.training.assembly import export, load_exported, new_model
 from causvid.training.data import Clip, LatentCache, shard_path, write_shard
 from causvid.training.dmd import DmdConfig, DmdStage
@@ -132,7 +134,7 @@ def stages(tokenizer, data, teacher, tmp_path):
         model = copy_of(teacher, tmp_path)
         return OdeStage(model, tokenizer, trajectories, config, GENERATION)
 
-    def dmd(steps, student_input="rollout"):
+    def dmd(steps, student_input="rollout", switch_share=0.0):
         config = DmdConfig(
             student=replace(OPTIMISER, learning_rate=1e-5),
             critic=OPTIMISER,
@@ -141,6 +143,7 @@ def stages(tokenizer, data, teacher, tmp_path):
             window=3,
             rollout_chunks=(2, 3),
             critic_updates=2,
+            switch_share=switch_share,
             student_input=student_input,
         )
         generator = Generator(
@@ -155,6 +158,7 @@ def stages(tokenizer, data, teacher, tmp_path):
         "causal": lambda steps: flow(CausalStage, steps, chunks=GENERATION.chunks),
         "ode": ode,
         "dmd": dmd,
+        "dmd with switches": lambda steps: dmd(steps, switch_share=0.5),
         "dmd on data": lambda steps: dmd(steps, "data"),
     }
 
@@ -175,7 +179,7 @@ def test_the_critic_learns_what_the_student_makes(stages, name, tmp_path):
     assert np.mean(history[-4:]) < np.mean(history[:4])
 
 
-@pytest.mark.parametrize("name", ["teacher", "causal", "ode", "dmd"])
+@pytest.mark.parametrize("name", ["teacher", "causal", "ode", "dmd", "dmd with switches"])
 def test_a_stopped_run_continues_bit_for_bit(stages, name, tmp_path):
     run(lambda: stages[name](4), tmp_path / "whole")
     run(lambda: stages[name](4), tmp_path / "parts", stop=2)
@@ -242,26 +246,24 @@ def test_a_rollout_to_the_last_step_is_what_a_viewer_sees(transformer, generator
 
 
 @pytest.mark.parametrize("handover", ["swap", "recache", "flush", "blend:2"])
-def test_words_change_in_a_rollout_as_in_a_viewers_stream(pipeline, config, handover):
-    handover = Handover.parse(handover)
-    generator = pipeline.generator()
-    prompts, at, chunks = ("a cat", "a dog"), 2, 5
+def test_words_change_in_a_rollout_as_in_a_viewers_stream(
+    generator, config, prompt_encoder, open_stream, handover
+):
+    at, chunks = 3, 6  # the window has rolled when the words change
 
     def noise(chunk, step, shape):
         return seeded_noise(7, chunk, step, shape, torch.device("cpu"))
 
-    text, following = pipeline.prompt_encoder.encode(list(prompts)).split(1)
-    plan = RolloutPlan(chunks, 2, len(config.timesteps) - 1, Switch(at, handover))
+    text, following = prompt_encoder(["a red car", "a blue boat"]).split(1)
+    switch = Switch(at, Handover.parse(handover))
+    plan = RolloutPlan(chunks, 2, len(config.timesteps) - 1, switch)
     rolled = roll_out(generator, text, plan, noise, following=following)
     seconds = generator.timeline.start_time(at)
-    schedule = PromptSchedule((Cue(0.0, prompts[0]), Cue(seconds, prompts[1], handover)))
-    watched = []
-    with pipeline.stream(schedule, seed=7) as stream:
+    with open_stream(f"0s: a red car\n{seconds}s [{handover}]: a blue boat", seed=7) as stream:
         for _ in range(chunks):
             stream.step()
-            watched.append(stream.snapshot().tensors["history"][:, -config.chunks.rest :])
-    watched = torch.cat(watched[1:], dim=1)
-    assert_close(rolled[:, -watched.shape[1] :], watched, rtol=1e-4, atol=1e-4)
+        seen = unpack(stream.snapshot())[1]["history"]
+    assert_close(rolled[:, -seen.shape[1] :], seen, rtol=1e-4, atol=1e-4)
 
 
 def test_a_switch_and_the_words_that_follow_belong_together(generator):

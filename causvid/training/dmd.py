@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from causvid.attention import block_causal_mask
+from causvid.cues import Handover
 from causvid.generator import Generator
 from causvid.schedule import add_noise, clean_from_velocity
 from causvid.training.data import Batch, LatentCache
@@ -33,7 +34,7 @@ from causvid.training.losses import (
 from causvid.training.ode import student_times
 from causvid.training.precision import training_attention
 from causvid.training.prompted import PromptedTransformer, tokenise
-from causvid.training.rollout import RolloutPlan, roll_out
+from causvid.training.rollout import RolloutPlan, Switch, roll_out
 from causvid.training.stage import OptimiserConfig, averaged, seeded
 from causvid.training.trainer import Metrics
 from causvid.transformer import CausalWanTransformer
@@ -54,6 +55,9 @@ class DmdConfig:
         guidance: the teacher's, in the usual scale.
         score_shift: shift of the levels at which scores are compared.
         image_share: share of rollouts whose first chunk is given (image-to-video).
+        switch_share: share of rollouts whose words change on the way; what follows is judged,
+            from the first chunk under nothing but the new words (LongLive, arXiv 2509.22622, section 3.3).
+        handovers: how they change, drawn with equal chance.
         student_input: its own rollouts, or noisy data.
     """
 
@@ -67,6 +71,13 @@ class DmdConfig:
     guidance: float = 2.0
     score_shift: float = 3.0
     image_share: float = 0.2
+    switch_share: float = 0.25
+    handovers: tuple[Handover, ...] = (
+        Handover("swap"),
+        Handover("recache"),
+        Handover("flush"),
+        Handover("blend", 1),
+    )
     student_input: StudentInput = "rollout"
 
     def __post_init__(self):
@@ -143,14 +154,20 @@ class DmdStage:
         key = (self.seed, step, accelerator.process_index)
         draw = seeded(*key)
         given = bool(torch.rand((), generator=draw) < config.image_share)
+        switched = bool(torch.rand((), generator=draw) < config.switch_share)
         batch = self.data.batch(key, frames=config.window, size=config.batch, from_start=given)
         text, empty = self._embed(batch.captions), self._embed([""] * config.batch)
+        following = None
+        if switched and config.student_input == "rollout":
+            others = self.data.batch((*key, 1), frames=1, size=config.batch)
+            following = self._embed(others.captions)
 
         # No autocast around the whole rollout: it caches lowered weights, and those that a pass
         # without gradients has cached would cut off the gradients of the next one. Every forward
         # pass has its own.
         with self._attention():
-            generated = self._generate(batch, text, draw, given)
+            generated = self._generate(batch, text, following, draw, given)
+        text = text if following is None else following
         loss, gradient = self.student_loss(generated, text, empty, draw)
         accelerator.backward(loss)
         self._share_gradients()
@@ -198,25 +215,41 @@ class DmdStage:
             velocity = self.critic(noisy, times, text)
         return flow_matching_loss(velocity, generated, noise)
 
-    def _generate(self, batch: Batch, text: Tensor, draw: torch.Generator, given: bool) -> Tensor:
-        """The student's clean prediction of a window `[b, window, c, h, w]`, differentiable.
+    def _generate(
+        self,
+        batch: Batch,
+        text: Tensor,
+        following: Tensor | None,
+        draw: torch.Generator,
+        given: bool,
+    ) -> Tensor:
+        """The student's clean prediction `[b, f, c, h, w]` of what is judged, differentiable.
 
         `given`: whether a rollout's first chunk is the batch's, as in image-to-video.
+        `following`: the embeddings to which the words change on the way.
         """
         if self.config.student_input == "data":
             return self._from_data(batch, text, draw)
         config, pattern = self.config, self.generator.config.chunks
-        pick = int(torch.randint(len(config.rollout_chunks), (), generator=draw))
-        chunks = config.rollout_chunks[pick]
-        start = pattern.start(chunks) - config.window
-        if start < 0:
-            raise ValueError(
-                f"a rollout of {chunks} chunks has {pattern.start(chunks)} latent frames, fewer "
-                f"than the window of {config.window} that is judged"
-            )
+        chunks = config.rollout_chunks[_draw(len(config.rollout_chunks), draw)]
+        switch = None
+        if following is None:
+            start = pattern.start(chunks) - config.window
+            if start < 0:
+                raise ValueError(
+                    f"a rollout of {chunks} chunks has {pattern.start(chunks)} latent frames, "
+                    f"fewer than the window of {config.window} that is judged"
+                )
+        else:
+            # As many chunks under the new words as the judged window holds, all of them live.
+            after = max(1, config.window // pattern.rest)
+            handover = config.handovers[_draw(len(config.handovers), draw)]
+            switch = Switch(max(1, chunks - after), handover)
+            pure = switch.chunk + handover.chunks
+            chunks = pure + after
+            start = pattern.start(pure)
         live = sum(pattern.start(chunk) >= start for chunk in range(chunks))
-        steps = len(self.generator.config.timesteps)
-        exit_step = int(torch.randint(steps, (), generator=draw))
+        exit_step = _draw(len(self.generator.config.timesteps), draw)
         device = self.accelerator.device
 
         def noise(chunk: int, step: int, shape: tuple[int, ...]) -> Tensor:
@@ -225,9 +258,10 @@ class DmdStage:
         made = roll_out(
             self.generator,
             text,
-            RolloutPlan(chunks, live, exit_step),
+            RolloutPlan(chunks, live, exit_step, switch),
             noise,
             first=batch.latents[:, : pattern.first].to(device) if given else None,
+            following=following,
         )
         return made[:, start:]
 
@@ -273,3 +307,7 @@ class DmdStage:
         for parameter in self.student.parameters():
             if parameter.grad is not None:
                 parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+
+
+def _draw(options: int, draw: torch.Generator) -> int:
+    return int(torch.randint(options, (), generator=draw))

@@ -7,16 +7,26 @@ carries gradients, and none flow through the cache.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from causvid.cache import GradientMemory, TextCache
+from causvid.cues import Handover
 from causvid.generator import Generator, Memory
 from causvid.schedule import add_noise
 
 RolloutNoise = Callable[[int, int, tuple[int, ...]], Tensor]
 """(chunk, step, shape) → standard normal noise."""
+
+
+@dataclass(frozen=True)
+class Switch:
+    """New words from `chunk` on, taken over as in a viewer's stream."""
+
+    chunk: int
+    handover: Handover
 
 
 @dataclass(frozen=True)
@@ -27,15 +37,22 @@ class RolloutPlan:
         chunks: how many chunks are made.
         live: the last so many of them carry gradients.
         exit_step: the step, from 0, whose prediction is a chunk's result.
+        switch: when the words change, if they do.
     """
 
     chunks: int
     live: int
     exit_step: int
+    switch: Switch | None = None
 
     def __post_init__(self):
         if not 0 <= self.live <= self.chunks or self.chunks < 1 or self.exit_step < 0:
             raise ValueError(f"a rollout needs 0 ≤ live ≤ chunks and exit_step ≥ 0, got {self}")
+        if self.switch is not None and not 0 < self.switch.chunk < self.chunks:
+            raise ValueError(f"words can change at chunks 1 to {self.chunks - 1}, got {self}")
+
+    def is_live(self, chunk: int) -> bool:
+        return chunk >= self.chunks - self.live
 
 
 def roll_out(
@@ -45,28 +62,35 @@ def roll_out(
     noise: RolloutNoise,
     *,
     first: Tensor | None = None,
+    following: Tensor | None = None,
 ) -> Tensor:
     """Generate clips chunk by chunk through a fresh cache.
 
     Args:
         text: prompt embeddings `[b, n, d]`.
         first: clean latents of chunk 0 `[b, f, c, h, w]`, taken as they are (image-to-video).
+        following: the embeddings that take over at `plan.switch`.
 
     Returns:
         Clean latents `[b, f, c, h, w]` of all chunks; the live ones are differentiable.
 
     Raises:
-        ValueError: if the exit step is not a step of every chunk.
+        ValueError: if the exit step is not a step of every chunk, or `following` and
+            `plan.switch` are not given together.
     """
-    batch = text.shape[0]
-    cache = generator.new_cache(batch)
-    with torch.no_grad():
-        silent = generator.transformer.encode_text(text)
-    live_text = generator.transformer.encode_text(text) if plan.live else silent
-    made = []
+    if (plan.switch is None) != (following is None):
+        raise ValueError("a switch needs the words that follow, and they need a switch")
+    cache = generator.new_cache(text.shape[0])
+    made: list[Tensor] = []
+    words = heard = None
     for chunk in range(plan.chunks):
+        now = _words(text, following, plan.switch, chunk)
+        if now is not heard:
+            words, heard = _Words.of(generator, now, live=plan.live > 0), now
+        if plan.switch is not None and chunk == plan.switch.chunk:
+            _hand_over(generator, plan.switch.handover, made, Memory(cache, words.silent))
         cache.open(generator.config.chunks.frames(chunk))
-        memory = Memory(cache, silent)
+        memory = Memory(cache, words.silent)
         if chunk == 0 and first is not None:
             clean = first
         else:
@@ -75,12 +99,42 @@ def roll_out(
                 raise ValueError(
                     f"exit step {plan.exit_step} of chunk {chunk}, which has {len(levels)} steps"
                 )
-            clean = _make_chunk(generator, chunk, plan, noise, memory, live_text)
+            clean = _make_chunk(generator, chunk, plan, noise, memory, words.live)
         with torch.no_grad():
             generator.remember(clean.detach(), memory)
         cache.advance()
         made.append(clean)
     return torch.cat(made, dim=1)
+
+
+class _Words(NamedTuple):
+    """One prompt's keys and values for passes without gradients, and for those with."""
+
+    silent: TextCache
+    live: TextCache
+
+    @classmethod
+    def of(cls, generator: Generator, text: Tensor, *, live: bool) -> "_Words":
+        with torch.no_grad():
+            silent = generator.transformer.encode_text(text)
+        return cls(silent, generator.transformer.encode_text(text) if live else silent)
+
+
+def _words(text: Tensor, following: Tensor | None, switch: Switch | None, chunk: int) -> Tensor:
+    """The embeddings in force during `chunk`."""
+    if switch is None or chunk < switch.chunk:
+        return text
+    weight = switch.handover.weight(chunk - switch.chunk)
+    return following if weight == 1 else torch.lerp(text, following, weight)
+
+
+@torch.no_grad()
+def _hand_over(generator: Generator, handover: Handover, made: list[Tensor], memory: Memory):
+    if handover.kind == "flush":
+        memory.cache.flush()
+    elif handover.kind == "recache":
+        history = torch.cat([clean.detach() for clean in made], dim=1)
+        generator.recache(history, memory)
 
 
 def _make_chunk(
@@ -99,7 +153,7 @@ def _make_chunk(
         for step in range(plan.exit_step):
             clean = generator.predict_clean(x, levels[step], memory)
             x = add_noise(clean, noise(chunk, step + 1, shape), levels[step + 1].sigma)
-    if chunk < plan.chunks - plan.live:
+    if not plan.is_live(chunk):
         with torch.no_grad():
             return generator.predict_clean(x, levels[plan.exit_step], memory)
     live = Memory(GradientMemory(memory.cache), live_text)
