@@ -134,7 +134,7 @@ def stages(tokenizer, data, teacher, tmp_path):
         model = copy_of(teacher, tmp_path)
         return OdeStage(model, tokenizer, trajectories, config, GENERATION)
 
-    def dmd(steps, student_input="rollout", switch_share=0.0):
+    def dmd(steps, **options):
         config = DmdConfig(
             student=replace(OPTIMISER, learning_rate=1e-5),
             critic=OPTIMISER,
@@ -143,8 +143,7 @@ def stages(tokenizer, data, teacher, tmp_path):
             window=3,
             rollout_chunks=(2, 3),
             critic_updates=2,
-            switch_share=switch_share,
-            student_input=student_input,
+            **({"switch_share": 0.0} | options),
         )
         generator = Generator(
             copy_of(teacher, tmp_path).transformer, GENERATION, LatentGrid(32, 48, 16, patch=1)
@@ -159,7 +158,8 @@ def stages(tokenizer, data, teacher, tmp_path):
         "ode": ode,
         "dmd": dmd,
         "dmd with switches": lambda steps: dmd(steps, switch_share=0.5),
-        "dmd on data": lambda steps: dmd(steps, "data"),
+        "dmd on data": lambda steps: dmd(steps, student_input="data"),
+        "dmd, causal teacher": lambda steps: dmd(steps, teacher="causal"),
     }
 
 
@@ -171,7 +171,7 @@ def test_a_stage_lowers_its_loss(stages, name, tmp_path):
     assert (tmp_path / "run" / "curves.png").exists()
 
 
-@pytest.mark.parametrize("name", ["dmd", "dmd on data"])
+@pytest.mark.parametrize("name", ["dmd", "dmd on data", "dmd, causal teacher"])
 def test_the_critic_learns_what_the_student_makes(stages, name, tmp_path):
     run(lambda: stages[name](16), tmp_path / "run")
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()

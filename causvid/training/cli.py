@@ -13,8 +13,10 @@
     curves        no stage: draw the logs of finished or running ones
 
 Every stage reads what the ones before it left in the run folder and continues where it stopped.
-The same command runs on one core, on several processes (`torchrun --nproc-per-node 2 -m causvid
-train …`) and on GPUs (`accelerate launch -m causvid train …`).
+The same command runs in one process, in several (`torchrun --nproc-per-node 2 -m causvid train …`
+or `accelerate launch --multi_gpu --num_processes 2 -m causvid train …`, on a CPU, too: `--cpu`
+would start one) and on GPUs with sharded models (`accelerate launch --config_file
+examples/fsdp.yaml -m causvid train …`).
 
 On a CPU set OMP_NUM_THREADS=1: two processes of one thread do more work than one of two. With
 glibc, MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 saves another fifth:
@@ -46,7 +48,7 @@ from causvid.training.precision import mixed_precision, training_attention
 from causvid.training.prompted import PromptedTransformer
 from causvid.training.reader import ReaderStage, new_reader
 from causvid.training.stages import POCKET, READER
-from causvid.training.teacher import CausalStage, TeacherStage
+from causvid.training.teacher import CausalStage, FlowConfig, Phase, TeacherStage
 from causvid.training.trainer import LoopConfig, Stage, finished_average, latest_checkpoint, train
 from causvid.training.words import word_tokenizer
 from causvid.training.world import render_shard
@@ -69,15 +71,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="dmd: the student's own rollouts, or noisy data as in the paper",
     )
     parser.add_argument(
+        "--teacher",
+        choices=("bidirectional", "causal"),
+        default="bidirectional",
+        help="dmd: which teacher judges; the causal one is what the stage `causal` has left",
+    )
+    parser.add_argument(
         "--student",
-        choices=("teacher", "causal", "ode", "dmd"),
-        help="the stage whose student is taken: by ode (teacher), dmd (ode), export (dmd)",
+        metavar="NAME",
+        help="the stage (or --name) whose student is taken: by ode (teacher), dmd (ode), "
+        "export (dmd)",
+    )
+    parser.add_argument(
+        "--name", help="the stage's folder in the run, its own name if not given: for comparisons"
     )
     parser.add_argument(
         "--start-from",
         type=Path,
         help="an exported folder that stands in for stages which the run folder does not have; "
         "the teacher stage starts from its teacher instead of from nothing",
+    )
+    parser.add_argument(
+        "--phases",
+        type=_phases,
+        help="teacher, causal: windows other than the recipe's, as FRAMESxBATCHxSTEPS,…, for a "
+        "run that starts from weights: 1x24x500,7x6x4000",
     )
     parser.add_argument(
         "--out",
@@ -94,6 +112,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "every stage of --run is drawn by itself",
     )
     parser.add_argument("--against", choices=("step", "cpu_seconds"), default="step")
+
+
+def _phases(text: str) -> tuple[Phase, ...]:
+    try:
+        return tuple(Phase(*map(int, part.split("x"))) for part in text.split(","))
+    except (TypeError, ValueError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of FRAMESxBATCHxSTEPS such as 1x24x500,7x6x4000"
+        ) from None
+
+
+def _flow(config: FlowConfig, args: argparse.Namespace) -> FlowConfig:
+    return config if args.phases is None else replace(config, phases=args.phases)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -115,7 +146,9 @@ def _accelerator(args: argparse.Namespace) -> Accelerator:
 
 
 def _run(stage: Stage, args: argparse.Namespace) -> None:
-    loop = LoopConfig(args.run / args.stage, checkpoint_seconds=args.checkpoint_seconds)
+    loop = LoopConfig(
+        args.run / (args.name or args.stage), checkpoint_seconds=args.checkpoint_seconds
+    )
     train(stage, loop, _accelerator(args), stop=args.stop)
 
 
@@ -178,14 +211,16 @@ def _teacher(args: argparse.Namespace) -> None:
     else:
         model = load_exported(args.start_from, teacher=True)
     data = _cache(args.run / "latents")
-    _run(TeacherStage(model, tokenizer, data, POCKET.teacher, seed=args.seed), args)
+    config = _flow(POCKET.teacher, args)
+    _run(TeacherStage(model, tokenizer, data, config, seed=args.seed), args)
 
 
 def _causal(args: argparse.Namespace) -> None:
     model = _student(_stage_model(args, "teacher"))
     data = _cache(args.run / "latents")
     chunks = POCKET.generator.chunks
-    stage = CausalStage(model, _tokenizer(), data, POCKET.causal, chunks=chunks, seed=args.seed)
+    config = _flow(POCKET.causal, args)
+    stage = CausalStage(model, _tokenizer(), data, config, chunks=chunks, seed=args.seed)
     _run(stage, args)
 
 
@@ -218,8 +253,9 @@ def _ode(args: argparse.Namespace) -> None:
 
 
 def _dmd(args: argparse.Namespace) -> None:
-    teacher = _stage_model(args, "teacher")
-    critic = _stage_model(args, "teacher").transformer
+    judge = "teacher" if args.teacher == "bidirectional" else "causal"
+    teacher = _stage_model(args, judge)
+    critic = _stage_model(args, judge).transformer
     student = _stage_model(args, args.student or "ode").transformer
     config = POCKET.generator
     grid = LatentGrid(
@@ -231,7 +267,7 @@ def _dmd(args: argparse.Namespace) -> None:
         critic,
         _tokenizer(),
         _cache(args.run / "latents"),
-        replace(POCKET.dmd, student_input=args.student_input),
+        replace(POCKET.dmd, student_input=args.student_input, teacher=args.teacher),
         seed=args.seed,
     )
     _run(stage, args)

@@ -40,6 +40,7 @@ from causvid.training.trainer import Metrics
 from causvid.transformer import CausalWanTransformer
 
 StudentInput = Literal["rollout", "data"]
+TeacherKind = Literal["bidirectional", "causal"]
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,12 @@ class DmdConfig:
         score_shift: shift of the levels at which scores are compared.
         image_share: share of rollouts whose first chunk is given (image-to-video).
         switch_share: share of rollouts whose words change on the way; what follows is judged,
-            from the first chunk under nothing but the new words (LongLive, arXiv 2509.22622, section 3.3).
+            from the first chunk under nothing but the new words (LongLive, arXiv 2509.22622,
+            section 3.3).
         handovers: how they change, drawn with equal chance.
         student_input: its own rollouts, or noisy data.
+        teacher: whether teacher and critic see all frames of what they judge, or each chunk only
+            its past (the symmetric set-up that the paper compares with, section 5.3).
     """
 
     student: OptimiserConfig
@@ -79,8 +83,11 @@ class DmdConfig:
         Handover("blend", 1),
     )
     student_input: StudentInput = "rollout"
+    teacher: TeacherKind = "bidirectional"
 
     def __post_init__(self):
+        if self.teacher not in ("bidirectional", "causal"):
+            raise ValueError(f"teacher is 'bidirectional' or 'causal', got {self.teacher!r}")
         if self.student_input not in ("rollout", "data"):
             raise ValueError(f"student_input is 'rollout' or 'data', got {self.student_input!r}")
         if self.critic_updates < 1 or not self.rollout_chunks:
@@ -212,7 +219,7 @@ class DmdStage:
         """Flow matching on what the student makes."""
         noisy, times, noise = self._renoised(generated, draw)
         with self._attention():
-            velocity = self.critic(noisy, times, text)
+            velocity = self.critic(noisy, times, text, frame_mask=self._judge_mask(generated))
         return flow_matching_loss(velocity, generated, noise)
 
     def _generate(
@@ -288,8 +295,14 @@ class DmdStage:
 
     def _clean(self, model: nn.Module, noisy: Tensor, times: Tensor, text: Tensor) -> Tensor:
         with self.accelerator.autocast(), self._attention():
-            velocity = model(noisy, times, text)
+            velocity = model(noisy, times, text, frame_mask=self._judge_mask(noisy))
         return clean_from_velocity(noisy, velocity.float(), per_frame(times))
+
+    def _judge_mask(self, judged: Tensor) -> Tensor | None:
+        """Which frames teacher and critic see."""
+        if self.config.teacher == "bidirectional":
+            return None
+        return block_causal_mask(self.generator.config.chunks.sizes(judged.shape[1]))
 
     @torch.no_grad()
     def _embed(self, captions: list[str]) -> Tensor:
