@@ -43,12 +43,12 @@ class Sizes:
     """
 
     reader: int = 400
-    prompts: int = 120
-    streams: int = 3
+    prompts: int = 100
+    streams: int = 2
     minutes: float = 10.0
-    switches: int = 40
-    images: int = 30
-    videos: int = 20
+    switches: int = 32
+    images: int = 20
+    videos: int = 10
 
 
 QUICK = Sizes(reader=60, prompts=12, streams=1, minutes=0.5, switches=6, images=6, videos=4)

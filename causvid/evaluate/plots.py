@@ -1,4 +1,4 @@
-"""Plots of a report's figures. Needs matplotlib, which only reports need."""
+"""Plots of a report's figures, without matplotlib's global state (no pyplot)."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from causvid.evaluate.parts import Part
 from causvid.evaluate.tables import table_of, verdict_table
 from causvid.evaluate.targets import Figures, Verdict, verdicts
 
-_JSON, _README = "report.json", "README.md"
+_JSON, _README, _SHEET = "report.json", "README.md", "-sheet.png"
 
 _INTRODUCTION = """# Evaluation of the pocket model
 
@@ -53,7 +55,9 @@ class Report:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         for sheet, picture in part.sheets.items():
-            picture.save(self.folder / f"{sheet}.jpg", quality=88)
+            # 256 colours are a third of the size; dithering would take that back.
+            plain = picture.quantize(256, dither=Image.Dither.NONE)
+            plain.save(self.folder / f"{sheet}{_SHEET}", optimize=True)
         self._write()
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,7 +74,7 @@ class Report:
         return {"targets": targets, "figures": self.figures, "settings": self.settings}
 
     def _write(self) -> None:
-        from causvid.evaluate.plots import draw  # matplotlib is wanted for reports only
+        from causvid.evaluate.plots import draw  # loads matplotlib, which takes a second
 
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
         (self.folder / _JSON).write_text(text + "\n", encoding="utf-8")
@@ -78,7 +82,8 @@ class Report:
         tables = [verdict_table(self.verdicts).to_markdown()]
         tables += [table_of(name, figures).to_markdown() for name, figures in self.figures.items()]
         pictures = [f"![{path.stem}]({path.name})" for path in plots]
-        sheets = sorted(path.name for path in self.folder.glob("*.jpg"))
-        listed = "Contact sheets: " + ", ".join(f"[{Path(s).stem}]({s})" for s in sheets)
+        sheets = sorted(path.name for path in self.folder.glob(f"*{_SHEET}"))
+        links = (f"[{name.removesuffix(_SHEET)}]({name})" for name in sheets)
+        listed = f"Contact sheets: {', '.join(links)}."
         parts = [_INTRODUCTION, *tables, *pictures, listed]
         (self.folder / _README).write_text("\n\n".join(parts) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from causvid.evaluate.measured import Measured
 from causvid.evaluate.starting import Started
 from causvid.evaluate.switching import FRESH, WORLD, Switch
 
-MOST_ROWS = 24
+MOST_ROWS = 18
 _LINE, _GAP = 18, 4
 _PAPER, _INK, _WRONG = (18, 20, 28), (235, 235, 240), (255, 138, 120)
 
@@ -57,8 +57,9 @@ def of_clips(clips: Sequence[Measured]) -> Image.Image:
     """One row for each clip."""
     rows = []
     for clip in clips[:MOST_ROWS]:
-        wrong = [f"{n} {clip.values[n]}" for n, right in clip.right.items() if not right]
-        rows.append(Row(clip.case.prompt, _read_as(wrong), clip.strip))
+        wrong = [clip.values[name] for name, right in clip.right.items() if not right]
+        text = f"read as {', '.join(wrong)}" if wrong else ""
+        rows.append(Row(clip.case.prompt, text, clip.strip))
     return sheet(rows, columns=2)
 
 
@@ -83,7 +84,7 @@ def of_switches(switches: Sequence[Mapping[str, Switch]]) -> Image.Image:
             if name not in (WORLD, FRESH):
                 name = f"[{name}]"
             before, after = switch.change.before.prompt, switch.change.after.prompt
-            rows.append(Row(f"{name}  {before} → {after}", wrong, switch.strip))
+            rows.append(Row(f"{name}  {before} -> {after}", wrong, switch.strip))
     return sheet(rows)
 
 
@@ -92,7 +93,8 @@ def of_started(clips: Sequence[Started]) -> Image.Image:
     rows = []
     for clip in clips[: MOST_ROWS // 2]:
         wrong = [name for name, right in clip.right.items() if not right]
-        rows.append(Row(f"{clip.case.prompt}   {clip.first:.1f} dB", _read_as(wrong), clip.strip))
+        text = f"{clip.case.prompt}   {clip.first:.1f} dB"
+        rows.append(Row(text, f"not {', '.join(wrong)}" if wrong else "", clip.strip))
     return sheet(rows)
 
 
@@ -109,9 +111,5 @@ def of_followed(clips: Sequence[Mapping[float, Followed]]) -> Image.Image:
                 if names
             )
             before, after = clip.change.before.prompt, clip.change.after.prompt
-            rows.append(Row(f"{strength:g}  {before} → {after}", wrong, clip.strip))
-    return sheet(rows, columns=1)
-
-
-def _read_as(wrong: Sequence[str]) -> str:
-    return f"read as {', '.join(wrong)}" if wrong else ""
+            rows.append(Row(f"{strength:g}  {before} -> {after}", wrong, clip.strip))
+    return sheet(rows)

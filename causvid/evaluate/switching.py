@@ -21,13 +21,14 @@ WORLD, FRESH = "world", "fresh"
 LEAD_CHUNKS = 4
 """Chunks under the old prompt: 1, 3, 3, 3 latents are 37 frames, 2.3 s."""
 
-WATCH_SECONDS = 4.0
+WATCH_SECONDS = 3.0
 DUE_SECONDS = 2.0
 _STRIDE = 2
-_STEADY = 0.9
-"""A change has happened when this share of all windows from there on reads right."""
+_STEADY, _STEADY_WINDOWS = 0.9, 4
+"""A change has happened when this share of all windows from there on, and not fewer than so many
+windows, read right."""
 
-_STRIP_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0)
+_STRIP_SECONDS = (0.0, 0.5, 1.0, 2.0, 3.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +164,7 @@ def _settled(matches: np.ndarray, ends: Sequence[float]) -> float | None:
     """When the first right window ends after which nearly all are right."""
     remaining = np.arange(len(matches), 0, -1)
     steady = matches[::-1].cumsum()[::-1] >= _STEADY * remaining
-    found = np.flatnonzero(matches & steady)
+    found = np.flatnonzero(matches & steady & (remaining >= _STEADY_WINDOWS))
     return ends[found[0]] if len(found) else None
 
 
