@@ -14,6 +14,7 @@ import pytest
 from appserver import running
 
 from causvid.media import write_video
+from causvid.prompts import PromptSchedule
 
 if os.environ.get("CI"):
     import playwright.sync_api as playwright
@@ -43,7 +44,14 @@ def app(tmp_path_factory):
 def browser():
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
+            executable_path=CHROMIUM,
+            args=[
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--use-fake-device-for-media-stream",  # a camera
+                "--use-fake-ui-for-media-stream",  # and the permission to use it
+            ],
         )
         yield browser
         browser.close()
@@ -170,6 +178,32 @@ def test_a_browser_without_mediasource_gets_pictures(visit):
     assert page.evaluate("document.querySelector('.cv-stage canvas').width") > 60
 
 
+def test_a_phones_managedmediasource_plays(visit):
+    """iPhones have this class only. Chromium has none, so it gets one of the same interface."""
+    page = visit(
+        script="window.ManagedMediaSource = class extends window.MediaSource {};"
+        "delete window.MediaSource;"
+    )
+    assert page.evaluate("typeof MediaSource") == "undefined"
+    assert page.locator(".cv-stage").get_attribute("data-transport") == "media"
+    generate(page)
+    assert_played_while_made(wait_for_end(page))
+    assert page.evaluate("document.querySelector('.cv-stage video').disableRemotePlayback")
+
+
+def test_other_shapes_fill_the_stage(visit):
+    page = visit()
+    page.get_by_label("Portrait 128×224").locator("visible=true").check()
+    generate(page)
+    assert_played_while_made(wait_for_end(page))
+    width, height = page.evaluate(
+        "() => { const v = document.querySelector('.cv-stage video');"
+        " return [v.videoWidth, v.videoHeight]; }"
+    )
+    assert (width, height) == (128, 224)
+    picture(page, "portrait")
+
+
 def test_a_picture_shows_its_crop_and_begins_the_video(visit, files):
     page = visit()
     choose(page, "Image to video")
@@ -179,6 +213,38 @@ def test_a_picture_shows_its_crop_and_begins_the_video(visit, files):
     generate(page)
     assert_played_while_made(wait_for_end(page))
     picture(page, "image")
+
+
+def open_camera(page) -> None:
+    page.get_by_label("Capture from camera").locator("visible=true").click()
+    page.get_by_text("Click to Access Webcam").locator("visible=true").click()
+
+
+def test_a_photo_from_the_camera_begins_the_video(visit):
+    page = visit()
+    choose(page, "Image to video")
+    open_camera(page)
+    page.get_by_label("capture photo").click()
+    wait_for(page, lambda: page.locator(".tabitem img:visible").count() >= 2)
+    page.locator(".cv-prompt textarea:visible").fill("a red car drives right")
+    generate(page)
+    assert_played_while_made(wait_for_end(page))
+
+
+def test_a_recording_from_the_camera_is_followed(visit):
+    page = visit()
+    choose(page, "Video to video")
+    open_camera(page)
+    page.get_by_label("start recording").click()
+    page.wait_for_timeout(3000)
+    page.get_by_label("stop recording").click()
+    page.wait_for_selector(".cv-source video[src*='gradio_api']:visible")
+    page.locator(".cv-prompt textarea:visible").fill("a red car drives right")
+    generate(page)
+    made = wait_for_end(page)
+    assert_played_while_made(made)
+    assert made["chunks"][-1]["end"] > 1
+    assert page.locator(".cv-stage[data-beside]").count() == 1
 
 
 def test_a_video_plays_beside_its_source(visit, files):
@@ -218,6 +284,56 @@ def test_a_bad_schedule_is_refused_and_its_row_named(visit):
     generate(page)
     wait_for(page, lambda: "row 1" in status(page))
     assert state(page) == "failed"
+
+
+def cues(page) -> list[str]:
+    return page.locator(".cv-cues li").all_text_contents()
+
+
+def test_schedules_come_from_files_and_go_to_files(visit, tmp_path):
+    page = visit()
+    choose(page, "Prompt schedule")
+    wait_for(page, lambda: len(cues(page)) == 3)
+    stories = {
+        "story.txt": "0s: a red boat on the sea by day\n6s [flush]: a red boat at night\n",
+        "story.json": '{"version": 1, "cues": [{"start": 0, "prompt": "a blue car by day"}, '
+        '{"start": 3, "prompt": "a blue car in the rain", "handover": "blend:2"}]}',
+    }
+    for name, story in stories.items():
+        (tmp_path / name).write_text(story)
+        page.locator("input[type=file][accept*='.json']").set_input_files(tmp_path / name)
+        wanted = PromptSchedule.parse(story)
+        last = wanted.cues[-1]
+        wait_for(page, lambda: len(cues(page)) == 2 and last.prompt in cues(page)[1])  # noqa: B023
+        assert str(last.handover) in cues(page)[1]
+        for button in ("Save text", "Save JSON"):
+            with page.expect_download() as download:
+                page.get_by_role("link", name=button).click()
+            saved = Path(download.value.path()).read_text(encoding="utf-8")
+            assert saved.startswith("{") == (button == "Save JSON")
+            assert PromptSchedule.parse(saved) == wanted
+
+    (tmp_path / "bad.txt").write_text("0s: a ball\nsoon: a boat\n")
+    page.locator("input[type=file][accept*='.json']").set_input_files(tmp_path / "bad.txt")
+    page.get_by_text("line 2").first.wait_for()
+    assert len(cues(page)) == 2, "the table stays as it was"
+
+
+def test_a_schedule_is_written_as_text_or_in_the_table(visit):
+    page = visit()
+    choose(page, "Prompt schedule")
+    wait_for(page, lambda: len(cues(page)) == 3)
+    page.get_by_role("button", name="As text").click()
+    page.locator("#schedule-text textarea").fill("0s: a red car by day\n4s: a red dragon\n")
+    page.get_by_role("button", name="Use this text").click()
+    wait_for(page, lambda: len(cues(page)) == 2)
+    page.locator("#timeline .cv-remark", has_text="dragon").wait_for()
+    page.get_by_role("button", name="Add row", exact=True).click()
+    wait_for(page, lambda: "row 3" in (page.locator(".cv-problem").text_content() or ""))
+    page.get_by_test_id("cell-2-1").dblclick()
+    page.keyboard.type("a red car at night")
+    page.keyboard.press("Enter")
+    wait_for(page, lambda: len(cues(page)) == 3 and "at night" in cues(page)[2])
 
 
 def test_stop_ends_a_run_at_once_and_keeps_what_there_is(visit, app):
