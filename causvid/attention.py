@@ -6,7 +6,8 @@ clips, with or without a mask). The kernel is diffusers' choice (`set_attention_
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
@@ -114,6 +115,53 @@ def teacher_forcing_mask(sizes: Sequence[int]) -> Tensor:
     )
 
 
+class Sight(NamedTuple):
+    """A run of tokens that see the same tokens."""
+
+    tokens: slice
+    visible: tuple[slice, ...]
+
+    def of(self, keys: Tensor) -> Tensor:
+        """The visible ones of `keys` (or values) `[b, n, heads, d]`."""
+        parts = [keys[:, span] for span in self.visible]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def sights(frame_mask: Tensor, tokens_per_frame: int) -> tuple[Sight, ...]:
+    """Split a frame mask, bool `[f, f]`, into runs of frames that see the same frames.
+
+    Each is then attended by itself, without a mask: no kernel computes scores to hide them, and
+    no `[n, n]` tensor exists, which at 21 frames of 480x832 pixels would take two gigabytes and be
+    kept by every layer for its backward pass.
+
+    Raises:
+        ValueError: if a frame sees nothing.
+    """
+    rows = frame_mask.tolist()
+    blind = [frame for frame, row in enumerate(rows) if not any(row)]
+    if blind:
+        raise ValueError(f"frames {blind} see no frame at all, not even themselves")
+    runs = []
+    start = 0
+    for end in range(1, len(rows) + 1):
+        if end == len(rows) or rows[end] != rows[start]:
+            runs.append(
+                Sight(_scaled(start, end, tokens_per_frame), _spans(rows[start], tokens_per_frame))
+            )
+            start = end
+    return tuple(runs)
+
+
+def _spans(row: Sequence[bool], scale: int) -> tuple[slice, ...]:
+    """The runs of true entries."""
+    edges = [i for i, (a, b) in enumerate(pairwise([False, *row, False])) if a != b]
+    return tuple(_scaled(a, b, scale) for a, b in zip(edges[::2], edges[1::2], strict=True))
+
+
+def _scaled(start: int, end: int, scale: int) -> slice:
+    return slice(start * scale, end * scale)
+
+
 class CausalAttnProcessor:
     """Runs one `WanAttention`: self-attention through a memory or a mask, or cross-attention.
 
@@ -129,7 +177,7 @@ class CausalAttnProcessor:
         attn: WanAttention,
         hidden_states: Tensor,
         text: tuple[Tensor, Tensor] | None = None,
-        attention_mask: Tensor | None = None,
+        sights: Sequence[Sight] | None = None,
         rotary: Tensor | None = None,
         *,
         memory: Memory | None = None,
@@ -140,7 +188,7 @@ class CausalAttnProcessor:
             hidden_states: tokens `[b, n, d]`.
             text: the prompt's keys and values `[b, m, heads, head_dim]`; makes this
                 cross-attention.
-            attention_mask: bool, broadcastable to `[b, heads, n, n]`.
+            sights: which tokens see which, in the order of the tokens; all see all if left out.
             rotary: rotations `[n, 1, head_dim / 2]` of these tokens (self-attention).
             memory: where cached self-attention keeps keys and values, under `layer`.
         """
@@ -155,15 +203,21 @@ class CausalAttnProcessor:
                 keys, values = memory.write(layer, keys, values)
             else:
                 keys = keys.to(values.dtype)
-        mixed = dispatch_attention_fn(
-            query,
-            keys,
-            values,
-            attn_mask=attention_mask,
-            backend=self._attention_backend,
-            parallel_config=self._parallel_config if text is None else None,
-        )
+        parallel = self._parallel_config if text is None else None
+        if sights is None:
+            mixed = self._attend(query, keys, values, parallel)
+        else:
+            parts = (
+                self._attend(query[:, sight.tokens], sight.of(keys), sight.of(values), parallel)
+                for sight in sights
+            )
+            mixed = torch.cat(list(parts), dim=1)
         return attn.to_out[0](mixed.flatten(2, 3).type_as(hidden_states))
+
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, parallel: Any) -> Tensor:
+        return dispatch_attention_fn(
+            query, keys, values, backend=self._attention_backend, parallel_config=parallel
+        )
 
 
 def project(attn: WanAttention, source: Tensor) -> tuple[Tensor, Tensor]:

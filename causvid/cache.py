@@ -141,10 +141,15 @@ class KVCache:
 
     def past(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values `[b, m, heads, d]` visible to the open chunk, itself left out: copies."""
-        keep = torch.ones(self._visible, dtype=torch.bool, device=self.storage.device)
-        for span in self._spans:
-            keep[span.slots] = False
-        keys, values = self.storage[layer, :, :, :, : self._visible][:, :, :, keep].unbind()
+        spans = sorted(
+            (self._tokens(0, 0), *(span.slots for span in self._spans)), key=lambda s: s.start
+        )
+        ends = [*(span.start for span in spans[1:]), self._visible]
+        kept = [
+            self.storage[layer, :, :, :, span.stop : end]
+            for span, end in zip(spans, ends, strict=True)
+        ]
+        keys, values = torch.cat(kept, dim=3).unbind()
         return keys.transpose(1, 2), values.transpose(1, 2)
 
     def reopen(self, *, keep_sink: bool) -> tuple[int, int]:
@@ -287,15 +292,19 @@ class GradientMemory:
     """Stands in for an open `KVCache` on a pass that needs gradients.
 
     Autograd refuses keys that are later overwritten in place, so the live chunk is concatenated
-    to a detached copy of the past and nothing is written.
+    to a detached copy of the past and nothing is written. The copy is kept, as the pass is run
+    again in the backward pass if activations are checkpointed, when the cache has moved on.
     """
 
     def __init__(self, cache: KVCache):
         self._cache = cache
+        self._past: dict[int, tuple[Tensor, Tensor]] = {}
         self.positions = cache.positions
         self.rotary: Tensor | None = None
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        past_keys, past_values = self._cache.past(layer)
+        if layer not in self._past:
+            self._past[layer] = self._cache.past(layer)
+        past_keys, past_values = self._past[layer]
         keys = keys.to(values.dtype)
         return torch.cat([past_keys, keys], dim=1), torch.cat([past_values, values], dim=1)

@@ -21,7 +21,14 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 
-from causvid.attention import CausalAttnProcessor, Memory, project, rotary_table
+from causvid.attention import (
+    CausalAttnProcessor,
+    Memory,
+    Sight,
+    project,
+    rotary_table,
+    sights,
+)
 from causvid.cache import GradientMemory, KVCache, TextCache
 
 
@@ -96,7 +103,7 @@ class TransformerBlock(nn.Module):
         modulation: Tensor,
         text: tuple[Tensor, Tensor] | Tensor,
         rotary: Tensor,
-        mask: Tensor | None,
+        seen: tuple[Sight, ...] | None,
         memory: Memory | None,
     ) -> Tensor:
         """
@@ -111,7 +118,7 @@ class TransformerBlock(nn.Module):
         frames = x.shape[1:3]
 
         h = torch.addcmul(shift, self.norm1(x), scale).flatten(1, 2)
-        h = self.attn1(h, None, mask, rotary, memory=memory, layer=self.layer)
+        h = self.attn1(h, None, seen, rotary, memory=memory, layer=self.layer)
         x = torch.addcmul(x, h.unflatten(1, frames), gate)
 
         h = self.norm2(x).flatten(1, 2)
@@ -241,11 +248,7 @@ class CausalWanTransformer(
             if positions is None:
                 positions = torch.arange(frames, device=latents.device)
             rotary = self.rotary(positions, rows, columns)
-        mask = None
-        if frame_mask is not None:
-            mask = frame_mask.to(latents.device)
-            mask = mask.repeat_interleave(rows * columns, 0).repeat_interleave(rows * columns, 1)
-            mask = mask[None, None]
+        seen = None if frame_mask is None else sights(frame_mask, rows * columns)
 
         x = self.patch_embedding(latents.to(self.dtype).transpose(1, 2))
         x = x.flatten(3).permute(0, 2, 3, 1).contiguous()  # [b, f, n, d]
@@ -266,7 +269,7 @@ class CausalWanTransformer(
             states = self.condition_embedder.text_embedder(text.to(self.dtype))
             per_layer = [states] * len(self.blocks)
         for block, layer_text in zip(self.blocks, per_layer, strict=True):
-            arguments = (x, modulation, layer_text, rotary, mask, memory)
+            arguments = (x, modulation, layer_text, rotary, seen, memory)
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 x = self._gradient_checkpointing_func(block, *arguments)
             else:

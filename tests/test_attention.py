@@ -1,3 +1,4 @@
+import pytest
 import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from torch.testing import assert_close
@@ -7,6 +8,7 @@ from causvid.attention import (
     rotary_pairs,
     rotary_table,
     rotate,
+    sights,
     teacher_forcing_mask,
 )
 
@@ -65,3 +67,38 @@ def test_noisy_chunks_see_only_clean_chunks_before_them_and_themselves():
     assert noisy[:2].nonzero()[:, 1].unique().tolist() == [4, 5]
     assert noisy[2:].nonzero()[:, 1].unique().tolist() == [0, 1, 6, 7]
     assert not mask[:4, 4:].any()
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        block_causal_mask([1, 3, 2]),
+        block_causal_mask([2, 2, 2], window=3, sink=1),
+        teacher_forcing_mask([1, 2]),
+        torch.ones(6, 6, dtype=torch.bool),
+    ],
+    ids=["causal", "window and sink", "teacher forcing", "all"],
+)
+def test_attending_runs_of_frames_by_themselves_equals_masking(mask):
+    draw = torch.Generator().manual_seed(0)
+    query, keys, values = torch.randn(3, 1, 24, 2, 8, generator=draw)  # [b, n, heads, d]
+    attend = torch.nn.functional.scaled_dot_product_attention
+    tokens = mask.repeat_interleave(4, 0).repeat_interleave(4, 1)
+    whole = attend(*(x.transpose(1, 2) for x in (query, keys, values)), attn_mask=tokens)
+    parts = [
+        attend(*(x.transpose(1, 2) for x in (query[:, run.tokens], run.of(keys), run.of(values))))
+        for run in sights(mask, 4)
+    ]
+    assert_close(torch.cat(parts, dim=2), whole)
+
+
+def test_every_chunk_is_attended_once():
+    runs = sights(block_causal_mask([1, 3, 3]), 10)
+    assert [run.tokens for run in runs] == [slice(0, 10), slice(10, 40), slice(40, 70)]
+    assert [run.visible for run in runs] == [(slice(0, end),) for end in (10, 40, 70)]
+
+
+def test_a_frame_that_sees_nothing_is_refused():
+    mask = torch.tensor([[True, False], [False, False]])
+    with pytest.raises(ValueError, match=r"frames \[1\] see no frame"):
+        sights(mask, 4)

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
@@ -163,16 +165,45 @@ def test_the_attention_backend_is_one_setting(transformer, clip, times, text):
         transformer.reset_attention_backend()
 
 
-def test_checkpointing_changes_no_gradient(transformer, clip, times, text):
-    gradients = []
+def checkpointed_and_not(transformer, run):
+    """Loss and gradients of all weights, without and with activation checkpointing."""
+    model = copy.deepcopy(transformer).requires_grad_()
+    results = []
     for checkpointing in (False, True):
-        x = clip.clone().requires_grad_()
         if checkpointing:
-            transformer.enable_gradient_checkpointing()
-        transformer(x, times, text).square().mean().backward()
-        transformer.disable_gradient_checkpointing()
-        gradients.append(x.grad)
-    assert_close(gradients[0], gradients[1])
+            model.enable_gradient_checkpointing()
+        model.zero_grad()
+        loss = run(model)
+        loss.backward()
+        results.append([loss.detach(), *(weight.grad.clone() for weight in model.parameters())])
+    return zip(*results, strict=True)
+
+
+@pytest.mark.parametrize("mask", [None, block_causal_mask([1, 3, 3])], ids=["whole", "causal"])
+def test_checkpointing_changes_no_gradient(transformer, clip, times, text, mask):
+    def run(model):
+        return model(clip, times, text, frame_mask=mask).square().mean()
+
+    for plain, checkpointed in checkpointed_and_not(transformer, run):
+        assert_close(checkpointed, plain)
+
+
+def test_checkpointing_remembers_the_past_that_a_chunk_saw(transformer, clip, times, text):
+    """By the time a pass is run again, later chunks have overwritten the cache."""
+
+    def run(model):
+        cache, cached_text, loss = new_cache(5, 1), model.encode_text(text), 0
+        for x, t in zip(clip.split([1, 3, 3], 1), times.split([1, 3, 3], 1), strict=True):
+            cache.open(x.shape[1])
+            made = model(x, t, cached_text, memory=GradientMemory(cache))
+            loss = loss + made.square().mean()
+            with torch.no_grad():
+                model(made.detach(), torch.zeros_like(t), cached_text, memory=cache)
+            cache.advance()
+        return loss
+
+    for plain, checkpointed in checkpointed_and_not(transformer, run):
+        assert_close(checkpointed, plain)
 
 
 def test_saving_and_loading_keeps_every_weight(transformer, tmp_path):
