@@ -308,7 +308,7 @@ def test_schedules_come_from_files_and_go_to_files(visit, tmp_path):
         assert str(last.handover) in cues(page)[1]
         for button in ("Save text", "Save JSON"):
             with page.expect_download() as download:
-                page.get_by_role("link", name=button).click()
+                page.get_by_text(button, exact=True).click()
             saved = Path(download.value.path()).read_text(encoding="utf-8")
             assert saved.startswith("{") == (button == "Save JSON")
             assert PromptSchedule.parse(saved) == wanted
@@ -373,6 +373,14 @@ def test_the_prompt_changes_while_it_plays_then_extend_and_branch(visit):
     made = wait_for_end(page)
     assert [chunk["index"] for chunk in made["chunks"]] == list(range(len(made["chunks"])))
     assert len(made["chunks"]) > after
+
+
+def test_the_dice_rolls_another_seed(visit):
+    page = visit()
+    seed = page.get_by_label("Seed", exact=True).locator("visible=true")
+    assert seed.input_value() == "0"
+    page.get_by_role("button", name="Roll").locator("visible=true").click()
+    wait_for(page, lambda: seed.input_value() not in ("", "0"))
 
 
 def test_unknown_words_are_pointed_out(visit):

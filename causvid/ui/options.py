@@ -8,7 +8,6 @@ from causvid.catalogue import Preset, Size
 from causvid.serving.service import Service
 from causvid.ui.about import licence_notice
 from causvid.ui.reading import Choices
-from causvid.ui.stage import static_path
 
 RANDOM_SEED = "() => Math.floor(Math.random() * 2 ** 31)"
 
@@ -38,7 +37,7 @@ class Options:
                     scale=3,
                     min_width=170,
                 )
-            dice = gr.Button("Roll", icon=static_path("dice.svg"), render=False)
+            dice = gr.Button("🎲 Roll", render=False)
             parts["seed"] = gr.Number(
                 0, label="Seed", precision=0, minimum=0, buttons=[dice], scale=2, min_width=120
             )

@@ -26,11 +26,6 @@ def static(name: str) -> str:
     return (_STATIC / name).read_text(encoding="utf-8")
 
 
-def static_path(name: str) -> str:
-    """Where a file in `static/` lies."""
-    return str(_STATIC / name)
-
-
 class Stage(gr.HTML):
     """Player, strip and figures. Its value is the latest message."""
 

@@ -50,7 +50,7 @@ class Strip {
     block.dataset.chunk = info.index;
     block.dataset.seconds = info.end - info.start;
     const change = info.handover ? `, hand-over ${info.handover}` : '';
-    block.title = `chunk ${info.index}: ${info.start.toFixed(2)}–${info.end.toFixed(2)} s, ` +
+    block.title = `Chunk ${info.index}: ${info.start.toFixed(2)}–${info.end.toFixed(2)} s, ` +
       `made in ${info.timings.total.toFixed(2)} s${change}\n${info.prompt}`;
     if (info.handover) block.dataset.handover = info.handover;
     this.blocks.append(block);
@@ -87,7 +87,9 @@ class Strip {
     gauge.style.setProperty('--offset', offset);
     if (known) gauge.dataset.level = levelOf(Math.abs(offset));
     else delete gauge.dataset.level;
-    gauge.setAttribute('aria-valuetext', known ? `${ratio.toFixed(2)} times the first chunk` : '');
+    gauge.setAttribute('aria-valuenow', known ? Math.min(2, ratio).toFixed(2) : 1);
+    const text = known ? `${ratio.toFixed(2)} times the first chunk` : 'not known yet';
+    gauge.setAttribute('aria-valuetext', text);
     gauge.title = known ? `${name}: ${ratio.toFixed(2)} × that of the first chunk` : name;
   }
 }
