@@ -2,30 +2,37 @@
 
 The real page in a real browser, with a metronome in place of the model: chunks of a moving picture
 arrive at a set multiple of playback speed. Printed are the time from a chunk's yield to its first
-picture on the screen, and the gaps and stalls on the way. Needs Playwright and Chromium.
+picture on the screen, and the gaps and stalls on the way. Then the whole app with the pocket model:
+how long `python app.py` takes to serve its page, and a click to show a picture. Needs Playwright
+and Chromium.
 """
 
 import dataclasses
 import itertools
 import logging
+import os
 import shutil
 import socket
 import statistics
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from causvid.catalogue import POCKET
+from causvid.catalogue import POCKET, ROOT
 from causvid.drift import Looks
 from causvid.request import describe
 from causvid.serving.job import Ended, Event, Job, Made
 from causvid.serving.models import Models
 from causvid.serving.service import Service
-from causvid.settings import Settings
+from causvid.settings import PREFIX, Settings
 from causvid.stream import FrameChunk, Timings
 from causvid.ui.server import launch
 
@@ -143,11 +150,24 @@ class _Beats:
         self._deliver(Ended(manifest, stopped=False))
 
 
-def measure(speeds: tuple[float, ...]) -> list[Playback]:
-    """Play one run at every speed.
+@dataclass(frozen=True)
+class Opening:
+    """How long the app keeps a visitor waiting.
 
+    Attributes:
+        served_ms: from `python app.py` to its page.
+        click_ms: from each click to the first picture on the screen; the first run is a cold one.
+    """
+
+    served_ms: float
+    click_ms: list[float]
+
+
+@contextmanager
+def _browser() -> Iterator[Any]:
+    """
     Raises:
-        ValueError: if there is no browser.
+        ValueError: if there is none.
     """
     try:
         from playwright.sync_api import sync_playwright
@@ -156,28 +176,95 @@ def measure(speeds: tuple[float, ...]) -> list[Playback]:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         raise ValueError("this needs Chromium on the path")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def measure(speeds: tuple[float, ...]) -> list[Playback]:
+    """Play one run at every speed.
+
+    Raises:
+        ValueError: if there is no browser.
+    """
     generation = POCKET.generation
     metronome = Metronome(generation.fps, (generation.height, generation.width), 1.0)
     settings = Settings(model=POCKET.name, device="cpu")
     service = Service(settings, Models(settings), metronome)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     page = launch(service, server_port=port, quiet=True)
     try:
-        with sync_playwright() as driver:
-            browser = driver.chromium.launch(
-                executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu"]
-            )
+        with _browser() as browser:
             played = []
             for speed in speeds:
                 metronome.speed = speed
                 played.append(_play(browser, f"http://127.0.0.1:{port}", speed, generation.fps))
-            browser.close()
             return played
     finally:
         page.close()
         service.close()
+
+
+def measure_app(clicks: int = 4) -> Opening:
+    """Start the app as its users do, in a process of its own, and click.
+
+    Raises:
+        ValueError: if there is no browser, or the app does not start.
+    """
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(PREFIX)},
+        "GRADIO_SERVER_PORT": str(port),
+        f"{PREFIX}MODEL": POCKET.name,
+        f"{PREFIX}DEVICE": "cpu",
+    }
+    with _browser() as browser:
+        began = time.perf_counter()
+        app = subprocess.Popen(
+            [sys.executable, str(ROOT / "app.py")],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            while not _serves(url):
+                if app.poll() is not None:
+                    raise ValueError(f"app.py ended with {app.returncode} before it served a page")
+                time.sleep(0.05)
+            served = 1000 * (time.perf_counter() - began)
+            return Opening(served, [_click(browser, url) for _ in range(clicks)])
+        finally:
+            app.terminate()
+            app.wait()
+
+
+def _serves(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def _click(browser: Any, url: str) -> float:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(url)
+    page.wait_for_function(_REPORT)
+    page.locator(".cv-go:visible").click()
+    page.wait_for_selector(".cv-stage[data-state=ended]", timeout=120_000)
+    first = page.evaluate(_REPORT)["first"]
+    page.close()
+    return first
 
 
 def _play(browser: Any, url: str, speed: float, fps: int) -> Playback:
@@ -222,4 +309,11 @@ def main(speeds: tuple[float, ...] = (0.5, 0.7, 1.25, 3.0)) -> dict[str, Any]:
             f"{it.speed:5.2f}x{it.first_ms:15.0f} ms{it.click_ms:15.0f} ms{it.arrival_ms:12.0f} ms"
             f"{it.shown:8} of {it.expected}{it.gaps:3}{it.gap_ms:7.0f} ms{it.stalls:8}"
         )
-    return {"player": [dataclasses.asdict(it) for it in played]}
+    opening = measure_app()
+    cold, *warm = opening.click_ms
+    print(
+        f"app.py served its page after {opening.served_ms / 1000:.1f} s; click to picture with the "
+        f"pocket model {cold:.0f} ms at first, then {statistics.median(warm):.0f} ms"
+    )
+    figures = {"player": [dataclasses.asdict(it) for it in played]}
+    return {**figures, "app": dataclasses.asdict(opening)}
