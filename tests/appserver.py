@@ -1,16 +1,19 @@
 """The real app on a free port, with random weights or with those of the repository."""
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import gradio as gr
 from standin import save_standin
 
 from causvid.catalogue import PRESETS
 from causvid.serving.service import Service
 from causvid.settings import Settings
+from causvid.ui.presence import Presence
 from causvid.ui.server import launch, make_service
 
 
@@ -18,10 +21,20 @@ from causvid.ui.server import launch, make_service
 class App:
     url: str
     service: Service
+    page: gr.Blocks
+
+    def reaches(self, making: int, waiting: int = 0, *, seconds: float = 60) -> bool:
+        """Whether within so many seconds so many runs are being made and so many wait."""
+        deadline = time.monotonic() + seconds
+        while self.service.device.load != (making, waiting) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.service.device.load == (making, waiting)
 
 
 @contextmanager
-def running(folder: Path, model: str = "standin", **settings) -> Iterator[App]:
+def running(
+    folder: Path, model: str = "standin", *, presence: Presence | None = None, **settings
+) -> Iterator[App]:
     """Serve the app until the `with` statement ends; the stand-in is saved to `folder`."""
     if model == "standin":
         PRESETS[model] = save_standin(folder)
@@ -29,9 +42,9 @@ def running(folder: Path, model: str = "standin", **settings) -> Iterator[App]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    page = launch(service, server_port=port, quiet=True)
+    page = launch(service, presence, server_port=port, quiet=True)
     try:
-        yield App(f"http://127.0.0.1:{port}", service)
+        yield App(f"http://127.0.0.1:{port}", service, page)
     finally:
         page.close()
         service.close()

@@ -124,7 +124,8 @@ class SharedDevice:
             turn.silent = turn.silent or silently
             if turn in self._queue:  # it has not begun: nothing to wait for
                 self._queue.remove(turn)
-                self._active.appendleft(turn)
+                if not turn.silent:
+                    self._active.appendleft(turn)
             production = turn.production
             self._changed.notify_all()
         if production is not None:

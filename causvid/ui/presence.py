@@ -128,9 +128,9 @@ def notice_lost_networks(sockets: Iterable[socket.socket], seconds: float = LOST
     for listening in sockets:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # while nothing is sent
         for option, value in (
-            ("TCP_KEEPIDLE", round(seconds / 2)),
+            ("TCP_KEEPIDLE", max(1, round(seconds / 2))),
             ("TCP_KEEPINTVL", 1),
-            ("TCP_KEEPCNT", round(seconds / 2)),
+            ("TCP_KEEPCNT", max(1, round(seconds / 2))),
             ("TCP_USER_TIMEOUT", round(seconds * 1000)),  # while something is
         ):
             if hasattr(socket, option):  # not on every system

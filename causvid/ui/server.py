@@ -53,8 +53,9 @@ def _device(settings: Settings, models: Models) -> Device:
     return LentDevice(carry_out_lent)
 
 
-def launch(service: Service, **options) -> gr.Blocks:
+def launch(service: Service, presence: Presence | None = None, **options) -> gr.Blocks:
     """Serve the page in the background; `options` go to Gradio's `launch`."""
+    presence = presence or Presence()
 
     def health(_) -> JSONResponse:
         ready = service.models.ready
@@ -63,7 +64,6 @@ def launch(service: Service, **options) -> gr.Blocks:
             state["running"], state["waiting"] = service.device.load
         return JSONResponse(state, status_code=200 if ready else 503)
 
-    presence = Presence()
     page = build_page(service, presence)
     gr.set_static_paths([service.results])  # else Gradio would keep copies for hours
     page.launch(
