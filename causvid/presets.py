@@ -94,6 +94,7 @@ def load_preset(
     dtype: torch.dtype | None = None,
     tiny_decoder: bool = False,
     text_encoder_device: torch.device | str | None = None,
+    token: str | None = None,
 ) -> CausVidPipeline:
     """Download what is missing, check it, and assemble the pipeline.
 
@@ -105,6 +106,7 @@ def load_preset(
         tiny_decoder: also load the preset's small autoencoder.
         text_encoder_device: where prompts are encoded, `device` by default. The CPU saves 11 GB
             of GPU memory for the Wan models and costs seconds per new prompt.
+        token: for gated or private weights; by default that of `hf auth login` or `HF_TOKEN`.
 
     Raises:
         PresetError: if files cannot be had, or are not what the preset says.
@@ -119,13 +121,13 @@ def load_preset(
         preset.read_folder("model_index.json")
         pipe = CausVidPipeline.from_pretrained(preset.folder, dtype=dtype)
     else:
-        base = fetch_base(preset)
+        base = fetch_base(preset, token)
         pipe = CausVidPipeline(
             tokenizer=AutoTokenizer.from_pretrained(base / "tokenizer"),
             text_encoder=UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=dtype),
-            transformer=_transformer(preset, device, dtype),
+            transformer=_transformer(preset, device, dtype, token),
             vae=AutoencoderKLWan.from_pretrained(base / "vae", dtype=dtype),
-            tiny_vae=_tiny_autoencoder(preset, device, dtype) if tiny_decoder else None,
+            tiny_vae=_tiny_autoencoder(preset, device, dtype, token) if tiny_decoder else None,
             generation=preset.generation,
         )
     for name, module in pipe.components.items():
@@ -135,25 +137,30 @@ def load_preset(
     return pipe
 
 
-def fetch(preset: Preset, file: HubFile) -> Path:
+def fetch(preset: Preset, file: HubFile, token: str | None = None) -> Path:
     """The local copy of one of a preset's files, downloaded if need be."""
     with _readable(preset, file.repo, file.path):
-        return Path(hf_hub_download(file.repo, file.path, revision=file.commit))
+        return Path(hf_hub_download(file.repo, file.path, revision=file.commit, token=token))
 
 
-def fetch_base(preset: Preset) -> Path:
+def fetch_base(preset: Preset, token: str | None = None) -> Path:
     """The local folder with a preset's codec, text encoder and tokenizer."""
     patterns = ["vae/*", "text_encoder/*", "tokenizer/*"]
     with _readable(preset, preset.base.repo, "its components"):
         folder = snapshot_download(
-            preset.base.repo, revision=preset.base.commit, allow_patterns=patterns
+            preset.base.repo,
+            revision=preset.base.commit,
+            allow_patterns=patterns,
+            token=token,
         )
     return Path(folder)
 
 
-def _transformer(preset: Preset, device: torch.device, dtype: torch.dtype) -> CausalWanTransformer:
-    path = fetch(preset, preset.weights)
-    lora = fetch(preset, preset.lora) if preset.lora else None
+def _transformer(
+    preset: Preset, device: torch.device, dtype: torch.dtype, token: str | None
+) -> CausalWanTransformer:
+    path = fetch(preset, preset.weights, token)
+    lora = fetch(preset, preset.lora, token) if preset.lora else None
     with init_empty_weights():
         model = CausalWanTransformer(**dataclasses.asdict(preset.transformer))
     try:
@@ -166,11 +173,14 @@ def _transformer(preset: Preset, device: torch.device, dtype: torch.dtype) -> Ca
     return model.eval().requires_grad_(False)
 
 
-def _tiny_autoencoder(preset: Preset, device: torch.device, dtype: torch.dtype) -> TinyAutoencoder:
+def _tiny_autoencoder(
+    preset: Preset, device: torch.device, dtype: torch.dtype, token: str | None
+) -> TinyAutoencoder:
     with init_empty_weights():
         model = TinyAutoencoder()
     try:
-        state = read_state(fetch(preset, preset.tiny_decoder), preset.tiny_decoder.entries)
+        path = fetch(preset, preset.tiny_decoder, token)
+        state = read_state(path, preset.tiny_decoder.entries)
         fill(model, state, source=preset.tiny_decoder.url, device=device, dtype=dtype)
     except CheckpointError as error:
         raise PresetError(f"preset {preset.name!r}: {error}") from error
@@ -185,11 +195,14 @@ def _readable(preset: Preset, repo: str, what: str) -> Iterator[None]:
         yield
         return
     except GatedRepoError as error:
-        cause, cure = error, f"accept the conditions on {page} and log in with `hf auth login`"
+        cause, cure = (
+            error,
+            f"accept the conditions on {page} and log in with `hf auth login`, or set HF_TOKEN",
+        )
     except RepositoryNotFoundError as error:
         cause, cure = (
             error,
-            f"{page} is gone or private; if it is yours, `hf auth login`",
+            f"{page} is gone or private; if it is yours, `hf auth login` or set HF_TOKEN",
         )
     except RevisionNotFoundError as error:
         cause, cure = error, f"the pinned revision is gone; pick another on {page}/commits/main"

@@ -1,8 +1,9 @@
 """How a server is set up: environment variables, each checked, in one frozen dataclass.
 
-Variables are called `CAUSVID_` and the field's name in capitals; `variables()` lists them with
-their defaults, which is the table in the README. A value that cannot be used stops the start with
-one sentence. This module does not load models; it chooses the device they will be loaded to.
+Variables are called `CAUSVID_` and the field's name in capitals, but for `HF_TOKEN`, which other
+programs read, too; `variables()` lists them with their defaults, which is the table in the README.
+A value that cannot be used stops the start with one sentence. This module does not load models; it
+chooses the device they will be loaded to.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from causvid.catalogue import PresetError
 from causvid.presets import default_preset, get_preset
 
 PREFIX = "CAUSVID_"
+TOKEN = "HF_TOKEN"
 
 Quantisation = Literal["none", "fp8"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -41,8 +43,8 @@ class SettingsError(ValueError):
     """A variable that cannot be used; the message names it, what it holds and what it may hold."""
 
 
-def _documented(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+def _documented(default: Any, text: str, **more: Any) -> Any:
+    return field(default=default, metadata={"help": text}, **more)
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Settings:
     gpu_seconds: int = _documented(60, "ZeroGPU: longest time asked for at once")
     mcp: bool = _documented(False, "also serve the endpoints as MCP tools")
     log_prompts: bool = _documented(False, "write prompts to the log")
+    token: str = _documented("", "Hugging Face token, for gated or private weights", repr=False)
 
     def __post_init__(self):
         if not self.device:
@@ -100,6 +103,8 @@ class Settings:
         _check("quantise", self.quantise, self.quantise in kinds, " or ".join(kinds))
         encoder = self.text_encoder_device
         _check("text_encoder_device", encoder, not encoder or _is_device(encoder), "a device")
+        if not (self.token.isascii() and self.token.isprintable() and " " not in self.token):
+            raise SettingsError(f"{_variable('token')} is no token; expected hf_ and letters")
         for name in ("endless_seconds", "waiting", "snapshot_mb"):
             value = getattr(self, name)
             _check(name, value, value >= 0, "0 or more")
@@ -123,7 +128,11 @@ class Settings:
             SettingsError: names the variable, what it holds and what it may hold.
         """
         fields = {_variable(f.name): f for f in dataclasses.fields(cls)}
-        given = {name: text for name, text in environment.items() if name.startswith(PREFIX)}
+        given = {
+            name: text
+            for name, text in environment.items()
+            if name.startswith(PREFIX) or name == TOKEN
+        }
         for name in given:
             if name not in fields:
                 raise SettingsError(f"{name} is no setting; there are {', '.join(fields)}")
@@ -147,7 +156,7 @@ def variables() -> list[tuple[str, str, str]]:
 
 
 def _variable(name: str) -> str:
-    return PREFIX + name.upper()
+    return TOKEN if name == "token" else PREFIX + name.upper()
 
 
 def _read(name: str, text: str, setting: dataclasses.Field) -> Any:

@@ -56,13 +56,15 @@ def downloads(hub, monkeypatch) -> list[tuple]:
     """Serves the folder in place of the Hub; what was asked for, in order."""
     asked = []
 
-    def hf_hub_download(repo, path, *, revision=None):
+    def hf_hub_download(repo, path, *, revision=None, token=None):
+        assert token in (None, "hf_secret")
         asked.append((repo, path, revision))
         if not (hub / repo / path).is_file():
             raise errors.RemoteEntryNotFoundError("404", response=response(404))
         return str(hub / repo / path)
 
-    def snapshot_download(repo, *, revision=None, allow_patterns):
+    def snapshot_download(repo, *, revision=None, allow_patterns, token=None):
+        assert token in (None, "hf_secret")
         asked.append((repo, tuple(allow_patterns), revision))
         return str(hub / repo)
 

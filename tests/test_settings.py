@@ -1,8 +1,18 @@
 """Settings come from the environment, and a wrong one is a sentence."""
 
+from pathlib import Path
+
 import pytest
 
+from causvid.serving import models
+from causvid.serving.models import Models
 from causvid.settings import Settings, SettingsError, variables
+
+ABOVE_ZERO = (
+    *("MAX_PIXELS", "MAX_WORK", "MAX_PROMPT", "MAX_CUES", "UPLOAD_MB", "UPLOAD_PIXELS"),
+    *("LEAD", "KEEP_MINUTES", "GPU_SECONDS"),
+)
+SWITCHES = ("COMPILE", "TINY_DECODER", "LOG_PROMPTS")
 
 
 def test_without_variables_the_defaults_hold():
@@ -45,6 +55,11 @@ def test_variables_are_read_by_type():
         ("CAUSVID_ENDLESS_SECONDS", "-1", "0 or more"),
         ("CAUSVID_MCP", "perhaps", "expected 1 or 0"),
         ("CAUSVID_VIEWER", "3", "no setting"),
+        ("CAUSVID_TEXT_ENCODER_DEVICE", "moon", "expected a device"),
+        ("HF_TOKEN", "hf_two words", "no token"),
+        *((f"CAUSVID_{name}", "0", "above 0") for name in ABOVE_ZERO),
+        *((f"CAUSVID_{name}", "-1", "0 or more") for name in ("WAITING", "SNAPSHOT_MB")),
+        *((f"CAUSVID_{name}", "perhaps", "1 or 0") for name in SWITCHES),
     ],
 )
 def test_a_wrong_value_names_its_variable(name, value, said):
@@ -54,5 +69,38 @@ def test_a_wrong_value_names_its_variable(name, value, said):
     assert name in str(caught.value)
 
 
-def test_every_variable_is_documented():
-    assert all(name.startswith("CAUSVID_") and help_ for name, _, help_ in variables())
+def test_a_refusal_is_tested_for_every_variable():
+    (refusals,) = (
+        mark.args[1] for mark in test_a_wrong_value_names_its_variable.pytestmark if mark.args
+    )
+    assert {name for name, _, _ in variables()} <= {name for name, _, _ in refusals}
+
+
+def test_every_variable_is_in_the_readme():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    for name, default, meaning in variables():
+        shown = f"`{default}`" if default else ""
+        assert f"| `{name}` | {shown} | {meaning} |" in readme
+
+
+def test_the_token_is_told_to_nobody():
+    settings = Settings.from_environment({"CAUSVID_DEVICE": "cpu", "HF_TOKEN": "hf_secret"})
+    assert settings.token == "hf_secret"
+    assert "secret" not in f"{settings!r} {settings}"
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({"HF_TOKEN": "hf_secret\nhf_other"})
+    assert "secret" not in str(caught.value)
+
+
+def test_the_token_reaches_the_hub(monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        models, "load_preset", lambda *_, token, **__: given.append(token) or FakePipeline()
+    )
+    Models(Settings(device="cpu", token="hf_secret")).load_first()
+    Models(Settings(device="cpu")).load_first()
+    assert given == ["hf_secret", None], "without one, that of `hf auth login` counts"
+
+
+class FakePipeline:
+    transformer = None

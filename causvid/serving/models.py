@@ -124,6 +124,7 @@ class Models:
             dtype=settings.torch_dtype,
             tiny_decoder=settings.tiny_decoder and preset.tiny_decoder is not None,
             text_encoder_device=settings.text_encoder_device or None,
+            token=settings.token or None,
         )
         transformer = pipeline.transformer
         if settings.attention:
