@@ -1,10 +1,12 @@
 """The settings of every stage, for the pocket model and for Wan 2.1 1.3B.
 
-One table to read and to compare; nothing here runs anything.
+One table to read and to compare; nothing here runs anything. `batch` counts the clips of one
+process in one micro-batch: `python -m causvid train plan` says what that means in all.
 """
 
 from dataclasses import dataclass
 
+from causvid.catalogue import WAN_BASE, HubFolder
 from causvid.generator import GeneratorConfig
 from causvid.geometry import ChunkPattern
 from causvid.training.codec import CodecConfig, DecoderConfig
@@ -35,18 +37,27 @@ class TransformerShape:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that distinguishes one size from another."""
+    """Everything that distinguishes one size from another.
+
+    Args:
+        codec, decoder, data, teacher: `None` where nothing is trained, because teacher, text
+            encoder and codec are `published`.
+        checkpointing: whether activations of the transformer's layers are computed again in the
+            backward pass instead of being kept.
+    """
 
     transformer: TransformerShape
     generator: GeneratorConfig
-    codec: CodecConfig
-    decoder: DecoderConfig
-    data: ShardConfig
-    teacher: FlowConfig
     causal: FlowConfig
     trajectories: TrajectoryConfig
     ode: OdeConfig
     dmd: DmdConfig
+    codec: CodecConfig | None = None
+    decoder: DecoderConfig | None = None
+    data: ShardConfig | None = None
+    teacher: FlowConfig | None = None
+    published: HubFolder | None = None
+    checkpointing: bool = False
 
 
 POCKET = Recipe(
@@ -105,6 +116,79 @@ POCKET = Recipe(
         guidance=1.3,
     ),
 )
+
+# Wan 2.1 1.3B at 480x832, clips of 81 pictures, for 64 processes: initialisation on trajectories
+# as in CausVid (arXiv 2412.07772), distribution matching as in Self-Forcing (arXiv 2506.08009).
+# Text encoder and codec stay as published.
+WAN_1_3B = Recipe(
+    published=WAN_BASE,
+    transformer=TransformerShape(
+        patch_size=(1, 2, 2),
+        num_attention_heads=12,
+        attention_head_dim=128,
+        in_channels=16,
+        out_channels=16,
+        text_dim=4096,
+        freq_dim=256,
+        ffn_dim=8960,
+        num_layers=30,
+        text_length=512,
+        position_features=0,
+    ),
+    generator=GeneratorConfig(
+        timesteps=(1000.0, 750.0, 500.0, 250.0),
+        shift=5.0,
+        chunks=ChunkPattern(first=3, rest=3),
+        window=21,
+        sink=0,
+        height=480,
+        width=832,
+        fps=16,
+    ),
+    # Not in the papers: a way to a causal student from clips alone, if no trajectories are wanted.
+    causal=FlowConfig(
+        phases=(Phase(21, 1, 3000),),
+        optimiser=OptimiserConfig(
+            learning_rate=5e-6, decay_share=0.0, betas=(0.9, 0.999), clip_norm=10.0, ema_decay=0.99
+        ),
+        shift=5.0,
+    ),
+    # The paper takes 50 steps; of 48, every twelfth is a level of the student.
+    trajectories=TrajectoryConfig(frames=21, steps=48, guidance=6.0, batch=1, count=16),
+    ode=OdeConfig(
+        optimiser=OptimiserConfig(
+            learning_rate=5e-6, decay_share=0.0, betas=(0.9, 0.999), clip_norm=10.0, ema_decay=0.99
+        ),
+        steps=3000,
+        batch=1,
+    ),
+    # 600 iterations there, of which every fifth also updates the student.
+    dmd=DmdConfig(
+        student=OptimiserConfig(
+            learning_rate=2e-6,
+            warmup_steps=1,
+            decay_share=0.0,
+            betas=(0.0, 0.999),
+            clip_norm=10.0,
+            ema_decay=0.99,
+        ),
+        critic=OptimiserConfig(
+            learning_rate=4e-7, warmup_steps=1, decay_share=0.0, betas=(0.0, 0.999), clip_norm=10.0
+        ),
+        steps=120,
+        batch=1,
+        window=21,
+        rollout_chunks=(7,),
+        critic_updates=5,
+        guidance=4.0,  # 3 in the papers' form, conditional + 3 (conditional - unconditional)
+        score_shift=5.0,
+        image_share=0.0,
+        switch_share=0.0,
+    ),
+    checkpointing=True,
+)
+
+RECIPES = {"pocket": POCKET, "wan-1.3b": WAN_1_3B}
 
 READER = ReaderConfig(OptimiserConfig(learning_rate=1e-3, warmup_steps=100, decay_share=0.5))
 """The judge of the pocket model's world, whatever model is judged."""
