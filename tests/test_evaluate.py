@@ -122,12 +122,12 @@ def test_rendered_clips_are_their_own_measure(real):
 
 
 def test_the_frechet_distance_is_that_of_gaussians():
-    features = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0))
+    features = torch.randn(600, 3, generator=torch.Generator().manual_seed(0))
     assert frechet_distance(features, features) == pytest.approx(0, abs=1e-6)
     shift = torch.tensor([1.0, 0.0, 2.0])
     assert frechet_distance(features, features + shift) == pytest.approx(5, abs=1e-4)
     # two isotropic Gaussians whose deviations differ by one: one for each dimension
-    assert frechet_distance(features, 2 * features) == pytest.approx(3, abs=0.2)
+    assert frechet_distance(features, 2 * features) == pytest.approx(3, abs=0.4)
     one, other = features, 2 * features + shift
     assert frechet_distance(one, other) == pytest.approx(frechet_distance(other, one))
 

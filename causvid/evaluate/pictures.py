@@ -56,16 +56,14 @@ def pictures(made: Sequence[Measured], real: Sequence[Measured]) -> Pictures:
 def frechet_distance(first: Tensor, second: Tensor) -> float:
     """Squared Fréchet distance of two Gaussians fitted to features `[n, d]` (arXiv 1706.08500).
 
-    The trace of the root of the product is taken from the eigenvalues of a symmetric matrix that
-    has the same ones.
+    With centred features X and Y, scaled so that XᵀX and YᵀY are the covariances, the trace of
+    the root of their product is the nuclear norm of XYᵀ. No root of a matrix has to be taken.
     """
     first, second = first.double(), second.double()
     gap = (first.mean(0) - second.mean(0)).square().sum()
-    one, other = first.T.cov(), second.T.cov()
-    values, vectors = torch.linalg.eigh(one)
-    root = vectors * values.clamp_min(0).sqrt() @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ other @ root).clamp_min(0).sqrt().sum()
-    return float(gap + one.trace() + other.trace() - 2 * cross)
+    x, y = ((f - f.mean(0)) / (len(f) - 1) ** 0.5 for f in (first, second))
+    shared = torch.linalg.matrix_norm(x @ y.T, "nuc")
+    return float(gap + x.square().sum() + y.square().sum() - 2 * shared)
 
 
 def _features(clips: Sequence[Measured]) -> Tensor:
