@@ -16,7 +16,7 @@ a viewer gets it, streamed.
 import argparse
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
@@ -76,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("switches", "prompt switches, each under every hand-over"),
         ("images", "image-to-video clips"),
         ("videos", "video-to-video sources, each at every strength"),
+        ("reader-clips", "rendered clips that the reader is tested on"),
     ):
         parser.add_argument(f"--{name}", type=int, help=f"number of {what}")
     parser.add_argument("--minutes", type=float, help="length of a long stream")
@@ -120,14 +121,11 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _session(args: argparse.Namespace) -> Session:
-    chosen = {
-        name: getattr(args, name)
-        for name in ("prompts", "streams", "switches", "images", "videos", "minutes")
-        if getattr(args, name) is not None
-    }
-    for name, value in {**chosen, "teacher-steps": args.teacher_steps}.items():
+    asked = {field.name: getattr(args, field.name) for field in fields(Sizes)}
+    chosen = {name: value for name, value in asked.items() if value is not None}
+    for name, value in {**chosen, "teacher_steps": args.teacher_steps}.items():
         if not value > 0:
-            raise ValueError(f"--{name} must be more than 0, got {value}")
+            raise ValueError(f"--{name.replace('_', '-')} must be more than 0, got {value}")
     weights = Weights(
         args.weights,
         latents=POCKET.trajectories.frames,

@@ -45,12 +45,13 @@ class Drift:
     Attributes:
         streams: how many.
         minutes: mean over streams.
-        adherence, saturation, contrast, sharpness: the last minute over the first.
+        adherence, saturation, contrast, sharpness: the last minute over the first; no adherence if
+            the first had none.
     """
 
     streams: int
     minutes: tuple[Minute, ...]
-    adherence: float
+    adherence: float | None
     saturation: float
     contrast: float
     sharpness: float
@@ -88,7 +89,7 @@ def drift(runs: Sequence[LongRun]) -> Drift:
     return Drift(
         streams=len(runs),
         minutes=minutes,
-        adherence=last.adherence / first.adherence,
+        adherence=last.adherence / first.adherence if first.adherence else None,
         saturation=change.saturation,
         contrast=change.contrast,
         sharpness=change.sharpness,

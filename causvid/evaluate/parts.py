@@ -36,13 +36,13 @@ class Sizes:
     """How much is measured.
 
     Attributes:
-        reader: rendered clips that the reader is tested on.
+        reader_clips: rendered clips that the reader is tested on.
         prompts: clips of the student, and of the teacher.
         streams, minutes: long streams, and their length.
         switches, images, videos: cases of switching, image-to-video and video-to-video.
     """
 
-    reader: int = 400
+    reader_clips: int = 400
     prompts: int = 100
     streams: int = 2
     minutes: float = 10.0
@@ -51,7 +51,7 @@ class Sizes:
     videos: int = 10
 
 
-QUICK = Sizes(reader=60, prompts=12, streams=1, minutes=0.5, switches=6, images=6, videos=4)
+QUICK = Sizes(reader_clips=60, prompts=12, streams=1, minutes=0.5, switches=6, images=6, videos=4)
 
 
 class Part(NamedTuple):
@@ -107,7 +107,7 @@ class Session:
 
     def accuracy(self) -> Part:
         """The reader itself, on rendered clips."""
-        indices = progress(range(self.sizes.reader), "reader", self.sizes.reader)
+        indices = progress(range(self.sizes.reader_clips), "reader", self.sizes.reader_clips)
         result = accuracy(self.reader, indices, frames=self.weights.frames, seed=self.seed)
         return Part(asdict(result), {})
 

@@ -13,7 +13,7 @@ class Target:
     """A promise: a figure between two bounds."""
 
     name: str
-    figure: Callable[[Figures], float]
+    figure: Callable[[Figures], float | None]
     at_least: float | None = None
     at_most: float | None = None
 
@@ -36,9 +36,10 @@ class Verdict:
         return (low is None or self.value >= low) and (high is None or self.value <= high)
 
 
-def _ratio(figures: Figures) -> float:
+def _ratio(figures: Figures) -> float | None:
     adherence = figures["adherence"]
-    return adherence["student"]["mean"] / adherence["teacher"]["mean"]
+    teacher = adherence["teacher"]["mean"]
+    return adherence["student"]["mean"] / teacher if teacher else None
 
 
 TARGETS = (
@@ -76,4 +77,5 @@ def verdicts(figures: Figures) -> Iterator[Verdict]:
             value = target.figure(figures)
         except KeyError:  # that part, or that subject, was not asked for
             continue
-        yield Verdict(target, value)
+        if value is not None:
+            yield Verdict(target, value)
