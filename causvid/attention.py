@@ -205,16 +205,17 @@ class CausalAttnProcessor:
                 keys = keys.to(values.dtype)
         parallel = self._parallel_config if text is None else None
         if sights is None:
-            mixed = self._attend(query, keys, values, parallel)
+            mixed = self.attend(query, keys, values, parallel)
         else:
             parts = (
-                self._attend(query[:, sight.tokens], sight.of(keys), sight.of(values), parallel)
+                self.attend(query[:, sight.tokens], sight.of(keys), sight.of(values), parallel)
                 for sight in sights
             )
             mixed = torch.cat(list(parts), dim=1)
         return attn.to_out[0](mixed.flatten(2, 3).type_as(hidden_states))
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, parallel: Any) -> Tensor:
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, parallel: Any) -> Tensor:
+        """One call of the kernel, over `[b, n, heads, d]`."""
         return dispatch_attention_fn(
             query, keys, values, backend=self._attention_backend, parallel_config=parallel
         )
