@@ -12,6 +12,10 @@ from causvid.prompts import PromptSchedule, ScheduleError
 from causvid.request import Request
 from causvid.settings import Settings
 
+# 8K at 30 frames a second, 4K at 120: what cameras make. More is a small file that decodes for
+# hours, such as an animation that repeats a huge picture.
+MAX_PIXEL_RATE = 1e9
+
 
 def check_prompt(prompt: str, settings: Settings) -> str:
     """The prompt without white space around it.
@@ -75,12 +79,7 @@ def check_request(request: Request, preset: Preset, settings: Settings) -> Reque
             raise ValueError(f"the length is {seconds:g} s; expected more than 0")
         if seconds > settings.max_seconds:
             raise ValueError(f"the length is {seconds:g} s; allowed are {settings.max_seconds:g}")
-        work = seconds * height * width
-        if work > settings.max_work:
-            raise ValueError(
-                f"{seconds:g} s at {width}x{height} are too much; at this size, allowed are "
-                f"{settings.max_work / (height * width):.0f} s"
-            )
+        _check_work(seconds, height, width, settings)
     if not 0 < request.strength <= 1:
         raise ValueError(f"the strength is {request.strength:g}; expected above 0 and at most 1")
     if not 0 <= request.seed < 2**63:
@@ -101,16 +100,26 @@ def check_image(path: str | Path | None, height: int, width: int, settings: Sett
     return fit(picture, height, width)
 
 
-def check_video(path: str | Path | None, settings: Settings) -> VideoInfo:
-    """What is in a video file.
+def check_video(path: str | Path | None, request: Request, settings: Settings) -> VideoInfo:
+    """What is in a video file that a checked request is to be made from.
 
     Raises:
-        ValueError: if there is none, it cannot be read, or is too large or long.
+        ValueError: if there is none, it cannot be read, or is too large, fast or long.
     """
     if path is None:
         raise ValueError("there is no video; choose one first")
     _check_bytes(path, settings)
-    return probe(Path(path), max_pixels=settings.upload_pixels, max_seconds=settings.max_seconds)
+    info = probe(Path(path), max_pixels=settings.upload_pixels, max_seconds=settings.max_seconds)
+    rate = info.width * info.height * (info.fps or 0)
+    if rate > MAX_PIXEL_RATE:
+        raise ValueError(
+            f"{Path(path).name} is {info.width}x{info.height} at {info.fps:.0f} frames a second, "
+            f"{rate / 1e6:,.0f} million pixels a second; allowed are "
+            f"{MAX_PIXEL_RATE / 1e6:,.0f} million"
+        )
+    seconds = min(info.duration or 0, request.seconds or math.inf)
+    _check_work(seconds, request.height, request.width, settings)
+    return info
 
 
 def read_size(text: str | None) -> tuple[int | None, int | None]:
@@ -125,6 +134,14 @@ def read_size(text: str | None) -> tuple[int | None, int | None]:
     if not (cross and width.strip().isdigit() and height.strip().isdigit()):
         raise ValueError(f"the size is {text!r:.40}; expected WIDTHxHEIGHT, such as 832x480")
     return int(height), int(width)
+
+
+def _check_work(seconds: float, height: int, width: int, settings: Settings) -> None:
+    if seconds * height * width > settings.max_work:
+        raise ValueError(
+            f"{round(seconds, 2):g} s at {width}x{height} are too much; at this size, allowed are "
+            f"{settings.max_work / (height * width):.0f} s"
+        )
 
 
 def _check_bytes(path: str | Path, settings: Settings) -> None:

@@ -139,7 +139,7 @@ class Endpoints:
             seconds, seed, size, steps, window, sink, decoder, model, strength, adaptive_strength
         )
         request = self._request("video", prompt, schedule, choices)
-        await _explained_in_thread(check_video, video, self._service.settings)
+        await _explained_in_thread(check_video, video, request, self._service.settings)
         async for item in self._make(request, video=Path(video)):
             yield item
 

@@ -198,7 +198,7 @@ class VideoTab(Tab):
         return {"strength": strength, "adaptive_strength": adaptive}
 
     async def read_source(self, request: Request, path: str | None) -> Inputs:
-        await asyncio.to_thread(check_video, path, self._service.settings)
+        await asyncio.to_thread(check_video, path, request, self._service.settings)
         return {"video": Path(path)}
 
 
