@@ -3,6 +3,7 @@
 All events here are private to browsers; `api.py` has the public ones.
 """
 
+import math
 from typing import Any
 
 import gradio as gr
@@ -30,7 +31,13 @@ NEEDS_PICTURES = "() => !(window.ManagedMediaSource || window.MediaSource)"
 def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
     """The whole interface, not yet launched; `presence` tells who is there."""
     presence = presence or Presence()
-    with gr.Blocks(title="CausVid Live", delete_cache=(600, 3600), fill_width=True) as page:
+    kept = math.ceil(60 * service.settings.keep_minutes)  # seconds, for uploads as for runs
+    with gr.Blocks(
+        title="CausVid Live",
+        delete_cache=(min(60, kept), kept),
+        analytics_enabled=False,
+        fill_width=True,
+    ) as page:
         gr.HTML(headline(service), elem_classes="cv-headline")
         pictures = gr.Checkbox(False, visible=False)  # not a State, which browsers cannot set
         with gr.Row(elem_classes="cv-main"):

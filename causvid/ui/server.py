@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import gradio as gr
@@ -64,8 +66,11 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
             state["running"], state["waiting"] = service.device.load
         return JSONResponse(state, status_code=200 if ready else 503)
 
+    # Gradio would keep every event for statistics, and make tables of them that nobody sees.
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
     page = build_page(service, presence)
-    gr.set_static_paths([service.results])  # else Gradio would keep copies for hours
+    gr.set_static_paths([service.results])  # else Gradio would keep copies
     page.launch(
         # Not as `css`, which Gradio confines to the inside of its page: margins are outside.
         head=f"<style>{static('style.css')}</style>",
@@ -75,6 +80,9 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
         mcp_server=service.settings.mcp,
         ssr_mode=False,
         run_history=False,
+        # Runs that wait hold a thread's place in Gradio's queue; Stop must still get through.
+        max_threads=service.settings.viewers + service.settings.waiting + 40,
+        state_session_capacity=1000,
         app_kwargs={
             "routes": [Route("/healthz", health)],
             "middleware": [Middleware(presence.middleware)],
@@ -114,7 +122,11 @@ def main() -> None:
         service = make_service(Settings.from_environment())
     except ValueError as error:
         sys.exit(f"app.py: {error}")
+    uploads = tempfile.TemporaryDirectory(prefix="causvid-uploads-")
+    os.environ.setdefault("GRADIO_TEMP_DIR", uploads.name)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as on Ctrl-C, nothing is left behind
     try:
         launch(service, server_name=os.environ.get("GRADIO_SERVER_NAME")).block_thread()
     finally:
         service.close()
+        uploads.cleanup()
