@@ -383,6 +383,12 @@ def test_the_dice_rolls_another_seed(visit):
     wait_for(page, lambda: seed.input_value() not in ("", "0"))
 
 
+@pytest.mark.parametrize("width", [390, 640, 768, 1000, 1280])
+def test_all_four_tabs_are_in_sight_at_any_width(visit, width):
+    page = visit(viewport={"width": width, "height": 800})
+    assert page.get_by_role("tab").locator("visible=true").count() == 4
+
+
 def test_unknown_words_are_pointed_out(visit):
     page = visit()
     page.locator(".cv-prompt textarea:visible").fill("a red dragon drives")

@@ -41,12 +41,12 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
         gr.HTML(headline(service), elem_classes="cv-headline")
         pictures = gr.Checkbox(False, visible=False)  # not a State, which browsers cannot set
         with gr.Row(elem_classes="cv-main"):
-            with gr.Column(scale=1, min_width=320), gr.Tabs():
+            with gr.Column(scale=1, min_width=440), gr.Tabs():
                 tabs = {}
                 for name, kind in TABS.items():
                     with gr.Tab(name, render_children=True):
                         tabs[name] = kind(service)
-            with gr.Column(scale=1, min_width=320, elem_classes="cv-side"):
+            with gr.Column(scale=1, min_width=440, elem_classes="cv-side"):
                 hand = Stagehand(service)
         build_gallery(service, tabs["Text to video"].prompt)
         with gr.Accordion("How it works", open=False, elem_classes="cv-about"):
