@@ -28,6 +28,16 @@ from causvid.ui.watching import save_chunk, save_results
 Yielded = tuple[str | None, dict[str, Any], str | None]
 
 
+class UploadedFile(gr.File):
+    """A file input that hands over the path, without the empty file that Gradio's leaves beside."""
+
+    def get_block_name(self) -> str:
+        return "file"
+
+    def preprocess(self, payload: Any) -> str | None:
+        return None if payload is None else payload.path
+
+
 class Endpoints:
     """The functions behind the endpoints; their docstrings are the API's documentation."""
 
@@ -337,7 +347,7 @@ def _input(parameter: inspect.Parameter) -> gr.components.Component:
     name = parameter.name
     default = None if parameter.default is inspect.Parameter.empty else parameter.default
     if name in ("image", "video"):
-        return gr.File(label=name, type="filepath")
+        return UploadedFile(label=name, type="filepath")
     if parameter.annotation is Any:
         return gr.JSON(label=name)
     if parameter.annotation is bool:

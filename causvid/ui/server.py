@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 
 import gradio as gr
@@ -21,6 +20,7 @@ from causvid.settings import Settings
 from causvid.ui.page import build_page
 from causvid.ui.presence import Presence, notice_lost_networks
 from causvid.ui.stage import static
+from causvid.ui.uploads import Uploads
 
 
 def make_service(settings: Settings) -> Service:
@@ -122,11 +122,9 @@ def main() -> None:
         service = make_service(Settings.from_environment())
     except ValueError as error:
         sys.exit(f"app.py: {error}")
-    uploads = tempfile.TemporaryDirectory(prefix="causvid-uploads-")
-    os.environ.setdefault("GRADIO_TEMP_DIR", uploads.name)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as on Ctrl-C, nothing is left behind
     try:
-        launch(service, server_name=os.environ.get("GRADIO_SERVER_NAME")).block_thread()
+        with Uploads(keep=2 * 60 * service.settings.keep_minutes):
+            launch(service, server_name=os.environ.get("GRADIO_SERVER_NAME")).block_thread()
     finally:
         service.close()
-        uploads.cleanup()

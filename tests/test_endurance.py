@@ -1,0 +1,236 @@
+"""A hundred starts and stops later, memory and disk are where they were.
+
+The real app with the pocket model in a process of its own, and visitors that end their runs in
+every way there is, speaking plain HTTP as browsers and scripts do.
+"""
+
+import io
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+ENDLESS = 0
+
+
+class Visitor:
+    """Somebody who starts runs and ends them."""
+
+    def __init__(self, url: str):
+        self.url = url
+        self.web = httpx.Client(base_url=f"{url}/gradio_api", timeout=120)
+        config = self.web.get(f"{url}/config").json()
+        self.parts = {part["id"]: part["props"] for part in config["components"]}
+        self.events = {
+            event["targets"][0][0]: event for event in config["dependencies"] if event["targets"]
+        }
+        self.ways = (
+            self.to_the_end,
+            self.drop_the_stream,
+            self.vanish,
+            self.cancel,
+            self.stop_on_the_page,
+            self.close_the_page,
+            self.upload_a_picture,
+        )
+
+    def to_the_end(self) -> None:
+        """All of a run of one chunk."""
+        with self.call("text_to_video", prompt="a red car drives right", seconds=0.05) as lines:
+            assert '"done": true' in list(lines)[-2]
+
+    def drop_the_stream(self) -> None:
+        """Closed in order, as when a script breaks off its loop."""
+        with self.call("text_to_video", prompt="a red car", seconds=ENDLESS) as lines:
+            self.first_chunk(lines)
+
+    def vanish(self) -> None:
+        """The connection is reset, as when a process is killed."""
+        event = self.post("call/v2/text_to_video", prompt="a red car", seconds=ENDLESS, steps=1)
+        address = httpx.URL(self.url)
+        with closing(socket.create_connection((address.host, address.port))) as connection:
+            path = f"/gradio_api/call/v2/text_to_video/{event['event_id']}"
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {address.host}\r\n\r\n".encode())
+            received = b""
+            while b"generating" not in received:
+                received += connection.recv(4096)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def cancel(self) -> None:
+        """As `job.cancel()` of gradio_client."""
+        session = uuid.uuid4().hex
+        number = next(e["id"] for e in self.events.values() if e["api_name"] == "text_to_video")
+        event = self.post(
+            "queue/join",
+            fn_index=number,
+            session_hash=session,
+            data=["a red car", ENDLESS, 0, None, 1, None, None, "full", None],
+        )
+        with self.listen(session) as lines:
+            self.first_chunk(lines)
+            self.post("cancel", session_hash=session, fn_index=number, **event)
+
+    def stop_on_the_page(self) -> None:
+        """Generate and Stop, and leaving with the result on the stage."""
+        with self.generate() as (session, lines):
+            self.first_chunk(lines)
+            stops = (n for n, part in self.parts.items() if part.get("elem_id") == "stop-button")
+            self.click(next(stops), session, [])
+            assert any("Stopped after" in line for line in lines)
+
+    def close_the_page(self) -> None:
+        with self.generate() as (_, lines):
+            self.first_chunk(lines)
+
+    def upload_a_picture(self) -> None:
+        """A picture of its own each time, begun and dropped."""
+        file = io.BytesIO()
+        Image.frombytes("RGB", (24, 24), os.urandom(24 * 24 * 3)).save(file, "PNG")
+        (path,) = self.web.post("upload", files={"files": ("a.png", file.getvalue())}).json()
+        picture = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        with self.call("image_to_video", image=picture, prompt="a car", seconds=ENDLESS) as lines:
+            self.first_chunk(lines)
+
+    def post(self, where: str, **what) -> dict:
+        answer = self.web.post(where, json=what)
+        answer.raise_for_status()
+        return answer.json()
+
+    @contextmanager
+    def call(self, name: str, **parameters) -> Iterator[Iterator[str]]:
+        event = self.post(f"call/v2/{name}", steps=1, **parameters)
+        with self.web.stream("GET", f"call/v2/{name}/{event['event_id']}") as stream:
+            yield stream.iter_lines()
+
+    @contextmanager
+    def listen(self, session: str) -> Iterator[Iterator[str]]:
+        with self.web.stream("GET", "queue/data", params={"session_hash": session}) as stream:
+            yield stream.iter_lines()
+
+    @contextmanager
+    def generate(self) -> Iterator[tuple[str, Iterator[str]]]:
+        """Press the first tab's button on an open page."""
+        session = uuid.uuid4().hex
+        go = next(
+            number
+            for number, part in self.parts.items()
+            if "cv-go" in (part.get("elem_classes") or [])
+        )
+        inputs = [self.parts[number].get("value") for number in self.events[go]["inputs"]]
+        with self.web.stream("GET", f"heartbeat/{session}"):
+            self.click(go, session, inputs)
+            with self.listen(session) as lines:
+                yield session, lines
+
+    def click(self, button: int, session: str, data: list) -> None:
+        number = self.events[button]["id"]
+        self.post("queue/join", fn_index=number, session_hash=session, data=data)
+
+    def first_chunk(self, lines: Iterator[str]) -> None:
+        for line in lines:
+            if '"first_frame"' in line:
+                return
+        raise AssertionError("the run ended before its first chunk")
+
+
+class Server:
+    """`python app.py` and what it holds."""
+
+    def __init__(self, folder: Path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.folder = folder
+        environment = {
+            "TMPDIR": str(folder),
+            "GRADIO_SERVER_PORT": str(port),
+            "CAUSVID_MODEL": "pocket",
+            "CAUSVID_DEVICE": "cpu",
+            "CAUSVID_KEEP_MINUTES": "0.05",
+        }
+        self.process = psutil.Popen(
+            [sys.executable, "app.py"],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_until(self, state: dict, seconds: float = 300) -> None:
+        deadline = time.monotonic() + seconds
+        answer = None
+        while time.monotonic() < deadline:
+            try:
+                answer = httpx.get(f"{self.url}/healthz", timeout=10).json()
+            except httpx.TransportError:
+                assert self.process.poll() is None, "app.py has ended"
+            if answer is not None and {**answer, **state} == answer:
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"waited in vain for {state}; it is {answer}")
+
+    def files(self) -> set[Path]:
+        return {path for path in self.folder.rglob("*") if path.is_file()}
+
+    def wait_for_files(self, kept: set[Path], seconds: float = 120) -> None:
+        """Until nothing but `kept` is left."""
+        deadline = time.monotonic() + seconds
+        while (left := self.files() - kept) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert not left
+
+    def holds(self) -> tuple[float, int, int]:
+        """Megabytes, open files and threads."""
+        memory = self.process.memory_info().rss / 1e6
+        return memory, self.process.num_fds(), self.process.num_threads()
+
+
+@pytest.fixture
+def server(tmp_path):
+    server = Server(tmp_path)
+    yield server
+    if server.process.poll() is None:
+        server.process.kill()
+        server.process.communicate()
+
+
+def test_a_hundred_starts_and_stops_leave_nothing_behind(server):
+    server.wait_until({"status": "ready"})
+    kept = server.files()
+    visitor = Visitor(server.url)
+
+    def visit(times: int) -> tuple[float, int, int]:
+        for number in range(times):
+            visitor.ways[number % len(visitor.ways)]()
+        server.wait_until({"running": 0, "waiting": 0})
+        server.wait_for_files(kept)
+        return server.holds()
+
+    memory, files, threads = visit(21)  # caches, pools and arenas fill
+    memory_later, files_later, threads_later = visit(105)
+    print(f"MB, files, threads: {memory:.0f}, {files}, {threads} after 21 runs")
+    print(f"MB, files, threads: {memory_later:.0f}, {files_later}, {threads_later} after 126")
+    assert files_later <= files + 4 and threads_later <= threads + 4
+    assert memory_later < memory + 60
+
+    server.process.terminate()
+    log, _ = server.process.communicate(timeout=60)
+    assert server.files() == set(), "and nothing when it has ended"
+    runs = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert len(runs) == 126
+    assert {run["outcome"] for run in runs} == {"finished", "stopped", "cancelled"}
+    assert all(run["chunks"] and run["first_frame_seconds"] > 0 for run in runs)
