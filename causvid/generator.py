@@ -127,7 +127,7 @@ class Memory(NamedTuple):
     """What one pass sees besides its input: the past, and the prompt."""
 
     cache: KVCache | GradientMemory
-    text: TextCache
+    text: TextCache | Tensor  # embeddings `[b, text_length, text_dim]` where none are kept
 
 
 NoiseSource = Callable[[int], Tensor]

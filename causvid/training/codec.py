@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from causvid.autoencoder_tiny import LinearShortcut, MemoryBlock, TinyAutoencoder
 from causvid.codec import TinyCodec
 from causvid.diorama import Scene, Split, render
-from causvid.training.stage import ModelStage, OptimiserConfig, averaged, seeded
+from causvid.training.stage import ModelStage, OptimiserConfig, seeded
 
 logger = logging.getLogger(__name__)
 
@@ -338,6 +338,5 @@ class DecoderStage(ModelStage):
             spans.append(slice(first, first + crop))
         return clip[:, spans[0], spans[1]]
 
-    def save_average(self, folder: Path) -> None:
-        with averaged(self.ema, self.model):
-            self.accelerator.unwrap_model(self.model).save_pretrained(folder)
+    def write(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+        model.save_pretrained(folder)

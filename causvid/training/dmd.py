@@ -127,25 +127,30 @@ class DmdStage:
         self.length = teacher.transformer.config.text_length
         self.student_optimiser = config.student.optimiser(self.student.parameters())
         self.critic_optimiser = config.critic.optimiser(critic.parameters())
-        self.ema = config.student.average(self.student.parameters())
 
     def prepare(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
-        self.student, self.critic, self.student_optimiser, self.critic_optimiser = (
-            accelerator.prepare(
-                self.student, self.critic, self.student_optimiser, self.critic_optimiser
-            )
+        # One by one: of those prepared together, only one would be sharded.
+        self.student, self.student_optimiser = accelerator.prepare(
+            self.student, self.student_optimiser
         )
+        self.critic, self.critic_optimiser = accelerator.prepare(self.critic, self.critic_optimiser)
         # The rollout needs the module itself, not a wrapper that knows only `forward`.
         self.generator = replace(self.generator, transformer=accelerator.unwrap_model(self.student))
         self.teacher.to(accelerator.device)
-        self.ema.to(accelerator.device)
+        self.ema = self.config.student.average(self.student)
         accelerator.register_for_checkpointing(self.ema, self.data)
 
     def save_average(self, folder: Path) -> None:
         """The student in the teacher's layout, with the teacher's text encoder."""
+        model = PromptedTransformer(self.generator.transformer, self.teacher.text_encoder)
         with averaged(self.ema, self.student):
-            PromptedTransformer(self.generator.transformer, self.teacher.text_encoder).save(folder)
+            state = self.accelerator.get_state_dict(self.student)
+            if self.accelerator.is_main_process:
+                words = self.teacher.text_encoder.state_dict()
+                model.save(
+                    folder, {**_under("transformer", state), **_under("text_encoder", words)}
+                )
 
     def refresh(self) -> None:
         self.data.open()
@@ -315,11 +320,15 @@ class DmdStage:
 
     def _share_gradients(self) -> None:
         """Average over processes by hand: the rollout goes past the data-parallel wrapper."""
-        if self.accelerator.num_processes == 1:
-            return
+        if self.accelerator.num_processes == 1 or self.accelerator.is_fsdp2:
+            return  # sharded modules share them by themselves
         for parameter in self.student.parameters():
             if parameter.grad is not None:
                 parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+
+
+def _under(part: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{part}.{name}": tensor for name, tensor in state.items()}
 
 
 def _draw(options: int, draw: torch.Generator) -> int:

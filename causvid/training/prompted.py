@@ -35,6 +35,8 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, prompts: list[str], length: int
 class PromptedTransformer(nn.Module):
     """`(noisy latents, times, tokens) → velocity`, differentiable down to the word embeddings."""
 
+    _no_split_modules = ("TransformerBlock", "UMT5Block")  # units of sharding
+
     def __init__(self, transformer: CausalWanTransformer, text_encoder: UMT5EncoderModel):
         super().__init__()
         self.transformer = transformer
@@ -48,10 +50,24 @@ class PromptedTransformer(nn.Module):
             UMT5EncoderModel.from_pretrained(folder / "text_encoder"),
         )
 
-    def save(self, folder: Path) -> None:
-        """Write both halves as ordinary model folders."""
-        self.transformer.save_pretrained(folder / "transformer")
-        self.text_encoder.save_pretrained(folder / "text_encoder")
+    def save(self, folder: Path, state: dict[str, Tensor] | None = None) -> None:
+        """Write both halves as ordinary model folders.
+
+        Args:
+            state: the weights to write, by name, where this module holds but a shard of them.
+        """
+        whole = self if state is None else self._with(state)
+        whole.transformer.save_pretrained(folder / "transformer")
+        whole.text_encoder.save_pretrained(folder / "text_encoder")
+
+    def _with(self, state: dict[str, Tensor]) -> "PromptedTransformer":
+        with torch.device("meta"):
+            other = PromptedTransformer(
+                CausalWanTransformer.from_config(self.transformer.config),
+                UMT5EncoderModel(self.text_encoder.config),
+            )
+        other.load_state_dict(state, assign=True)
+        return other
 
     def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Prompt embeddings `[b, n, d]`, zero behind each prompt's end (see `causvid.text`)."""

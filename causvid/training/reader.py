@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causvid.diorama import ATTRIBUTES, FPS, Scene, Split, render
 from causvid.reader import AttributeReader
-from causvid.training.stage import ModelStage, OptimiserConfig, averaged, seeded
+from causvid.training.stage import ModelStage, OptimiserConfig, seeded
 
 _BEGINNING_SHARE = 0.2
 _LATEST_START = 480  # 30 s: every motion and drift has come round
@@ -170,6 +170,5 @@ class ReaderStage(ModelStage):
         rng = np.random.default_rng((self.seed, index, place))
         return labelled_clips(self.reader, rng, self.config.pool, tempo=self.config.tempo)
 
-    def save_average(self, folder: Path) -> None:
-        with averaged(self.ema, self.model):
-            self.accelerator.unwrap_model(self.model).save_pretrained(folder)
+    def write(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+        model.save_pretrained(folder)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from causvid.cache import GradientMemory, TextCache
 from causvid.cues import Handover
@@ -108,13 +109,19 @@ def roll_out(
 
 
 class _Words(NamedTuple):
-    """One prompt's keys and values for passes without gradients, and for those with."""
+    """One prompt's keys and values for passes without gradients, and for those with.
 
-    silent: TextCache
-    live: TextCache
+    A model whose layers are sharded has them together within its own passes only, so there it is
+    the embeddings, from which every pass makes keys and values anew.
+    """
+
+    silent: TextCache | Tensor
+    live: TextCache | Tensor
 
     @classmethod
     def of(cls, generator: Generator, text: Tensor, *, live: bool) -> "_Words":
+        if isinstance(generator.transformer, FSDPModule):
+            return cls(text, text)
         with torch.no_grad():
             silent = generator.transformer.encode_text(text)
         return cls(silent, generator.transformer.encode_text(text) if live else silent)
@@ -143,7 +150,7 @@ def _make_chunk(
     plan: RolloutPlan,
     noise: RolloutNoise,
     memory: Memory,
-    live_text: TextCache,
+    live_text: TextCache | Tensor,
 ) -> Tensor:
     """The open chunk as predicted at the exit step."""
     levels = generator.config.levels(chunk)

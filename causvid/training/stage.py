@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from causvid.training.trainer import Metrics
 
@@ -48,10 +50,55 @@ class OptimiserConfig:
             weight_decay=self.weight_decay,
         )
 
-    def average(self, parameters: Iterable[nn.Parameter]) -> EMAModel:
-        return EMAModel(
-            parameters, decay=self.ema_decay, use_ema_warmup=True, inv_gamma=3.0, power=1.0
-        )
+    def average(self, module: nn.Module) -> "Average":
+        """The average of `module`'s weights, once they are where they will be trained."""
+        return Average(module, self.ema_decay)
+
+
+class Average(EMAModel):
+    """The weights of a module, averaged over its training. What is frozen is its own average.
+
+    Where processes hold a shard of the weights each, they hold one of the average, but its stored
+    state is whole.
+    """
+
+    def __init__(self, module: nn.Module, decay: float):
+        weights = list(module.parameters())
+        super().__init__(weights, decay=decay, use_ema_warmup=True, inv_gamma=3.0, power=1.0)
+        self._trained = [weight.requires_grad for weight in weights]
+        self.shadow_params = [
+            mean if weight.requires_grad else weight.detach()
+            for mean, weight in zip(self.shadow_params, weights, strict=True)
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Every process has to ask for it, as shards are gathered."""
+        return {
+            **super().state_dict(),
+            "shadow_params": [
+                _whole(mean) if trained else torch.empty(0)
+                for mean, trained in zip(self.shadow_params, self._trained, strict=True)
+            ],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        ours = self.shadow_params
+        super().load_state_dict(state_dict)
+        self.shadow_params = [
+            _placed_like(mean, stored) if trained else mean
+            for mean, stored, trained in zip(ours, self.shadow_params, self._trained, strict=True)
+        ]
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor
+
+
+def _placed_like(ours: Tensor, whole: Tensor) -> Tensor:
+    whole = whole.to(ours.device)
+    if isinstance(ours, DTensor):
+        return distribute_tensor(whole, ours.device_mesh, ours.placements)
+    return whole
 
 
 def seeded(*key: int) -> torch.Generator:
@@ -63,18 +110,26 @@ def seeded(*key: int) -> torch.Generator:
 
 
 @contextmanager
-def averaged(ema: EMAModel, model: nn.Module) -> Iterator[None]:
+def averaged(ema: Average, model: nn.Module) -> Iterator[None]:
     """Inside, `model` has its averaged weights."""
-    ema.store(model.parameters())
-    ema.copy_to(model.parameters())
+    pairs = zip(model.parameters(), ema.shadow_params, strict=True)
+    trained = [(weight, mean) for weight, mean in pairs if weight.requires_grad]
+    kept = [(weight, weight.detach().clone()) for weight, _ in trained]
+    _copy(trained)
     try:
         yield
     finally:
-        ema.restore(model.parameters())
+        _copy(kept)
+
+
+@torch.no_grad()
+def _copy(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
+    for target, source in pairs:
+        target.copy_(source)
 
 
 class ModelStage(ABC):
-    """A stage that lowers one loss of one model. `ema` holds the weights to keep."""
+    """A stage that lowers one loss of one model. Once prepared, `ema` has the weights to keep."""
 
     def __init__(self, model: nn.Module, optimiser: OptimiserConfig, *, steps: int, seed: int):
         self.model = model
@@ -82,7 +137,6 @@ class ModelStage(ABC):
         self.seed = seed
         self.optimiser_config = optimiser
         self.optimiser = optimiser.optimiser(model.parameters())
-        self.ema = optimiser.average(model.parameters())
 
     @abstractmethod
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
@@ -91,13 +145,22 @@ class ModelStage(ABC):
     def prepare(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
         self.model, self.optimiser = accelerator.prepare(self.model, self.optimiser)
-        self.ema.to(accelerator.device)
+        self.ema = self.optimiser_config.average(self.model)
         accelerator.register_for_checkpointing(self.ema)
 
     def save_average(self, folder: Path) -> None:
-        """The model must have a `save(folder)`."""
         with averaged(self.ema, self.model):
-            self.accelerator.unwrap_model(self.model).save(folder)
+            state = self.accelerator.get_state_dict(self.model)
+            if self.accelerator.is_main_process:
+                self.write(self.accelerator.unwrap_model(self.model), state, folder)
+
+    def write(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+        """Write `model` as ordinary model folders, in the main process; it needs a `save`.
+
+        Args:
+            state: its whole weights, of which it may hold but a shard.
+        """
+        model.save(folder, state)
 
     def refresh(self) -> None:
         """Take in data that came meanwhile; nothing here."""

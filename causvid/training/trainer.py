@@ -37,7 +37,8 @@ class Stage(Protocol):
         ...
 
     def save_average(self, folder: Path) -> None:
-        """Write the weights to keep, as ordinary model folders."""
+        """Write the weights to keep, as ordinary model folders. Every process has to call it: the
+        main one writes, the others may hold a part of what is written."""
         ...
 
     def refresh(self) -> None:
@@ -183,8 +184,8 @@ def _save(stage: Stage, loop: LoopConfig, step: int, accelerator: Accelerator) -
     partial = loop.checkpoints / "partial"
     accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
+    stage.save_average(partial / AVERAGE)
     if accelerator.is_main_process:
-        stage.save_average(partial / AVERAGE)
         if final.exists():
             shutil.rmtree(final)
         partial.rename(final)
