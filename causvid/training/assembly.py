@@ -15,6 +15,10 @@ from causvid.training.words import tiny_text_encoder
 from causvid.transformer import CausalWanTransformer
 
 
+_SHARD = "9MB"
+"""Largest file of an export: what a Git host takes without large-file storage, with room."""
+
+
 def new_model(shape: TransformerShape, vocabulary: int, seed: int) -> PromptedTransformer:
     """A randomly initialised transformer with its text encoder, the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
@@ -44,7 +48,7 @@ def export(
         transformer=student.transformer.half(),
         vae=vae.half(),
         generation=generation,
-    ).save_pretrained(folder)
+    ).save_pretrained(folder, max_shard_size=_SHARD)
     teacher.transformer.half().save_pretrained(folder / "teacher")
 
 

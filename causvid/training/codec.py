@@ -74,11 +74,11 @@ class CodecConfig:
 
     clips: int = 300
     frames: int = 17
-    latent_channels: int = 32
-    patch_size: int = 4
-    space_scales: tuple[int, ...] = (2, 2, 1)
+    latent_channels: int = 64
+    patch_size: int = 2
+    space_scales: tuple[int, ...] = (2, 2, 2)
     shortcut_latents: int = 2
-    decoder_channels: tuple[int, ...] = (128, 96, 64, 64)
+    decoder_channels: tuple[int, ...] = (128, 96, 64, 32)
     decoder_blocks: tuple[int, ...] = (2, 2, 1)
     decoder_gain: float = 0.03
     leak: float = 0.1
@@ -247,7 +247,8 @@ class DecoderConfig:
 
     Args:
         pool, pool_steps: clips drawn at once, and how many steps live on them.
-        clips, frames: clips per step and pixel frames of each, 1 + 4 k.
+        clips, frames: clips per step and pixel frames of each, 1 + 4 k; with no more than two
+            latents the memory would never see what it holds in the middle of a stream.
         crop: height and width seen of each clip, multiples of the spatial stride.
         latent_noise: standard deviation of noise on normalised latents; a diffusion model's
             latents are never exact, and the decoder should not mind.
@@ -261,11 +262,11 @@ class DecoderConfig:
     steps: int = 16_000
     pool: int = 400
     pool_steps: int = 500
-    clips: int = 3
-    frames: int = 5
+    clips: int = 2
+    frames: int = 13
     crop: tuple[int, int] = (128, 80)
     latent_noise: float = 0.03
-    shortcut_scale: float = 0.1
+    shortcut_scale: float = 0.3
     absolute: float = 1.0
     square: float = 20.0
     gradient: float = 1.0
