@@ -104,6 +104,8 @@ def test_rendered_clips_adhere_and_other_prompts_do_not(real):
         for clip, other in zip(real, real[1:] + real[:1], strict=True)
     ]
     assert adherence(shifted).mean < 0.7
+    assert sum(adherence(shifted).misread.values()) > 10
+    assert not adherence(real).misread
 
 
 def test_adherence_is_the_mean_over_attributes_and_over_both_kinds_of_prompt(real):
@@ -115,7 +117,8 @@ def test_adherence_is_the_mean_over_attributes_and_over_both_kinds_of_prompt(rea
 
 def test_rendered_clips_are_their_own_measure(real):
     figures = pictures(real, real)
-    assert figures.frechet == pytest.approx(0, abs=1e-4)
+    assert figures.frechet_looks == pytest.approx(0, abs=1e-6)
+    assert figures.frechet_motion == pytest.approx(0, abs=1e-6)
     for figure in (figures.seam, figures.sharpness, figures.contrast, figures.chunk_flicker):
         assert figure == pytest.approx(1)
     assert figures.latent_std is None
@@ -154,7 +157,7 @@ def test_blur_is_less_sharp(real, reader):
     soft = list(measure(Blurred(), [clip.case for clip in real], reader, GRID))
     figures = pictures(soft, real)
     assert figures.sharpness < 0.8
-    assert figures.frechet > 0
+    assert figures.frechet_looks > 0
 
 
 def test_psnr_of_equal_pictures_is_the_ceiling():

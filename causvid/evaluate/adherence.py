@@ -1,6 +1,7 @@
 """Adherence: how often a clip shows what its prompt asked for."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from causvid.diorama import ATTRIBUTES
@@ -17,6 +18,7 @@ class Adherence:
         mean: over attributes.
         unseen, seen: the mean over clips of combinations that training never and did sample.
         complete: share of clips with every attribute right.
+        misread: how often what was asked for was read as what, most often first.
     """
 
     clips: int
@@ -25,6 +27,7 @@ class Adherence:
     unseen: float | None
     seen: float | None
     complete: float
+    misread: dict[str, int]
 
 
 def adherence(clips: Sequence[Measured]) -> Adherence:
@@ -37,7 +40,15 @@ def adherence(clips: Sequence[Measured]) -> Adherence:
         unseen=_mean([clip for clip in clips if clip.case.unseen]),
         seen=_mean([clip for clip in clips if not clip.case.unseen]),
         complete=_share([all(clip.right.values()) for clip in clips]),
+        misread=dict(Counter(_misread(clips)).most_common()),
     )
+
+
+def _misread(clips: Sequence[Measured]) -> Iterator[str]:
+    for clip in clips:
+        for name, right in clip.right.items():
+            if not right:
+                yield f"{getattr(clip.case.scene, name)} as {clip.values[name]}"
 
 
 def _mean(clips: Sequence[Measured]) -> float | None:

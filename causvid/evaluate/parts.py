@@ -92,14 +92,20 @@ class Session:
         return {name: self._measured(getattr(self.weights, name), name) for name in self.subjects}
 
     @cached_property
-    def real(self) -> dict[str, list[Measured]]:
-        """The same scenes rendered twice, and the second time seen through the codec."""
-        pipe, frames = self.weights.pipe, self.weights.frames
-        return {
-            "rendered": self._measured(Rendered(frames), "rendered"),
-            "rendered again": self._measured(Rendered(frames, _ANOTHER), "rendered again"),
-            "reconstructed": self._measured(Reconstructed(pipe, frames, _ANOTHER), "reconstructed"),
-        }
+    def rendered(self) -> list[Measured]:
+        """The same scenes rendered."""
+        return self._measured(Rendered(self.weights.frames), "rendered")
+
+    @cached_property
+    def rendered_again(self) -> list[Measured]:
+        """The same scenes with other chances: how far apart the figures of two truths are."""
+        return self._measured(Rendered(self.weights.frames, _ANOTHER), "rendered again")
+
+    @cached_property
+    def reconstructed(self) -> list[Measured]:
+        """Those seen through the codec: what no model behind it can exceed."""
+        subject = Reconstructed(self.weights.pipe, self.weights.frames, _ANOTHER)
+        return self._measured(subject, "reconstructed")
 
     def _measured(self, subject: Subject, name: str) -> list[Measured]:
         made = measure(subject, self.cases, self.reader, self.grid)
@@ -112,18 +118,22 @@ class Session:
         return Part(asdict(result), {})
 
     def adherence(self) -> Part:
-        """Whether videos show what was asked for."""
-        figures = {name: asdict(adherence(clips)) for name, clips in self.judged.items()}
-        return Part(figures, {name: sheets.of_clips(c) for name, c in self.judged.items()})
+        """Whether videos show what was asked for, and whether the codec can show it."""
+        judged = {**self.judged, "reconstructed": self.reconstructed}
+        return Part(
+            {name: asdict(adherence(clips)) for name, clips in judged.items()},
+            {name: sheets.of_clips(clips) for name, clips in judged.items()},
+        )
 
     def pictures(self) -> Part:
         """How videos look beside rendered ones of the same scenes."""
-        real = self.real["rendered"]
-        others = {name: clips for name, clips in self.real.items() if clips is not real}
-        return Part(
-            {n: asdict(pictures(clips, real)) for n, clips in {**self.judged, **others}.items()},
-            {"reconstructed": sheets.of_clips(others["reconstructed"])},
-        )
+        compared = {
+            **self.judged,
+            "reconstructed": self.reconstructed,
+            "rendered again": self.rendered_again,
+        }
+        figures = {name: pictures(clips, self.rendered) for name, clips in compared.items()}
+        return Part({name: asdict(of) for name, of in figures.items()}, {})
 
     def drift(self) -> Part:
         """Whether long streams stay as they began."""

@@ -18,7 +18,8 @@ class Pictures:
     """Figures of some clips; those called relative are over the rendered clips' own.
 
     Attributes:
-        frechet: squared Fréchet distance of window features to those of rendered clips.
+        frechet_looks, frechet_motion: squared Fréchet distance, to rendered clips, of what the
+            reader's two towers make of each window.
         seam: relative gradient across latent-cell borders; 1 means an invisible grid.
         sharpness, saturation, contrast: relative.
         chunk_flicker: change at chunk beginnings over change elsewhere, relative.
@@ -26,7 +27,8 @@ class Pictures:
             see the reconstructions'.
     """
 
-    frechet: float
+    frechet_looks: float
+    frechet_motion: float
     seam: float
     sharpness: float
     saturation: float
@@ -42,8 +44,13 @@ def pictures(made: Sequence[Measured], real: Sequence[Measured]) -> Pictures:
         return _mean(made, figure) / _mean(real, figure)
 
     stds = [clip.latent_std for clip in made if clip.latent_std is not None]
+    looks, motion = (
+        frechet_distance(one, other)
+        for one, other in zip(_features(made), _features(real), strict=True)
+    )
     return Pictures(
-        frechet=frechet_distance(_features(made), _features(real)),
+        frechet_looks=looks,
+        frechet_motion=motion,
         seam=relative(lambda clip: clip.joints.seam),
         sharpness=relative(lambda clip: clip.looks.sharpness),
         saturation=relative(lambda clip: clip.looks.saturation),
@@ -66,8 +73,9 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     return float(gap + x.square().sum() + y.square().sum() - 2 * shared)
 
 
-def _features(clips: Sequence[Measured]) -> Tensor:
-    return torch.cat([clip.reading.features for clip in clips])
+def _features(clips: Sequence[Measured]) -> tuple[Tensor, ...]:
+    """Features of both towers `[windows, d]`."""
+    return torch.cat([clip.reading.features for clip in clips]).chunk(2, dim=1)
 
 
 def _flicker(clips: Sequence[Measured]) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from causvid.diorama import ATTRIBUTES
+from causvid.evaluate.switching import DUE_SECONDS, WATCH_SECONDS
 from causvid.evaluate.targets import Figures
 
 
@@ -54,15 +55,15 @@ def _drift(figure: Figure, figures: dict) -> None:
 def _switch(figure: Figure, figures: dict) -> None:
     axes = figure.add_subplot(
         xlabel="seconds after the switch",
-        title="share of switches in which all that changed reads right, and stays",
+        title="switches in which all that changed reads right, and stays",
         ylim=(0, 1.02),
     )
     for name, of in figures.items():
         times = sorted(seconds for seconds in of["seconds"] if seconds is not None)
-        shares = [(index + 1) / of["switches"] for index in range(len(times))]
-        axes.step([0, *times], [0, *shares], where="post", label=name)
-    axes.axvline(2, color="grey", lw=0.8, ls=":")
-    axes.legend(fontsize=8, loc="lower right")
+        shares = [index / of["switches"] for index in range(len(times) + 1)]
+        axes.step([0, *times, WATCH_SECONDS], [*shares, shares[-1]], where="post", label=name)
+    axes.axvline(DUE_SECONDS, color="grey", lw=0.8, ls=":")
+    figure.legend(fontsize=8, loc="outside right upper")
 
 
 def _video(figure: Figure, figures: dict) -> None:

@@ -12,29 +12,32 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Table:
-    """Text cells under a header; the first column names the row."""
+    """Text cells under a header; the first column names the row. `note` stands below."""
 
     title: str
     header: Row
     rows: tuple[Row, ...]
+    note: str = ""
 
     def to_text(self) -> str:
         """Aligned columns."""
         lines = [self.header, *self.rows]
         widths = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
-        return "\n".join(
+        text = [
             "  ".join(
                 cell.ljust(width) if i == 0 else cell.rjust(width)
                 for i, (cell, width) in enumerate(zip(line, widths, strict=True))
             ).rstrip()
             for line in lines
-        )
+        ]
+        return "\n".join([*text, self.note] if self.note else text)
 
     def to_markdown(self) -> str:
         """A table with a heading."""
         rule = ("---", *("--:" for _ in self.header[1:]))
         lines = (self.header, rule, *self.rows)
-        return f"## {self.title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return "\n\n".join(part for part in (f"## {self.title}", table, self.note) if part)
 
 
 def table_of(part: str, figures: dict[str, Any]) -> Table:
@@ -75,12 +78,19 @@ def _adherence(figures: dict[str, Any]) -> Table:
         )
         for name, of in figures.items()
     )
-    return Table("Adherence", ("clips that read as asked", *ATTRIBUTES, *columns), rows)
+    header = ("clips that read as asked", *ATTRIBUTES, *columns)
+    misread = (
+        f"{name} misread: " + ", ".join(f"{what} {n}" for what, n in list(wrong.items())[:8]) + "."
+        for name, wrong in ((name, of["misread"]) for name, of in figures.items())
+        if wrong
+    )
+    return Table("Adherence", header, rows, "\n".join(misread))
 
 
 def _pictures(figures: dict[str, Any]) -> Table:
     columns = (
-        "frechet",
+        "frechet_looks",
+        "frechet_motion",
         "seam",
         "sharpness",
         "saturation",
