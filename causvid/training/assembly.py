@@ -14,7 +14,6 @@ from causvid.training.stages import TransformerShape
 from causvid.training.words import tiny_text_encoder
 from causvid.transformer import CausalWanTransformer
 
-
 _SHARD = "9MB"
 """Largest file of an export: what a Git host takes without large-file storage, with room."""
 
