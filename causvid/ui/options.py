@@ -37,7 +37,7 @@ class Options:
                     scale=3,
                     min_width=170,
                 )
-            dice = gr.Button("🎲 Roll", render=False)
+            dice = gr.Button("⚄ Roll", render=False)
             parts["seed"] = gr.Number(
                 0, label="Seed", precision=0, minimum=0, buttons=[dice], scale=2, min_width=120
             )
