@@ -22,6 +22,10 @@ from causvid.ui.presence import Presence, notice_lost_networks
 from causvid.ui.stage import static
 from causvid.ui.uploads import Uploads
 
+# Gradio keeps half a megabyte for every browser and every plain call, as long as there is room for
+# so many. A browser that loses its place sees the page's first choices again.
+SESSIONS = 128
+
 
 def make_service(settings: Settings) -> Service:
     """Load the first model and set up the device.
@@ -82,7 +86,7 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
         run_history=False,
         # Runs that wait hold a thread's place in Gradio's queue; Stop must still get through.
         max_threads=service.settings.viewers + service.settings.waiting + 40,
-        state_session_capacity=1000,
+        state_session_capacity=SESSIONS,
         app_kwargs={
             "routes": [Route("/healthz", health)],
             "middleware": [Middleware(presence.middleware)],
