@@ -64,12 +64,14 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     """Squared Fréchet distance of two Gaussians fitted to features `[n, d]` (arXiv 1706.08500).
 
     With centred features X and Y, scaled so that XᵀX and YᵀY are the covariances, the trace of
-    the root of their product is the nuclear norm of XYᵀ. No root of a matrix has to be taken.
+    the root of their product is the nuclear norm of XYᵀ. No root of a matrix has to be taken, and
+    triangular factors of X and Y serve as well and are small.
     """
     first, second = first.double(), second.double()
     gap = (first.mean(0) - second.mean(0)).square().sum()
     x, y = ((f - f.mean(0)) / (len(f) - 1) ** 0.5 for f in (first, second))
-    shared = torch.linalg.matrix_norm(x @ y.T, "nuc")
+    r, s = (torch.linalg.qr(z, mode="r").R for z in (x, y))
+    shared = torch.linalg.matrix_norm(r @ s.T, "nuc")
     return float(gap + x.square().sum() + y.square().sum() - 2 * shared)
 
 
