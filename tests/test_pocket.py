@@ -7,7 +7,7 @@ from causvid.catalogue import POCKET
 from causvid.diorama import Scene, render
 from causvid.presets import default_preset, load_preset
 
-MEGABYTE = 10**6
+MEGABYTE = 2**20
 
 
 @pytest.fixture(scope="module")

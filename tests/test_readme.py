@@ -81,7 +81,7 @@ def test_every_file_that_is_linked_is_there():
 
 
 def test_the_settings_are_those_of_the_server():
-    row = r"^\| `(CAUSVID_\w+)` \|([^|]*)\| (.*) \|$"
+    row = r"^\| `(CAUSVID_\w+|HF_TOKEN)` \|([^|]*)\| (.*) \|$"
     rows = re.findall(row, section("Settings"), re.MULTILINE)
     assert [(name, default.strip(" `"), text) for name, default, text in rows] == variables()
 

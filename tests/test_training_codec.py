@@ -151,6 +151,7 @@ def test_a_fitted_codec_is_as_good_as_its_shortcut_before_training():
         frames=5,
         latent_channels=6,
         patch_size=1,
+        space_scales=(2, 2, 1),
         decoder_channels=(8, 8, 8, 8),
         decoder_blocks=(1, 1, 1),
     )
