@@ -9,9 +9,10 @@ import torch
 from diffusers import AutoencoderKLWan
 from safetensors.torch import load, load_file, save
 from torch import nn
+from torch.nn import functional as F
 from torch.testing import assert_close
 
-from causvid.autoencoder_tiny import TinyAutoencoder
+from causvid.autoencoder_tiny import EnlargingConv, TinyAutoencoder
 from causvid.codec import TinyCodec, VideoCodec, WanCodec, codec_for
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -266,6 +267,14 @@ def test_latents_are_normalised_by_the_config_of_the_weights():
     mean = torch.tensor(model.config.latents_mean).view(-1, 1, 1)
     std = torch.tensor(model.config.latents_std).view(-1, 1, 1)
     assert_close(latents * std + mean, raw)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_an_enlarging_convolution_is_one_of_the_enlarged_picture(scale):
+    conv = EnlargingConv(5, 7, scale).double()
+    small = torch.randn(2, 5, 6, 4, dtype=torch.float64)
+    large = F.interpolate(small, scale_factor=scale, mode="nearest")
+    assert_close(conv(small), F.conv2d(large, conv.weight, padding=1))
 
 
 def test_a_saved_tiny_autoencoder_loads_with_its_config(tmp_path):

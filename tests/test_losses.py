@@ -12,6 +12,7 @@ from causvid.schedule import FlowSchedule, add_noise
 from causvid.training.losses import (
     distribution_matching_gradient,
     distribution_matching_loss,
+    flicker_loss,
     flow_matching_loss,
     from_data,
     from_trajectory,
@@ -54,6 +55,19 @@ def test_noisy_data_are_the_references(dmd, part):
 def test_score_timesteps_are_shifted_and_clamped(dmd, part, name):
     drawn = dmd[f"{part}.draw05"][:, :1]
     assert_close(score_timesteps(drawn, 8.0).expand(1, 6), dmd[f"{part}.{name}"])
+
+
+def test_flicker_is_error_that_changes_between_frames_that_count():
+    draw = torch.Generator().manual_seed(0)
+    clean, noise = torch.randn((2, 2, 4, 3, 2, 2), generator=draw)
+    error = torch.zeros_like(clean)
+    counted = torch.ones(2, 4, dtype=torch.bool)
+    steady = error + 3.0
+    assert flicker_loss(noise - clean + steady, clean, noise, counted) < 1e-10
+    error[:, 2] = 3.0  # appears, and goes: two of three changes
+    assert_close(flicker_loss(noise - clean + error, clean, noise, counted), torch.tensor(6.0))
+    counted[:, 2] = False
+    assert flicker_loss(noise - clean + error, clean, noise, counted) < 1e-10
 
 
 def test_score_timesteps_stay_within_two_percent_of_the_ends():

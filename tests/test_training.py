@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from causvid.attention import block_causal_mask
+from causvid.autoencoder_tiny import TinyAutoencoder
+from causvid.codec import codec_for
 from causvid.cues import Handover
 from causvid.generator import Generator, GeneratorConfig, Memory, seeded_noise
 from causvid.geometry import ChunkPattern, LatentGrid
@@ -30,6 +32,7 @@ from causvid.training.stages import TransformerShape
 from causvid.training.teacher import CausalStage, FlowConfig, Phase, TeacherStage
 from causvid.training.trainer import LoopConfig, finished_average, train
 from causvid.training.words import word_tokenizer
+from causvid.training.world import ShardConfig, render_shard
 
 WORDS = ("red", "blue", "car", "boat")
 SHAPE = TransformerShape(
@@ -318,6 +321,38 @@ def test_batches_depend_on_their_key_alone_and_survive_new_shards(tmp_path):
     assert before.captions == after.captions
     assert_close(before.latents, after.latents, rtol=0, atol=0)
     assert [float(x) for x in before.latents[:, 0, 0, 0, 0]] == [float(c) for c in before.captions]
+
+
+def test_only_pictures_to_go_on_from_begin_in_the_middle_of_a_scene(tmp_path):
+    """Latents count frames of their scene; a late clip starts at 100."""
+    numbers = [torch.arange(float(start), start + 4).view(4, 1, 1, 1) for start in (0, 100)]
+    clips = [Clip(count, ("",), late=bool(count[0] > 0)) for count in numbers]
+    write_shard(shard_path(tmp_path, 0), clips)
+    cache = LatentCache(tmp_path)
+    cache.open()
+    firsts = {}
+    for begin in ("scene", "picture", "anywhere"):
+        batch = cache.batch((0, 3), frames=2, size=64, begin=begin)
+        firsts[begin] = set(batch.latents[:, 0, 0, 0, 0].tolist())
+        assert torch.equal(batch.late, batch.latents[:, 0, 0, 0, 0] >= 100)
+    assert firsts == {"scene": {0}, "picture": {0, 100}, "anywhere": {0, 1, 2, 101, 102}}
+    with pytest.raises(ValueError, match="begin scene"):
+        write_shard(shard_path(tmp_path / "late", 0), clips[1:])
+        late = LatentCache(tmp_path / "late")
+        late.open()
+        late.batch((0,), frames=2, size=1, begin="scene")
+
+
+def test_rendered_shards_hold_scenes_from_their_beginning_and_from_later_on(tmp_path):
+    codec = codec_for(TinyAutoencoder(4, 2, (), (8, 8, 8), (0, 0), (0, 0), (2, 4), (2, 2), 1))
+    config = ShardConfig(clips=6, latents=2, height=32, width=48, captions=2)
+    assert render_shard(codec, tmp_path, 0, config)
+    assert not render_shard(codec, tmp_path, 0, config), "what is there stays"
+    cache = LatentCache(tmp_path)
+    cache.open()
+    batch = cache.batch((0,), frames=2, size=32, begin="picture")
+    assert batch.latents.shape == (32, 2, 4, 2, 3)
+    assert 0 < batch.late.sum() < 32
 
 
 def test_missing_data_are_named(tmp_path):

@@ -28,6 +28,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -40,10 +41,10 @@ from causvid.generator import Generator
 from causvid.geometry import LatentGrid
 from causvid.reader import AttributeReader
 from causvid.training.assembly import export, load_exported, new_model
-from causvid.training.codec import DecoderStage, fit_codec
+from causvid.training.codec import DecoderConfig, DecoderStage, fit_codec
 from causvid.training.data import LatentCache
-from causvid.training.dmd import DmdStage
-from causvid.training.ode import OdeStage, write_trajectories
+from causvid.training.dmd import DmdConfig, DmdStage
+from causvid.training.ode import OdeConfig, OdeStage, write_trajectories
 from causvid.training.precision import mixed_precision, training_attention
 from causvid.training.prompted import PromptedTransformer
 from causvid.training.reader import ReaderStage, new_reader
@@ -52,6 +53,8 @@ from causvid.training.teacher import CausalStage, FlowConfig, Phase, TeacherStag
 from causvid.training.trainer import LoopConfig, Stage, finished_average, latest_checkpoint, train
 from causvid.training.words import word_tokenizer
 from causvid.training.world import render_shard
+
+Timed = TypeVar("Timed", DecoderConfig, OdeConfig, DmdConfig)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shards", type=int, default=12, help="data, trajectories: how many")
     parser.add_argument("--clips", type=int, default=POCKET.data.clips, help="data: per shard")
     parser.add_argument("--checkpoint-seconds", type=float, default=300.0)
+    parser.add_argument(
+        "--steps",
+        type=int,
+        help="decoder, ode, dmd: how many, if not as many as in the recipe",
+    )
     parser.add_argument("--stop", type=int, help="pause before this step")
     parser.add_argument(
         "--student-input",
@@ -125,6 +133,10 @@ def _phases(text: str) -> tuple[Phase, ...]:
 
 def _flow(config: FlowConfig, args: argparse.Namespace) -> FlowConfig:
     return config if args.phases is None else replace(config, phases=args.phases)
+
+
+def _lasting(config: Timed, args: argparse.Namespace) -> Timed:
+    return config if args.steps is None else replace(config, steps=args.steps)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -192,7 +204,8 @@ def _codec(args: argparse.Namespace) -> None:
 
 
 def _decoder(args: argparse.Namespace) -> None:
-    _run(DecoderStage(_autoencoder(args), POCKET.decoder, seed=args.seed), args)
+    config = _lasting(POCKET.decoder, args)
+    _run(DecoderStage(_autoencoder(args), config, seed=args.seed), args)
     trained = TinyAutoencoder.from_pretrained(finished_average(args.run / "decoder"))
     trained.save_pretrained(args.run / "vae")
 
@@ -200,7 +213,8 @@ def _decoder(args: argparse.Namespace) -> None:
 def _data(args: argparse.Namespace) -> None:
     codec = codec_for(_autoencoder(args))
     config = replace(POCKET.data, clips=args.clips)
-    for index in range(args.shards):
+    place = _accelerator(args)
+    for index in range(place.process_index, args.shards, place.num_processes):
         render_shard(codec, args.run / "latents", index, config)
 
 
@@ -247,7 +261,7 @@ def _trajectories(args: argparse.Namespace) -> None:
 def _ode(args: argparse.Namespace) -> None:
     model = _student(_stage_model(args, args.student or "teacher"))
     trajectories = _cache(args.run / "trajectories")
-    config, generator = POCKET.ode, POCKET.generator
+    config, generator = _lasting(POCKET.ode, args), POCKET.generator
     stage = OdeStage(model, _tokenizer(), trajectories, config, generator, seed=args.seed)
     _run(stage, args)
 
@@ -267,7 +281,7 @@ def _dmd(args: argparse.Namespace) -> None:
         critic,
         _tokenizer(),
         _cache(args.run / "latents"),
-        replace(POCKET.dmd, student_input=args.student_input, teacher=args.teacher),
+        replace(_lasting(POCKET.dmd, args), student_input=args.student_input, teacher=args.teacher),
         seed=args.seed,
     )
     _run(stage, args)

@@ -250,8 +250,10 @@ class DecoderConfig:
         clips, frames: clips per step and pixel frames of each, 1 + 4 k; with no more than two
             latents the memory would never see what it holds in the middle of a stream.
         crop: height and width seen of each clip, multiples of the spatial stride.
-        latent_noise: standard deviation of noise on normalised latents; a diffusion model's
-            latents are never exact, and the decoder should not mind.
+        latent_noise: greatest standard deviation of noise on normalised latents, each clip draws
+            its own; a diffusion model's latents are never exact. What is wrong with them changes
+            from latent to latent and from cell to cell, so a decoder that has learned to see
+            through noise shows less flicker and fewer seams.
         shortcut_scale: learning rate of the linear shortcut over that of the convolutions. It is
             the best there is for the square error, but not for edges and flat areas: least
             squares rings around everything it cannot draw.
@@ -265,7 +267,7 @@ class DecoderConfig:
     clips: int = 2
     frames: int = 13
     crop: tuple[int, int] = (128, 80)
-    latent_noise: float = 0.03
+    latent_noise: float = 0.25
     shortcut_scale: float = 0.3
     absolute: float = 1.0
     square: float = 20.0
@@ -317,7 +319,9 @@ class DecoderStage(ModelStage):
         real = (clip_to_pixels(clips).to(device) + 1) / 2
         with torch.no_grad():
             latents = self.encode(_with_run_up(real, self.run_up + 1))
-            noise = torch.randn(latents.shape, generator=seeded(*key))
+            draw = seeded(*key)
+            level = torch.rand((len(clips), 1, 1, 1, 1), generator=draw)
+            noise = level * torch.randn(latents.shape, generator=draw)
             latents += (noise * self.noise_scale.view(-1, 1, 1)).to(device)
         made = self.model(latents)[:, self.run_up :]
         return self.config.loss(made.float(), real)

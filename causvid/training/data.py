@@ -1,14 +1,16 @@
 """Captioned latents on disk, and batches drawn from them.
 
 A cache is a folder of shards. Each shard is one safetensors file with latents in float16
-`[clip, f, c, h, w]` and, in its header, several captions for every clip. Shards are only ever
-added, so a run that remembers how many it has opened draws the same batches after a restart, even
-if more were rendered meanwhile. This module knows no noise and no network.
+`[clip, f, c, h, w]` and, in its header, several captions for every clip and whether its scene had
+begun before. Shards are only ever added, so a run that remembers how many it has opened draws the
+same batches after a restart, even if more were rendered meanwhile. This module knows no noise and
+no network.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,21 +18,34 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+Begin = Literal["anywhere", "scene", "picture"]
+"""Where windows start."""
+
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip before it is stored: latents `[f, c, h, w]` and what may be said of it."""
+    """One clip before it is stored: latents `[f, c, h, w]` and what may be said of it.
+
+    Attributes:
+        late: whether its scene began before it did.
+    """
 
     latents: Tensor
     captions: tuple[str, ...]
+    late: bool = False
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Latents `[b, f, c, h, w]` in float32 and one caption each."""
+    """Latents `[b, f, c, h, w]` in float32 and one caption each.
+
+    Attributes:
+        late: bool `[b]`, whether a clip's scene had begun before it did.
+    """
 
     latents: Tensor
     captions: list[str]
+    late: Tensor
 
 
 def shard_path(folder: Path, index: int) -> Path:
@@ -41,10 +56,24 @@ def write_shard(path: Path, clips: list[Clip]) -> None:
     """Store clips of equal length. The file appears under its name only when complete."""
     latents = torch.stack([clip.latents for clip in clips]).half().contiguous()
     captions = json.dumps([clip.captions for clip in clips])
+    late = json.dumps([clip.late for clip in clips])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file({"latents": latents}, partial, metadata={"captions": captions})
+    save_file({"latents": latents}, partial, metadata={"captions": captions, "late": late})
     partial.replace(path)
+
+
+class _Shard(NamedTuple):
+    latents: Tensor
+    captions: list[list[str]]
+    late: list[bool]
+
+    def has(self, frames: int, begin: Begin) -> bool:
+        """Whether there is a window of `frames` that begins so."""
+        slack = self.latents.shape[1] - frames
+        if all(self.late) and begin != "picture":
+            return slack >= 1 and begin == "anywhere"
+        return slack >= 0
 
 
 class LatentCache:
@@ -52,15 +81,17 @@ class LatentCache:
 
     Args:
         folder: where the shards lie.
-        first_frame_share: how often a window starts at the clip's first latent; the others start
-            anywhere. The first latent stands for one picture, all others for several, and a
-            model whose window rolls meets both at its start.
+        first_frame_share: how often a window of a clip that shows its scene from the beginning
+            starts at the first latent; the others start anywhere. The first latent stands for
+            one picture, all others for several, and a model whose window rolls meets both at its
+            start. Windows of late clips leave the first latent out: as the first picture of a
+            video would count what lies in the middle of one.
     """
 
     def __init__(self, folder: Path, *, first_frame_share: float = 0.7):
         self.folder = Path(folder)
         self.first_frame_share = first_frame_share
-        self._shards: list[tuple[Tensor, list[list[str]]]] = []
+        self._shards: list[_Shard] = []
         self._ends = np.zeros(0, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -89,8 +120,9 @@ class LatentCache:
         for index in range(self.shards, wanted):
             with safe_open(shard_path(self.folder, index), framework="pt") as file:
                 captions = json.loads(file.metadata()["captions"])
-                self._shards.append((file.get_tensor("latents"), captions))
-        self._ends = np.cumsum([len(captions) for _, captions in self._shards])
+                late = json.loads(file.metadata()["late"])
+                self._shards.append(_Shard(file.get_tensor("latents"), captions, late))
+        self._ends = np.cumsum([len(shard.captions) for shard in self._shards])
 
     def state_dict(self) -> dict[str, int]:
         return {"shards": self.shards}
@@ -101,7 +133,7 @@ class LatentCache:
         self.open(int(state["shards"]))
 
     def batch(
-        self, key: tuple[int, ...], *, frames: int, size: int, from_start: bool = False
+        self, key: tuple[int, ...], *, frames: int, size: int, begin: Begin = "anywhere"
     ) -> Batch:
         """A batch that depends on `key` and the opened shards alone.
 
@@ -109,25 +141,30 @@ class LatentCache:
             key: non-negative integers, for instance (seed, step, rank).
             frames: latent frames of each window; shorter clips are never drawn.
             size: clips in the batch.
-            from_start: whether every window starts at its clip's first latent.
+            begin: where every window starts: at the beginning of its scene, at the first picture
+                of its clip, or anywhere.
 
         Raises:
-            ValueError: if no clip is that long.
+            ValueError: if there is no such window.
         """
         rng = np.random.default_rng(key)
-        if not any(latents.shape[1] >= frames for latents, _ in self._shards):
-            raise ValueError(f"no clip in {self.folder} has {frames} latent frames")
-        windows, captions = [], []
+        if not any(shard.has(frames, begin) for shard in self._shards):
+            raise ValueError(
+                f"no clip in {self.folder} has {frames} latent frames, to begin {begin}"
+            )
+        windows, captions, lates = [], [], []
         while len(windows) < size:
             clip = int(rng.integers(len(self)))
             shard = int(np.searchsorted(self._ends, clip, side="right"))
-            latents, texts = self._shards[shard]
+            latents, texts, late = self._shards[shard]
             row = clip - int(self._ends[shard]) + len(texts)
+            least = int(late[row] and begin == "anywhere")
             slack = latents.shape[1] - frames
-            if slack < 0:
+            if slack < least or (late[row] and begin == "scene"):
                 continue
-            first = rng.random() < self.first_frame_share or from_start
-            offset = 0 if first else int(rng.integers(slack + 1))
+            first = rng.random() < self.first_frame_share or begin != "anywhere"
+            offset = 0 if first and not least else int(rng.integers(least, slack + 1))
             windows.append(latents[row, offset : offset + frames].float())
             captions.append(texts[row][int(rng.integers(len(texts[row])))])
-        return Batch(torch.stack(windows), captions)
+            lates.append(late[row])
+        return Batch(torch.stack(windows), captions, torch.tensor(lates))

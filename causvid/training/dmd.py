@@ -167,7 +167,8 @@ class DmdStage:
         draw = seeded(*key)
         given = bool(torch.rand((), generator=draw) < config.image_share)
         switched = bool(torch.rand((), generator=draw) < config.switch_share)
-        batch = self.data.batch(key, frames=config.window, size=config.batch, from_start=given)
+        begin = "picture" if given else "anywhere"
+        batch = self.data.batch(key, frames=config.window, size=config.batch, begin=begin)
         text, empty = self._embed(batch.captions), self._embed([""] * config.batch)
         following = None
         if switched and config.student_input == "rollout":

@@ -28,6 +28,22 @@ def flow_matching_loss(velocity: Tensor, clean: Tensor, noise: Tensor) -> Tensor
     return F.mse_loss(velocity.float(), (noise - clean).float())
 
 
+def flicker_loss(velocity: Tensor, clean: Tensor, noise: Tensor, counted: Tensor) -> Tensor:
+    """Mean square of how much the velocity's error changes from frame to frame.
+
+    Added to `flow_matching_loss` it is the same regression in another metric: a quadratic form of
+    the error `e`, `|e|² + λ |Δe|²`, is least at the conditional mean whatever λ is, so the model
+    that is sought stays the same. What is left of the error then goes less into flicker, which is
+    what an eye sees first.
+
+    Args:
+        velocity, clean, noise: `[b, f, c, h, w]`, f of 2 or more.
+        counted: bool `[b, f]`; changes between two counted frames count.
+    """
+    change = (velocity.float() - (noise - clean).float()).diff(dim=1)
+    return change[counted[:, 1:] & counted[:, :-1]].square().mean()
+
+
 def regression_loss(predicted: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
     """Mean squared error over the frames that were noisy at all (ODE regression).
 

@@ -94,11 +94,13 @@ POCKET = Recipe(
     # The first shipped weights are those after 5,900 steps, when this list ended there.
     teacher=FlowConfig(
         phases=(Phase(1, 24, 2400), Phase(4, 8, 900), Phase(7, 6, 9000)),
-        optimiser=OptimiserConfig(learning_rate=1.5e-3, ema_decay=0.999),
+        optimiser=OptimiserConfig(learning_rate=1.5e-3, decay_share=0.5, ema_decay=0.999),
+        flicker_weight=0.5,
     ),
     causal=FlowConfig(
         phases=(Phase(7, 6, 200),),
         optimiser=OptimiserConfig(learning_rate=5e-4, ema_decay=0.98),
+        flicker_weight=0.5,
     ),
     trajectories=TrajectoryConfig(guidance=1.5),
     ode=OdeConfig(

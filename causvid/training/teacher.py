@@ -19,7 +19,12 @@ from causvid.attention import block_causal_mask
 from causvid.geometry import ChunkPattern
 from causvid.schedule import add_noise
 from causvid.training.data import LatentCache
-from causvid.training.losses import flow_matching_loss, per_frame, same_within_chunks
+from causvid.training.losses import (
+    flicker_loss,
+    flow_matching_loss,
+    per_frame,
+    same_within_chunks,
+)
 from causvid.training.precision import training_attention
 from causvid.training.prompted import PromptedTransformer, Tokens, tokenise
 from causvid.training.stage import ModelStage, OptimiserConfig, seeded
@@ -42,12 +47,14 @@ class FlowConfig:
         phases: windows of growing length.
         shift: of the sampled noise levels; more than 1 favours high noise.
         caption_dropout: share of empty captions, for classifier-free guidance.
+        flicker_weight: of `flicker_loss` beside the flow matching loss.
     """
 
     phases: tuple[Phase, ...]
     optimiser: OptimiserConfig
     shift: float = 3.0
     caption_dropout: float = 0.1
+    flicker_weight: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -123,14 +130,20 @@ class TeacherStage(ModelStage):
                 noisy, times, tokens.ids.to(device), tokens.mask.to(device), frame_mask
             )
         learned = times > 0
-        return flow_matching_loss(velocity[learned], clean[learned], noise[learned])
+        loss = flow_matching_loss(velocity[learned], clean[learned], noise[learned])
+        if self.config.flicker_weight and (learned[:, 1:] & learned[:, :-1]).any():
+            flicker = flicker_loss(velocity, clean, noise, learned)
+            loss = loss + self.config.flicker_weight * flicker
+        return loss
 
 
 class CausalStage(TeacherStage):
     """Block-causal flow matching: every chunk at its own level, some of them clean.
 
-    Windows start where their clips do: a student's first chunk is always the start of a video, and
-    the chunks after it know from their past where they are.
+    Windows start at a picture: a student's first chunk is always the start of a video, and the
+    chunks after it know from their past where they are. Of a clip whose scene had begun before,
+    the first chunk is always given: it is what a picture to go on from looks like, not what a
+    prompt should start with.
 
     Args:
         chunks: how frames fall into chunks.
@@ -154,13 +167,16 @@ class CausalStage(TeacherStage):
 
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
         phase = self.config.phase_at(step)
-        batch = self.data.batch(key, frames=phase.frames, size=phase.batch, from_start=True)
+        batch = self.data.batch(key, frames=phase.frames, size=phase.batch, begin="picture")
         generator = seeded(*key)
         tokens = self.tokens(batch.captions, generator)
         shape = (phase.batch, phase.frames)
         u = same_within_chunks(torch.rand(shape, generator=generator), self.chunks)
         drawn = same_within_chunks(torch.rand(shape, generator=generator), self.chunks)
         given = drawn < self.clean_share
-        sigma = self.config.shifted(u).masked_fill(given & ~given.all(1, keepdim=True), 0.0)
+        given[:, : self.chunks.first] |= batch.late[:, None]
+        last = self.chunks.start(self.chunks.chunk_of(phase.frames - 1))
+        given[:, last:] &= ~given.all(1, keepdim=True)  # something is left to learn
+        sigma = self.config.shifted(u).masked_fill(given, 0.0)
         mask = block_causal_mask(self.chunks.sizes(phase.frames))
         return self.flow_loss(batch.latents, sigma, tokens, generator, mask)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from causvid.codec import VideoCodec
-from causvid.diorama import Scene, caption, render
+from causvid.diorama import FPS, Scene, caption, render
 from causvid.training.data import Clip, shard_path, write_shard
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ class ShardConfig:
     Args:
         clips: number of clips, `latents` latent frames each.
         captions: different captions stored with each clip.
+        late_share: how many clips begin when their scene has lasted for a while, up to
+            `late_seconds`: a stream goes on where a clip ends.
     """
 
     clips: int = 250
@@ -34,6 +36,8 @@ class ShardConfig:
     height: int = 128
     width: int = 224
     captions: int = 8
+    late_share: float = 0.5
+    late_seconds: float = 10.0
 
 
 def render_clip(
@@ -41,17 +45,19 @@ def render_clip(
 ) -> Clip:
     """One clip of a random scene, encoded as a stream of its own."""
     scene = Scene.sample(rng, split)
+    late = bool(rng.random() < config.late_share)
     pictures = render(
         scene,
         frames=1 + (config.latents - 1) * codec.temporal_stride,
         height=config.height,
         width=config.width,
+        start=int(rng.integers(1, round(config.late_seconds * FPS))) if late else 0,
         seed=int(rng.integers(2**31)),
     )
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)[None].float() / 127.5 - 1
     with torch.inference_mode():
         latents = codec.encode(pixels, codec.start())[0]
-    return Clip(latents, tuple(caption(scene, rng) for _ in range(config.captions)))
+    return Clip(latents, tuple(caption(scene, rng) for _ in range(config.captions)), late)
 
 
 def render_shard(codec: VideoCodec, folder: Path, index: int, config: ShardConfig) -> bool:
