@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from causvid.__main__ import main
 from causvid.autoencoder_tiny import TinyAutoencoder
 from causvid.diorama import ATTRIBUTES, VOCABULARY
+from causvid.evaluate import ablations
 from causvid.evaluate.accuracy import accuracy
 from causvid.evaluate.adherence import adherence
 from causvid.evaluate.cases import Case, cases, changes, rendered
@@ -26,6 +27,7 @@ from causvid.reader import AttributeReader
 from causvid.training.assembly import export, new_model
 from causvid.training.stages import POCKET
 from causvid.training.words import word_tokenizer
+from causvid.transformer import CausalWanTransformer
 
 GRID = Grid(cell=16, boundaries=(1, 13))
 
@@ -203,7 +205,7 @@ def test_every_part_runs_on_an_exported_folder_and_is_reported(capsys, folder, t
     arguments = ("--weights", folder, "--quick", *sizes, "--minutes", 0.1, "--teacher-steps", 2)
     report = tmp_path / "report"
     found = run(capsys, *arguments, "--report", report)
-    assert found["figures"].keys() == PARTS.keys()
+    assert found["figures"].keys() == PARTS.keys() - {"ablations"}
     assert found["figures"]["adherence"]["student"]["clips"] == 2
     assert found["figures"]["switch"]["world"]["in_time"] == 1.0
     assert found["figures"]["pictures"]["rendered again"]["seam"] == pytest.approx(1, abs=0.3)
@@ -222,6 +224,34 @@ def test_every_part_runs_on_an_exported_folder_and_is_reported(capsys, folder, t
     assert again["figures"]["image"]["clips"] == 2
     assert again["figures"]["drift"] == found["figures"]["drift"]
     assert str(folder.parent) not in (report / "report.json").read_text()
+
+
+def test_students_trained_in_other_ways_are_compared(capsys, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablations, "LONG_SECONDS", 2.0)
+    monkeypatch.setattr(ablations, "LAST_SECONDS", 1.0)
+    for name in ("mine", "other"):
+        average = tmp_path / name / "checkpoints" / "step-00000001" / "average"
+        shutil.copytree(
+            folder / ("transformer" if name == "mine" else "teacher"), average / "transformer"
+        )
+    rivals = [f"{name}={tmp_path / name}" for name in ("mine", "other")]
+    sizes = (
+        "--prompts",
+        2,
+        "--streams",
+        1,
+        "--only",
+        "ablations,adherence",
+        "--subjects",
+        "student",
+    )
+    found = run(capsys, "--weights", folder, *sizes, "--rivals", *rivals)["figures"]
+    mine, other = found["ablations"]["mine"], found["ablations"]["other"]
+    assert mine != other
+    assert mine["adherence"] == found["adherence"]["student"]["mean"], "judged as the shipped one"
+    assert 0 <= mine["late"] <= 1 and mine["contrast"] > 0
+    assert main(["evaluate", "--weights", str(folder), "--only", "ablations"]) == 2
+    assert "pass --rivals" in capsys.readouterr().err
 
 
 def test_the_shipped_student_shows_what_it_is_asked_for(capsys):

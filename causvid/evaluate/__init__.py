@@ -7,6 +7,7 @@
     image       image-to-video: fidelity of the first frames
     video       video-to-video: prompt and source against strength
     drift       adherence and looks by the minute
+    ablations   students that were trained in other ways, given with --rivals
 
 The judge is a classifier that has seen rendered clips only (`causvid.reader`). Prompts are fixed;
 half of them are for combinations that no training stage samples. What is judged is the student as
@@ -51,6 +52,13 @@ def _subjects(text: str) -> tuple[str, ...]:
     return names
 
 
+def _rival(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER such as dmd=runs/pocket/dmd")
+    return name, Path(folder)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument(
@@ -61,7 +69,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--reader", type=Path, default=SHIPPED, help="the judge's weights")
     parser.add_argument(
-        "--only", type=_parts, default=tuple(PARTS), help=f"of {','.join(PARTS)}, with commas"
+        "--only",
+        type=_parts,
+        help=f"of {','.join(PARTS)}, with commas (default: all; ablations if there are rivals)",
+    )
+    parser.add_argument(
+        "--rivals",
+        nargs="+",
+        type=_rival,
+        default=[],
+        metavar="NAME=FOLDER",
+        help="ablations: students to compare, each the folder of a training stage",
     )
     parser.add_argument(
         "--subjects",
@@ -105,7 +123,11 @@ def main(args: argparse.Namespace) -> int:
     session = _session(args)
     settings = _settings(args, session)
     report = Report.open(args.report)
-    for name in args.only:
+    for name in args.only or tuple(PARTS):
+        if name == "ablations" and not session.rivals:
+            if args.only:
+                raise ValueError("ablations need students to compare: pass --rivals NAME=FOLDER …")
+            continue
         start = time.process_time()
         part = PARTS[name](session)
         seconds = time.process_time() - start
@@ -139,7 +161,7 @@ def _session(args: argparse.Namespace) -> Session:
         raise ValueError(f"there is no teacher/ in {args.weights}: pass --subjects student")
     sizes = replace(QUICK if args.quick else Sizes(), **chosen)
     reader = AttributeReader.load(args.reader)
-    return Session(weights, reader, sizes, subjects, args.seed)
+    return Session(weights, reader, sizes, subjects, args.seed, dict(args.rivals))
 
 
 def _settings(args: argparse.Namespace, session: Session) -> dict:

@@ -80,7 +80,7 @@ def drift(runs: Sequence[LongRun]) -> Drift:
         Minute(
             {name: _mean([part.attributes[name] for part in parts]) for name in ATTRIBUTES},
             _mean([part.adherence for part in parts]),
-            _mean_looks([part.looks for part in parts]),
+            mean_looks([part.looks for part in parts]),
         )
         for parts in zip(*(run.minutes for run in runs), strict=True)
     )
@@ -101,10 +101,11 @@ def _minute(
 ) -> Minute:
     matches = read(reader, frames, stride=_WINDOW_STRIDE).matches(case.scene)
     shares = {name: float(flags.mean()) for name, flags in matches.items()}
-    return Minute(shares, _mean(list(shares.values())), _mean_looks(looks))
+    return Minute(shares, _mean(list(shares.values())), mean_looks(looks))
 
 
-def _mean_looks(looks: Sequence[Looks]) -> Looks:
+def mean_looks(looks: Sequence[Looks]) -> Looks:
+    """The mean of at least one, number by number."""
     return Looks(
         saturation=_mean([each.saturation for each in looks]),
         contrast=_mean([each.contrast for each in looks]),

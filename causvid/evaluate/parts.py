@@ -5,15 +5,17 @@ JSON, and sheets to look at.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from PIL import Image
 from tqdm import tqdm
 
 from causvid.evaluate import sheets
+from causvid.evaluate.ablations import rival
 from causvid.evaluate.accuracy import accuracy
 from causvid.evaluate.adherence import adherence
 from causvid.evaluate.cases import Case, cases, changes
@@ -67,6 +69,7 @@ class Session:
 
     Args:
         subjects: `"student"`, `"teacher"` or both: who is judged by adherence and pictures.
+        rivals: stage folders of training runs, by name: students trained in other ways.
     """
 
     weights: Weights
@@ -74,6 +77,7 @@ class Session:
     sizes: Sizes
     subjects: tuple[str, ...]
     seed: int
+    rivals: Mapping[str, Path] = field(default_factory=dict)
 
     @cached_property
     def cases(self) -> list[Case]:
@@ -172,6 +176,17 @@ class Session:
         }
         return Part(figures, {"videos": sheets.of_followed(done)})
 
+    def ablations(self) -> Part:
+        """Students that were trained in other ways."""
+        figures = {}
+        for name, folder in progress(self.rivals.items(), "rivals", len(self.rivals)):
+            student = self.weights.rival(folder)
+            judged = rival(
+                student, self.cases, self.sizes.streams, self.reader, self.grid, self.rendered
+            )
+            figures[name] = asdict(judged)
+        return Part(figures, {})
+
 
 PARTS: dict[str, Callable[[Session], Part]] = {
     "reader": Session.accuracy,
@@ -181,6 +196,7 @@ PARTS: dict[str, Callable[[Session], Part]] = {
     "image": Session.image,
     "video": Session.video,
     "drift": Session.drift,
+    "ablations": Session.ablations,
 }
 """In the order in which they run, the longest last."""
 

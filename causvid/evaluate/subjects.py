@@ -25,6 +25,8 @@ from causvid.training.assembly import load_exported
 from causvid.training.precision import mixed_precision, training_attention
 from causvid.training.prompted import PromptedTransformer, sample, tokenise
 from causvid.training.stage import seeded
+from causvid.training.trainer import finished_average
+from causvid.transformer import CausalWanTransformer
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +153,17 @@ class Weights:
     @property
     def student(self) -> Student:
         return Student(self.pipe, self.latents)
+
+    def rival(self, stage: Path) -> Student:
+        """The student that a training stage's folder holds, with everything else as it is here.
+
+        Raises:
+            ValueError: if the stage has left none.
+        """
+        pipe = load_preset(replace(POCKET_PRESET, folder=self.folder), device="cpu")
+        trained = CausalWanTransformer.from_pretrained(finished_average(stage) / "transformer")
+        pipe.register_modules(transformer=trained.eval())
+        return Student(pipe, self.latents)
 
     @cached_property
     def teacher(self) -> Teacher:

@@ -163,6 +163,37 @@ def _drift(figures: dict[str, Any]) -> Table:
     return Table(title, ("minute", *ATTRIBUTES, "mean", *looks), rows)
 
 
+def _ablations(figures: dict[str, Any]) -> Table:
+    header = (
+        "student",
+        "adherence",
+        "Fréchet looks",
+        "Fréchet motion",
+        "seam",
+        "sharpness",
+        "after 1 min",
+        "… without motion",
+        "saturation",
+        "contrast",
+    )
+    rows = tuple(
+        (
+            name,
+            _share(of["adherence"]),
+            _number(of["frechet_looks"]),
+            _number(of["frechet_motion"]),
+            _number(of["seam"]),
+            _number(of["sharpness"]),
+            _share(of["late"]),
+            _share(of["late_seen"]),
+            _number(of["saturation"]),
+            _number(of["contrast"]),
+        )
+        for name, of in figures.items()
+    )
+    return Table("Ablations, each on the same budget", header, rows)
+
+
 _TABLES: dict[str, Callable[[dict[str, Any]], Table]] = {
     "reader": _reader,
     "adherence": _adherence,
@@ -171,6 +202,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], Table]] = {
     "image": _image,
     "video": _video,
     "drift": _drift,
+    "ablations": _ablations,
 }
 
 
