@@ -17,6 +17,7 @@ from causvid.training.losses import (
     from_data,
     from_trajectory,
     guided,
+    in_flicker_metric,
     per_frame,
     regression_loss,
     same_within_chunks,
@@ -68,6 +69,15 @@ def test_flicker_is_error_that_changes_between_frames_that_count():
     assert_close(flicker_loss(noise - clean + error, clean, noise, counted), torch.tensor(6.0))
     counted[:, 2] = False
     assert flicker_loss(noise - clean + error, clean, noise, counted) < 1e-10
+
+
+def test_the_flicker_metric_is_that_of_the_loss():
+    """Half the gradient of |e|² + λ |Δe|² by the error is the error in that metric."""
+    error = torch.randn(2, 4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    error.requires_grad_()
+    (error.square().sum() + 0.7 * error.diff(dim=1).square().sum()).backward()
+    assert_close(in_flicker_metric(error.detach(), 0.7), error.grad / 2)
+    assert_close(in_flicker_metric(error.detach(), 0.0), error.detach())
 
 
 def test_score_timesteps_stay_within_two_percent_of_the_ends():

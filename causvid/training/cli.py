@@ -13,10 +13,9 @@
     curves        no stage: draw the logs of finished or running ones
 
 Every stage reads what the ones before it left in the run folder and continues where it stopped.
-The same command runs in one process, in several (`torchrun --nproc-per-node 2 -m causvid train …`
-or `accelerate launch --multi_gpu --num_processes 2 -m causvid train …`, on a CPU, too: `--cpu`
-would start one) and on GPUs with sharded models (`accelerate launch --config_file
-examples/fsdp.yaml -m causvid train …`).
+The same command runs in one process, in several (`accelerate launch --multi_gpu --num_processes 2
+-m causvid train …`, on a CPU, too: `--cpu` would start one) and on GPUs with sharded models
+(`accelerate launch --config_file examples/fsdp.yaml -m causvid train …`).
 
 On a CPU set OMP_NUM_THREADS=1: two processes of one thread do more work than one of two. With
 glibc, MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 saves another fifth:

@@ -257,7 +257,7 @@ class DecoderConfig:
         shortcut_scale: learning rate of the linear shortcut over that of the convolutions. It is
             the best there is for the square error, but not for edges and flat areas: least
             squares rings around everything it cannot draw.
-        absolute, square, gradient: weights of the three terms of the loss.
+        absolute, square, gradient, change: weights of the terms of the loss.
     """
 
     optimiser: OptimiserConfig
@@ -267,17 +267,19 @@ class DecoderConfig:
     clips: int = 2
     frames: int = 13
     crop: tuple[int, int] = (128, 80)
-    latent_noise: float = 0.25
+    latent_noise: float = 0.4
     shortcut_scale: float = 0.3
     absolute: float = 1.0
     square: float = 20.0
     gradient: float = 1.0
+    change: float = 2.0
 
     def loss(self, made: Tensor, real: Tensor) -> Tensor:
-        """Mean absolute and square error, and mean absolute error of spatial gradients.
+        """Mean absolute and square error, and mean absolute error of gradients in space and time.
 
-        The square alone would blur what is uncertain; the gradients keep edges sharp and flat
-        areas flat.
+        The square alone would blur what is uncertain; gradients in space keep edges sharp and
+        flat areas flat, those in time keep still what stands still where one latent ends and the
+        next begins.
         """
         error = made - real
         edges = sum(gradient.abs().mean() for gradient in _gradients(error))
@@ -285,6 +287,7 @@ class DecoderConfig:
             self.absolute * error.abs().mean()
             + self.square * error.square().mean()
             + self.gradient * edges
+            + self.change * error.diff(dim=1).abs().mean()
         )
 
 

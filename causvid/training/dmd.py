@@ -24,9 +24,11 @@ from causvid.training.data import Batch, LatentCache
 from causvid.training.losses import (
     distribution_matching_gradient,
     distribution_matching_loss,
+    flicker_loss,
     flow_matching_loss,
     from_data,
     guided,
+    in_flicker_metric,
     per_frame,
     same_within_chunks,
     score_timesteps,
@@ -55,6 +57,8 @@ class DmdConfig:
             teach the student to live on its own past (sliding supervision).
         guidance: the teacher's, in the usual scale.
         score_shift: shift of the levels at which scores are compared.
+        flicker_weight: of changes from frame to frame in the critic's error and in the student's
+            gradient (see `flicker_loss`); 0 is distribution matching as published.
         image_share: share of rollouts whose first chunk is given (image-to-video).
         switch_share: share of rollouts whose words change on the way; what follows is judged,
             from the first chunk under nothing but the new words (LongLive, arXiv 2509.22622,
@@ -74,6 +78,7 @@ class DmdConfig:
     critic_updates: int = 3
     guidance: float = 2.0
     score_shift: float = 3.0
+    flicker_weight: float = 0.0
     image_share: float = 0.2
     switch_share: float = 0.25
     handovers: tuple[Handover, ...] = (
@@ -219,6 +224,7 @@ class DmdStage:
                 self.config.guidance - 1,
             )
             gradient = distribution_matching_gradient(generated.detach(), real, fake)
+            gradient = in_flicker_metric(gradient, self.config.flicker_weight)
         return distribution_matching_loss(generated, gradient), gradient
 
     def critic_loss(self, generated: Tensor, text: Tensor, draw: torch.Generator) -> Tensor:
@@ -226,7 +232,12 @@ class DmdStage:
         noisy, times, noise = self._renoised(generated, draw)
         with self._attention():
             velocity = self.critic(noisy, times, text, frame_mask=self._judge_mask(generated))
-        return flow_matching_loss(velocity, generated, noise)
+        loss = flow_matching_loss(velocity, generated, noise)
+        if self.config.flicker_weight:
+            counted = torch.ones_like(times, dtype=torch.bool)
+            flicker = flicker_loss(velocity, generated, noise, counted)
+            loss = loss + self.config.flicker_weight * flicker
+        return loss
 
     def _generate(
         self,

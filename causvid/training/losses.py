@@ -77,6 +77,18 @@ def distribution_matching_gradient(generated: Tensor, real: Tensor, fake: Tensor
     return ((fake - real) / scale).nan_to_num()
 
 
+def in_flicker_metric(gradient: Tensor, weight: float) -> Tensor:
+    """`(1 + λ ΔᵀΔ) gradient`, Δ the change from frame to frame: `gradient` in the metric of
+    `flicker_loss`. Where it vanishes, and only there, `gradient` does.
+
+    Args:
+        gradient: `[b, f, c, h, w]`.
+    """
+    change = gradient.diff(dim=1)
+    before, after = (0, 0) * 3 + (1, 0), (0, 0) * 3 + (0, 1)
+    return gradient + weight * (F.pad(change, before) - F.pad(change, after))
+
+
 def distribution_matching_loss(generated: Tensor, gradient: Tensor) -> Tensor:
     """A float64 scalar whose derivative by `generated` is `gradient / generated.numel()`."""
     target = (generated.double() - gradient.double()).detach()
