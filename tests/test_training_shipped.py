@@ -93,7 +93,9 @@ def ode(tokenizer, data, folder):
     trajectories = LatentCache(folder / "trajectories")
     trajectories.open()
     config = quick(POCKET.ode, steps=STEPS, batch=2)
-    return OdeStage(load_exported(SHIPPED, teacher=False), tokenizer, trajectories, config, POCKET.generator)
+    return OdeStage(
+        load_exported(SHIPPED, teacher=False), tokenizer, trajectories, config, POCKET.generator
+    )
 
 
 def mean_loss(stage) -> float:
@@ -129,7 +131,9 @@ def test_the_critic_goes_on_from_the_shipped_teacher(tokenizer, data, tmp_path):
         critic = replace(config.critic, learning_rate=3e-4, warmup_steps=1, decay_share=0.0)
         config = replace(config, critic=critic, steps=2, batch=2, rollout_chunks=(3,))
         generator = Generator(
-            load_exported(SHIPPED, teacher=False).transformer, POCKET.generator, LatentGrid(128, 224, 16, patch=1)
+            load_exported(SHIPPED, teacher=False).transformer,
+            POCKET.generator,
+            LatentGrid(128, 224, 16, patch=1),
         )
         judge, start = (load_exported(SHIPPED, teacher=True) for _ in range(2))
         return DmdStage(generator, judge, start.transformer, tokenizer, data, config)

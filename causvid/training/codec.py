@@ -69,11 +69,13 @@ class CodecConfig:
 
     Args:
         clips, frames: clips drawn for the fit and pixel frames of each, 1 + 4 k.
+        latent_noise: of the latents that the decoder is fitted to, see `fit_decoder`.
         others: constructor arguments of `TinyAutoencoder`.
     """
 
     clips: int = 300
     frames: int = 17
+    latent_noise: float = 0.25
     latent_channels: int = 64
     patch_size: int = 2
     space_scales: tuple[int, ...] = (2, 2, 2)
@@ -87,14 +89,14 @@ class CodecConfig:
 def fit_codec(config: CodecConfig, *, seed: int = 0) -> TinyAutoencoder:
     """A codec that works without any training: a linear one, and convolutions that add nothing."""
     architecture = asdict(config)
-    count, frames = architecture.pop("clips"), architecture.pop("frames")
+    count, frames, noise = (architecture.pop(name) for name in ("clips", "frames", "latent_noise"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TinyAutoencoder(encoder_channels=(), **architecture)
         rng = np.random.default_rng(seed)
         clips = [diorama_clip(rng, frames=frames) for _ in range(count)]
         fit_encoder(model, clips)
-        fit_decoder(model, clips)
+        fit_decoder(model, clips, noise)
     return model.eval()
 
 
@@ -132,13 +134,23 @@ def fit_encoder(model: TinyAutoencoder, clips: Iterable[Tensor]) -> None:
 
 
 @torch.no_grad()
-def fit_decoder(model: TinyAutoencoder, clips: Iterable[Tensor], ridge: float = 1e-5) -> None:
-    """Sets the decoder shortcut to the least-squares map from latents to pixels."""
+def fit_decoder(model: TinyAutoencoder, clips: Iterable[Tensor], latent_noise: float) -> None:
+    """Sets the decoder shortcut to the least-squares map from noisy latents to pixels.
+
+    It is Wiener's filter: the more a neighbour, in space or time, tells about a pixel, the more
+    it is asked, and the less the errors of one latent show as a seam or a flicker.
+
+    Args:
+        latent_noise: standard deviation of white noise on normalised latents. More costs fidelity
+            where latents are exact, and gains it where a model has made them: 0.25 costs 0.4 dB
+            and takes two fifths off the flicker of the student's videos.
+    """
     shortcut = _shortcut_of(model)
     latents_seen, channels = shortcut.latents, model.config.latent_channels
     inputs, outputs = latents_seen * channels * 9 + 1, shortcut.decoder.out_channels
     gram = torch.zeros(inputs, inputs, dtype=torch.float64)
     cross = torch.zeros(inputs, outputs, dtype=torch.float64)
+    count = 0
     for clip in clips:
         targets = _patches(clip, shortcut)
         latents = shortcut.encoder(F.pixel_shuffle(targets, shortcut.stride))
@@ -149,7 +161,11 @@ def fit_decoder(model: TinyAutoencoder, clips: Iterable[Tensor], ridge: float = 
         rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
         gram += rows.T @ rows
         cross += rows.T @ targets.movedim(1, -1).flatten(0, -2)
-    gram += ridge * gram.diagonal().mean() * torch.eye(inputs, dtype=torch.float64)
+        count += len(rows)
+    # Noise adds its variance, and nothing else, to what a least-squares fit sees of its inputs.
+    scale = latent_noise * torch.tensor(model.config.latents_std, dtype=torch.float64)
+    variance = scale.square().repeat(latents_seen)[:, None].expand(-1, 9).flatten()
+    gram.diagonal()[:-1] += count * variance
     solution = torch.linalg.solve(gram, cross).T  # [outputs, inputs]
     shortcut.decoder.weight.copy_(solution[:, :-1].reshape(shortcut.decoder.weight.shape))
     shortcut.decoder.bias.copy_(solution[:, -1])
@@ -267,11 +283,11 @@ class DecoderConfig:
     clips: int = 2
     frames: int = 13
     crop: tuple[int, int] = (128, 80)
-    latent_noise: float = 0.4
+    latent_noise: float = 0.3
     shortcut_scale: float = 0.3
     absolute: float = 1.0
     square: float = 20.0
-    gradient: float = 1.0
+    gradient: float = 3.0
     change: float = 2.0
 
     def loss(self, made: Tensor, real: Tensor) -> Tensor:
