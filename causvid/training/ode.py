@@ -45,11 +45,18 @@ class TrajectoryConfig:
 
 @dataclass(frozen=True)
 class OdeConfig:
-    """Settings of the regression."""
+    """Settings of the regression.
+
+    Args:
+        first_given: whether the first chunk is always shown clean, and not learned. A teacher
+            whose windows may begin in the middle of a video has trajectories that do, too; a
+            student's videos begin at their beginning, which the causal stage has taught it.
+    """
 
     optimiser: OptimiserConfig
     steps: int
     batch: int
+    first_given: bool = False
 
 
 def student_times(generator: GeneratorConfig) -> tuple[float, ...]:
@@ -145,6 +152,8 @@ class OdeStage(ModelStage):
         shape = (trajectory.shape[0], trajectory.shape[2])
         generator = seeded(*key)
         drawn = torch.randint(0, levels, shape, generator=generator)
+        if self.config.first_given:
+            drawn[:, : self.chunks.first] = levels - 1
         choice = same_within_chunks(drawn, self.chunks).to(device)
         noisy, times = from_trajectory(trajectory, self.times.to(device), choice)
         tokens = tokenise(self.tokenizer, batch.captions, self.length)

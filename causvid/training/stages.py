@@ -104,7 +104,10 @@ POCKET = Recipe(
     ),
     trajectories=TrajectoryConfig(guidance=1.5),
     ode=OdeConfig(
-        optimiser=OptimiserConfig(learning_rate=5e-4, ema_decay=0.98), steps=200, batch=6
+        optimiser=OptimiserConfig(learning_rate=5e-4, ema_decay=0.98),
+        steps=200,
+        batch=6,
+        first_given=True,
     ),
     dmd=DmdConfig(
         student=OptimiserConfig(
