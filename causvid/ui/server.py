@@ -54,7 +54,7 @@ def _device(settings: Settings, models: Models) -> Device:
 
     @spaces.GPU(duration=duration)
     def carry_out_lent(job: Job) -> Iterator[Event]:
-        yield from carry_out(models.open, job)
+        yield from carry_out(models.open, job, duration(job))
 
     return LentDevice(carry_out_lent)
 

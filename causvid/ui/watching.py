@@ -126,8 +126,9 @@ def _summary(ended: Ended) -> str:
     video, timings = ended.manifest["video"], ended.manifest["timings"]
     if not video["frames"]:
         return "Stopped before the first chunk."
-    verb = "Stopped after" if ended.stopped else "Made"
+    verb = "Stopped after" if ended.stopped_by else "Made"
+    why = " The GPU was lent for no longer: Extend goes on." if ended.stopped_by == "time" else ""
     return (
         f"{verb} {video['seconds']:.1f} s in {timings['total_seconds']:.1f} s: "
-        f"{timings['times_playback']:.1f} times playback speed."
+        f"{timings['times_playback']:.1f} times playback speed.{why}"
     )
