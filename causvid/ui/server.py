@@ -1,5 +1,6 @@
 """From settings to a running server: models, device, service, page."""
 
+import ctypes
 import logging
 import os
 import signal
@@ -25,6 +26,10 @@ from causvid.ui.uploads import Uploads
 # Gradio keeps half a megabyte for every browser and every plain call, as long as there is room for
 # so many. A browser that loses its place sees the page's first choices again.
 SESSIONS = 128
+
+# glibc gives every thread a heap of its own and seldom returns what is free in it. A thread that
+# has encoded one chunk keeps 35 MB, and which of many threads encodes the next is chance.
+_M_ARENA_MAX, _HEAPS = -8, 2  # mallopt(3)
 
 
 def make_service(settings: Settings) -> Service:
@@ -118,7 +123,14 @@ def _theme() -> gr.themes.Base:
     )
 
 
+def _share_heaps() -> None:
+    """Let threads share two heaps, so that memory does not depend on who did what."""
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(_M_ARENA_MAX, _HEAPS)  # other libraries than glibc have none, or do nothing
+
+
 def main() -> None:
+    _share_heaps()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     for noisy in ("httpx", "diffusers", "transformers"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
