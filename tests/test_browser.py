@@ -191,6 +191,33 @@ def test_a_phones_managedmediasource_plays(visit):
     assert page.evaluate("document.querySelector('.cv-stage video').disableRemotePlayback")
 
 
+def plays(page) -> bool:
+    """Whether the stage shows a moving video."""
+    return page.evaluate(
+        "() => { const v = document.querySelector('.cv-stage video');"
+        " return v.checkVisibility() && !v.paused && v.currentTime > 0; }"
+    )
+
+
+def test_an_example_welcomes_and_gives_way_to_the_first_run(visit):
+    page = visit()
+    wait_for(page, lambda: plays(page))
+    assert state(page) == "idle" and "Made beforehand" in status(page)
+    generate(page)
+    assert_played_while_made(wait_for_end(page))
+    assert "Made beforehand" not in status(page)
+
+
+@pytest.mark.parametrize("without", ["", "delete window.MediaSource;"])
+def test_an_example_plays_at_once_and_fills_in_its_prompt(visit, without):
+    page = visit(script=without)
+    card = page.locator(".cv-gallery button").nth(1)
+    card.click()
+    wait_for(page, lambda: plays(page) and state(page) == "ended")
+    prompt = page.locator(".cv-prompt textarea:visible")
+    wait_for(page, lambda: prompt.input_value() == card.get_attribute("data-prompt"))
+
+
 def test_other_shapes_fill_the_stage(visit):
     page = visit()
     page.get_by_label("Portrait 128×224").locator("visible=true").check()

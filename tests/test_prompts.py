@@ -125,7 +125,7 @@ class TestErrors:
             ("0s: a\n5s [morph]: b", "line 2: hand-over 'morph' is unknown; expected swap"),
             ("0s: a\n5s [blend]: b", "line 2: hand-over 'blend' is unknown"),
             ("0s: a\n5s [blend:0]: b", "line 2: hand-over 'blend' over 0 chunks"),
-            ("0s: a\n5s:", "line 2: the prompt is ''; expected some words"),
+            ("0s: a\n5s:", "line 2: the prompt is empty; say what to show"),
             ("0s: a\n1:75: b", "line 2: start is '1:75'; expected less than 60"),
             ("0s: a\n5s: b\n0:05: c", "line 3: starts at 5 s, and so does line 2"),
             ("80s: synthwave", "line 1: the first cue starts at 80 s; it must be at 0 s"),

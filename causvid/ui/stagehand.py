@@ -48,7 +48,7 @@ class Stagehand:
             "its last frame, and **Branch** does so with the prompt above.",
             elem_classes="cv-note",
         )
-        with gr.Row(visible=False) as self.results:
+        with gr.Row(visible=False, elem_classes="cv-results") as self.results:
             self.video = gr.DownloadButton(
                 "Download MP4", variant="primary", size="md", min_width=130
             )

@@ -56,7 +56,7 @@ class Strip {
     this.blocks.append(block);
     this.seconds = info.end;
     this.layout();
-    this.setNumber('speed', info.times_playback, '×', 2);
+    this.setNumber('speed', info.times_playback, '', 2);
     this.setNumber('length', info.end, 's', 1);
     for (const [name, ratio] of Object.entries(info.drift)) this.setGauge(name, ratio);
   }
@@ -76,7 +76,8 @@ class Strip {
 
   setNumber(name, value, unit, digits) {
     const known = value !== null && value !== undefined;
-    this.figure(name).textContent = known ? `${value.toFixed(digits)}\u202f${unit}` : '–';
+    const text = known && (unit ? `${value.toFixed(digits)}\u202f${unit}` : value.toFixed(digits));
+    this.figure(name).textContent = known ? text : '–';
   }
 
   /* A meter around 1: a factor of two either way is the end of the scale. */
