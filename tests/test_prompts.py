@@ -148,7 +148,7 @@ class TestErrors:
             ([[0, "a"], [-1, "b"]], "row 2: start is -1 s"),
             ([[0, "a"], [math.nan, "b"]], "row 2: start is nan s"),
             ([[0, "a"], [10**400, "b"]], "row 2: start is 1000"),
-            ([[0, "a"], [1, None]], "row 2: the prompt is ''"),
+            ([[0, "a"], [1, None]], "row 2: the prompt is empty"),
             ([[0, "a"], [1, 7]], "row 2: the prompt is 7"),
             ([[0, "a"], [1, "b", 3]], "row 2: hand-over is 3; expected swap"),
             ([[1, "a"]], "row 1: the first cue starts at 1 s"),
