@@ -21,7 +21,6 @@ from causvid.serving.mailbox import Mailbox
 from causvid.serving.record import call_of
 from causvid.stream import FrameChunk, Stream, StreamInterrupted
 
-
 Reason = Literal["viewer", "time"]
 """Why a run was ended early: it was stopped, or the device was lent for no longer."""
 

@@ -77,7 +77,8 @@ def _card(clip: Clip, *, welcome: bool) -> str:
     return (
         f'<button type="button" data-url="{html.escape(source)}" data-width="{clip.width}" '
         f'data-height="{clip.height}" data-summary="{html.escape(clip.summary)}" '
-        f'data-prompt="{html.escape(clip.prompt)}"{greeting} aria-label="Play: {html.escape(clip.prompt)}">'
+        f'data-prompt="{html.escape(clip.prompt)}" aria-label="Play: {html.escape(clip.prompt)}"'
+        f"{greeting}>"
         # A poster, as previews that load themselves would take all of a browser's connections.
         f'<video src="{html.escape(source)}" poster="{_poster(clip)}" preload="none" muted '
         "playsinline loop></video>"
