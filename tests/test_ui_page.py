@@ -169,6 +169,16 @@ def test_missing_weights_stop_the_start_with_one_sentence(monkeypatch, tmp_path)
         main()
 
 
+def test_a_port_that_cannot_be_had_stops_the_start_with_one_sentence(monkeypatch, service):
+    def launch(*_, **__):
+        raise OSError("Cannot find empty port")
+
+    monkeypatch.setattr("causvid.ui.server.make_service", lambda _: service)
+    monkeypatch.setattr("causvid.ui.server.launch", launch)
+    with pytest.raises(SystemExit, match="Cannot find empty port"):
+        main()
+
+
 def test_on_zerogpu_every_run_borrows_the_device(monkeypatch, tmp_path):
     monkeypatch.setitem(PRESETS, "standin", save_standin(tmp_path))
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")

@@ -149,6 +149,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as on Ctrl-C, nothing is left behind
     try:
         with Uploads(keep=2 * 60 * service.settings.keep_minutes):
-            launch(service, server_name=os.environ.get("GRADIO_SERVER_NAME")).block_thread()
+            try:
+                page = launch(service, server_name=os.environ.get("GRADIO_SERVER_NAME"))
+            except (OSError, OverflowError) as error:  # a port that cannot be had
+                sys.exit(f"app.py: {error}")
+            page.block_thread()
     finally:
         service.close()
