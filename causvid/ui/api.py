@@ -302,8 +302,8 @@ class Endpoints:
             async with aclosing(run.events()) as events:
                 async for event in events:
                     if isinstance(event, Ended):
-                        video, manifest = await asyncio.to_thread(save_results, run, event)
-                        yield None, manifest, None if video is None else str(video)
+                        results = await asyncio.to_thread(save_results, run, event)
+                        yield None, event.manifest, str(results.video) if results else None
                         return
                     chunk = await asyncio.to_thread(save_chunk, run, event)
                     yield str(chunk), event.info, None

@@ -3,6 +3,7 @@
  * Blocks are coloured by the prompt in force; hand-overs carry a mark. Every figure is measured:
  * the first frame here in the browser, from the click to the picture on the screen.
  */
+const DENSE = 120; // blocks
 const HUES = 6; // colours in style.css; a seventh prompt begins again
 
 function levelOf(distance) {
@@ -67,6 +68,7 @@ class Strip {
     for (const block of this.blocks.children) {
       block.style.width = `${(100 * block.dataset.seconds) / whole}%`;
     }
+    this.blocks.toggleAttribute('data-dense', this.blocks.children.length > DENSE);
     this.whole = whole;
   }
 
