@@ -289,6 +289,8 @@ def test_info_and_manifest_are_what_is_written_down(client):
     *_, (_, info, _), (_, manifest, _) = job
     assert set(info) == written("`info`, one per chunk")
     assert set(manifest) == written("The manifest")
+    told, cost = (client.predict(api_name=name) for name in ("/models", "/preflight"))
+    assert {*told[0], *cost} == written("What the others return")
 
 
 def test_the_endpoints_are_mcp_tools_when_asked_for(tmp_path):
