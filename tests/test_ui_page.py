@@ -192,3 +192,20 @@ def test_on_zerogpu_every_run_borrows_the_device(monkeypatch, tmp_path):
 
     assert asyncio.run(make()) > 1
     service.close()
+
+
+@pytest.mark.parametrize("platform", ["zerogpu", "own"])
+def test_models_stay_loaded_where_a_process_would_load_them_in_vain(
+    monkeypatch, tmp_path, platform
+):
+    preset = save_standin(tmp_path)
+    monkeypatch.setitem(PRESETS, "standin", preset)
+    monkeypatch.setitem(PRESETS, "other", dataclasses.replace(preset, name="other"))
+    if platform == "zerogpu":
+        monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    service = make_service(Settings(model="standin", models=("other",), device="cpu"))
+    first, _ = service.models.open("standin")
+    service.models.open("other")
+    again, _ = service.models.open("standin")
+    assert (again is first) == (platform == "zerogpu"), "elsewhere there may be room for one only"
+    service.close()

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from causvid.serving.device import Device, SharedDevice
+from causvid.serving.device import SharedDevice
 from causvid.serving.job import Event, Job
 from causvid.serving.models import Models
 from causvid.serving.service import Service
@@ -38,21 +38,23 @@ def make_service(settings: Settings) -> Service:
     Raises:
         ValueError: if the model cannot be had.
     """
-    models = Models(settings)
-    models.load_first()
-    return Service(settings, models, _device(settings, models))
-
-
-def _device(settings: Settings, models: Models) -> Device:
-    """The device of this machine, or on ZeroGPU one that is lent for each run."""
-    if os.environ.get("SPACES_ZERO_GPU", "").lower() not in ("1", "t", "true"):
-        return SharedDevice(
+    if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
+        models = Models(settings, room=len(settings.models))
+        for name in settings.models:  # a process that a GPU is lent to forgets what it loads
+            models.open(name)
+        device = _lent_device(settings, models)
+    else:
+        models = Models(settings)
+        models.load_first()
+        device = SharedDevice(
             models.open, viewers=settings.viewers, waiting=settings.waiting, lead=settings.lead
         )
-    import spaces  # here only, as other machines need not have it
+    return Service(settings, models, device)
 
-    for name in models.presets:  # what is on the GPU before the first fork is there for all
-        models.open(name)
+
+def _lent_device(settings: Settings, models: Models) -> LentDevice:
+    """On ZeroGPU, the device is lent for each run."""
+    import spaces  # here only, as other machines need not have it
 
     def duration(job: Job) -> int:
         return lent_seconds(job, settings.gpu_seconds)
