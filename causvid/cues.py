@@ -111,8 +111,10 @@ class Cue:
             raise ScheduleError(f"start is {self.start!r:.40}; expected seconds")
         if not 0 <= self.start <= MAX_START:  # false for NaN, too
             raise ScheduleError(f"start is {self.start!r:.20} s; expected 0 to {MAX_START:.0f} s")
-        if not isinstance(self.prompt, str) or not self.prompt.strip():
+        if not isinstance(self.prompt, str):
             raise ScheduleError(f"the prompt is {self.prompt!r:.40}; expected some words")
+        if not self.prompt.strip():
+            raise ScheduleError("the prompt is empty; say what to show")
         object.__setattr__(self, "start", abs(float(self.start)))  # abs: -0.0 is written as 0
         object.__setattr__(self, "prompt", " ".join(self.prompt.split()))
 

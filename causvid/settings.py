@@ -20,6 +20,7 @@ from causvid.presets import default_preset, get_preset
 
 PREFIX = "CAUSVID_"
 TOKEN = "HF_TOKEN"
+CLIENT = "CAUSVID_SERVER"  # tells the client scripts in `examples/` where to go; not for us
 
 Quantisation = Literal["none", "fp8"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -131,7 +132,7 @@ class Settings:
         given = {
             name: text
             for name, text in environment.items()
-            if name.startswith(PREFIX) or name == TOKEN
+            if (name.startswith(PREFIX) and name != CLIENT) or name == TOKEN
         }
         for name in given:
             if name not in fields:

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from common import connect, save
+from common import connect, existing, save
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("prompts", type=Path, help="one prompt a line; # begins a remark")
+parser.add_argument("prompts", type=existing, help="one prompt a line; # begins a remark")
 parser.add_argument("--seconds", type=float, default=5)
 parser.add_argument("--seed", type=int, default=0, help="of the first; the others count on")
 parser.add_argument("--out", type=Path, default=Path("videos"), help="a folder")

@@ -1,5 +1,6 @@
 """Shared by the example scripts: the server's address, and saving what a run yields."""
 
+import argparse
 import json
 import os
 import shutil
@@ -7,12 +8,23 @@ from pathlib import Path
 
 from gradio_client import Client
 from gradio_client.client import Job
+from gradio_client.exceptions import AppError
 
 SERVER = os.environ.get("CAUSVID_SERVER", "http://127.0.0.1:7860")  # or "owner/space"
 
 
 def connect() -> Client:
-    return Client(SERVER, verbose=False)
+    try:
+        return Client(SERVER, verbose=False)
+    except Exception as error:  # each of the libraries below has errors of its own
+        raise SystemExit(f"no server at {SERVER}, which CAUSVID_SERVER sets: {error}") from None
+
+
+def existing(name: str) -> Path:
+    """The type of an argument that names a file."""
+    if not Path(name).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {name}")
+    return Path(name)
 
 
 def save(job: Job, out: Path) -> dict:
@@ -28,4 +40,13 @@ def save(job: Job, out: Path) -> dict:
             out.with_suffix(".json").write_text(json.dumps(info, indent=2) + "\n")
             print(f"{out}: {info['video']['frames']} frames")
             return info
-    raise SystemExit(f"the run ended without a video: {job.status()}")
+    raise SystemExit(why(job))
+
+
+def why(job: Job) -> str:
+    """Why a run ended without a video: what the server refused, and what it allows."""
+    try:
+        job.result()
+    except AppError as error:
+        return str(error)
+    return "the run was stopped before its first chunk"

@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from common import connect, save
+from common import connect, existing, save
 from gradio_client import handle_file
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("picture", type=Path)
+parser.add_argument("picture", type=existing)
 parser.add_argument("prompt")
 parser.add_argument("--seconds", type=float, default=5)
 parser.add_argument("--seed", type=int, default=0)

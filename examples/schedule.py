@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from common import connect, save
+from common import connect, existing, save
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("schedule", type=Path, help="timed prompts, as lines or as JSON")
+parser.add_argument("schedule", type=existing, help="timed prompts, as lines or as JSON")
 parser.add_argument("--seconds", type=float, default=12)
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--out", type=Path, default=Path("schedule.mp4"))

@@ -7,7 +7,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from common import connect, save
+from common import connect, save, why
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("prompt")
@@ -28,5 +28,7 @@ for _, info, final in job:
     print(f"chunk {info['index']}: {info['prompt']}")
     if info["index"] == args.after - 1:
         client.predict(info["run"], args.then, args.handover, api_name="/steer")
+else:
+    raise SystemExit(why(job))
 if args.more:
     save(client.submit(info["run"], seconds=args.more, api_name="/extend"), args.out)

@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from common import connect, save
+from common import connect, existing, save
 from gradio_client import handle_file
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("video", type=Path)
+parser.add_argument("video", type=existing)
 parser.add_argument("prompt")
 parser.add_argument("--strength", type=float, default=0.7, help="how far to leave the source")
 parser.add_argument("--adaptive", action="store_true", help="less where the source moves fast")

@@ -1,6 +1,8 @@
 """The public endpoints, called as a stranger would call them."""
 
+import asyncio
 import json
+import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +15,15 @@ import pytest
 from appserver import running
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from jsonschema import Draft202012Validator
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 from causvid.media import write_video
 
 GENERATING = {"/text_to_video", "/image_to_video", "/video_to_video", "/scheduled_video", "/extend"}
+PUBLIC = GENERATING | {"/steer", "/models", "/preflight"}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,7 @@ def decoded(path: str | Path) -> np.ndarray:
 
 def test_the_endpoints_are_documented_and_browser_events_are_not(client):
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(named) == GENERATING | {"/steer", "/models", "/preflight"}
+    assert set(named) == PUBLIC
     text = [p["parameter_name"] for p in named["/text_to_video"]["parameters"]]
     assert text[:3] == ["prompt", "seconds", "seed"]
     video = [p["parameter_name"] for p in named["/video_to_video"]["parameters"]]
@@ -270,13 +276,44 @@ def test_nothing_accumulates_on_the_server(app, client):
     assert list(app.service._folder.glob("*/*")) == []
 
 
+def written(title: str) -> set[str]:
+    """The keys in a table of `examples/README.md`."""
+    text = (Path(__file__).parents[1] / "examples" / "README.md").read_text(encoding="utf-8")
+    table = text.partition(f"## {title}")[2].partition("\n## ")[0]
+    first = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    return set(re.findall("`([a-z_]+)`", " ".join(first)))
+
+
+def test_info_and_manifest_are_what_is_written_down(client):
+    job = client.submit("a red car", seconds=1, api_name="/text_to_video")
+    *_, (_, info, _), (_, manifest, _) = job
+    assert set(info) == written("`info`, one per chunk")
+    assert set(manifest) == written("The manifest")
+    told, cost = (client.predict(api_name=name) for name in ("/models", "/preflight"))
+    assert {*told[0], *cost} == written("What the others return")
+
+
 def test_the_endpoints_are_mcp_tools_when_asked_for(tmp_path):
+    async def use(url: str) -> None:
+        async with (
+            streamable_http_client(f"{url}/gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as agent,
+        ):
+            await agent.initialize()
+            tools = {tool.name: tool for tool in (await agent.list_tools()).tools}
+            assert {f"/{name}" for name in tools} == PUBLIC
+            for tool in tools.values():
+                Draft202012Validator.check_schema(tool.inputSchema)
+            assert "chunk by chunk" in tools["text_to_video"].description
+            assert all(
+                it["description"] for it in tools["extend"].inputSchema["properties"].values()
+            )
+            for schedule in ("0s: a ball\n0.5s: the sea", {"cues": [{"start": 0, "prompt": "a"}]}):
+                parameters = {"schedule": schedule, "seconds": 1}
+                answer = await agent.call_tool("scheduled_video", parameters)
+                assert not answer.isError and ".mp4" in answer.content[0].text
+            refused = await agent.call_tool("text_to_video", {"prompt": " "})
+            assert refused.isError and "the prompt is empty" in refused.content[0].text
+
     with running(tmp_path, mcp=True) as app:
-        answer = httpx.get(f"{app.url}/gradio_api/mcp/schema")
-    tools = {tool["name"]: tool for tool in answer.json()}
-    wanted = {name.strip("/") for name in GENERATING} | {"steer", "models", "preflight"}
-    assert all(any(name.endswith(want) for name in tools) for want in wanted)
-    assert len(tools) == len(wanted)
-    described = next(tool for name, tool in tools.items() if name.endswith("text_to_video"))
-    assert "chunk by chunk" in described["description"]
-    assert described["inputSchema"]["properties"]["prompt"]
+        asyncio.run(use(app.url))

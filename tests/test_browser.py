@@ -133,7 +133,7 @@ def assert_played_while_made(made: dict) -> None:
     indices = [chunk["index"] for chunk in made["chunks"]]
     assert indices == list(range(len(indices))) and len(indices) > 1
     assert made["frames"], "no picture was shown"
-    assert made["frames"][0][1] < made["ended"]
+    assert made["chunks"][0]["at"] <= made["frames"][0][1] < made["ended"]
     shown = [seconds for seconds, _ in made["frames"]]
     first_round = shown[: next((i for i, t in enumerate(shown) if i and t < shown[i - 1]), None)]
     assert first_round == sorted(first_round)
@@ -189,6 +189,33 @@ def test_a_phones_managedmediasource_plays(visit):
     generate(page)
     assert_played_while_made(wait_for_end(page))
     assert page.evaluate("document.querySelector('.cv-stage video').disableRemotePlayback")
+
+
+def plays(page) -> bool:
+    """Whether the stage shows a moving video."""
+    return page.evaluate(
+        "() => { const v = document.querySelector('.cv-stage video');"
+        " return v.checkVisibility() && !v.paused && v.currentTime > 0; }"
+    )
+
+
+def test_an_example_welcomes_and_gives_way_to_the_first_run(visit):
+    page = visit()
+    wait_for(page, lambda: plays(page))
+    assert state(page) == "idle" and "Made beforehand" in status(page)
+    generate(page)
+    assert_played_while_made(wait_for_end(page))
+    assert "Made beforehand" not in status(page)
+
+
+@pytest.mark.parametrize("without", ["", "delete window.MediaSource;"])
+def test_an_example_plays_at_once_and_fills_in_its_prompt(visit, without):
+    page = visit(script=without)
+    card = page.locator(".cv-gallery button").nth(1)
+    card.click()
+    wait_for(page, lambda: plays(page) and state(page) == "ended")
+    prompt = page.locator(".cv-prompt textarea:visible")
+    wait_for(page, lambda: prompt.input_value() == card.get_attribute("data-prompt"))
 
 
 def test_other_shapes_fill_the_stage(visit):
@@ -434,6 +461,11 @@ def test_the_keyboard_is_enough(visit):
     for _ in range(40):
         page.keyboard.press("Tab")
         focused = page.evaluate("document.activeElement.textContent.trim()")
+        ring = page.evaluate(
+            "(({outlineStyle, boxShadow}) => outlineStyle + boxShadow)"
+            "(getComputedStyle(document.activeElement))"
+        )
+        assert ring != "nonenone", f"nothing shows that {focused!r} has the focus"
         if focused == "Generate":
             break
     assert focused == "Generate"

@@ -149,7 +149,7 @@ def test_stop_keeps_what_was_made_and_cancel_tells_nothing(device, tmp_path):
     cancelled.ticket.cancel()
     assert stopped.over.wait(10)
     end = stopped.events[-1]
-    assert isinstance(end, Ended) and end.stopped and end.continuable
+    assert isinstance(end, Ended) and end.stopped_by == "viewer" and end.continuable
     assert end.manifest["video"]["frames"] == sum(
         len(event.chunk.frames) for event in stopped.events[:-1]
     )
@@ -313,10 +313,15 @@ def test_many_runs_leave_no_files_and_no_threads(service):
     assert threading.active_count() == threads
 
 
+def lend(pipeline, preset, seconds: float = 60.0) -> LentDevice:
+    """A stand-in for the platform."""
+    return LentDevice(lambda job: carry_out(lambda _: (pipeline, preset), job, seconds))
+
+
 def test_a_lent_device_gives_the_same_events(pipeline, preset, tmp_path, device):
     log: list[str] = []
     shared = submit(device, tmp_path, log, "shared")
-    lent = LentDevice(lambda job: carry_out(lambda _: (pipeline, preset), job))
+    lent = lend(pipeline, preset)
     other = submit(lent, tmp_path, log, "lent")
     assert shared.over.wait(30) and other.over.wait(30)
     np.testing.assert_array_equal(frames_of(shared.events[:-1]), frames_of(other.events[:-1]))
@@ -324,12 +329,23 @@ def test_a_lent_device_gives_the_same_events(pipeline, preset, tmp_path, device)
 
 def test_a_lent_device_stops_through_its_folder(pipeline, preset, tmp_path):
     log: list[str] = []
-    lent = LentDevice(lambda job: carry_out(lambda _: (pipeline, preset), job))
-    run = submit(lent, tmp_path, log, "lent", request=ask(seconds=1000.0))
+    run = submit(lend(pipeline, preset), tmp_path, log, "lent", request=ask(seconds=1000.0))
     while not log:
         time.sleep(0.01)
     run.ticket.stop()
-    assert run.over.wait(10) and run.events[-1].stopped
+    assert run.over.wait(10) and run.events[-1].stopped_by == "viewer"
+
+
+def test_when_the_device_has_to_be_given_back_what_was_made_stays(pipeline, preset, tmp_path):
+    lent = lend(pipeline, preset, seconds=2.0)
+    request = ask(seconds=1e5)
+    run = submit(lent, tmp_path, [], "lent", request=request, endless=True, snapshot_bytes=10**9)
+    assert run.over.wait(30)
+    *chunks, end = run.events
+    assert isinstance(end, Ended) and end.stopped_by == "time" and end.continuable
+    assert end.manifest["stopped_by"] == "time"
+    made = sum(len(made.chunk.frames) for made in chunks)
+    assert chunks and end.manifest["video"]["frames"] == made
 
 
 def test_refusals_of_the_platform_are_explained(tmp_path):

@@ -16,7 +16,8 @@ SWITCHES = ("COMPILE", "TINY_DECODER", "LOG_PROMPTS")
 
 
 def test_without_variables_the_defaults_hold():
-    settings = Settings.from_environment({"PATH": "/bin", "CAUSVID_DEVICE": "cpu"})
+    others = {"PATH": "/bin", "CAUSVID_SERVER": "http://127.0.0.1:7860"}  # the latter of clients
+    settings = Settings.from_environment({**others, "CAUSVID_DEVICE": "cpu"})
     assert settings.model == "pocket"
     assert settings.models == ("pocket",)
     assert settings == Settings(device="cpu")

@@ -169,6 +169,16 @@ def test_missing_weights_stop_the_start_with_one_sentence(monkeypatch, tmp_path)
         main()
 
 
+def test_a_port_that_cannot_be_had_stops_the_start_with_one_sentence(monkeypatch, service):
+    def launch(*_, **__):
+        raise OSError("Cannot find empty port")
+
+    monkeypatch.setattr("causvid.ui.server.make_service", lambda _: service)
+    monkeypatch.setattr("causvid.ui.server.launch", launch)
+    with pytest.raises(SystemExit, match="Cannot find empty port"):
+        main()
+
+
 def test_on_zerogpu_every_run_borrows_the_device(monkeypatch, tmp_path):
     monkeypatch.setitem(PRESETS, "standin", save_standin(tmp_path))
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
@@ -181,4 +191,21 @@ def test_on_zerogpu_every_run_borrows_the_device(monkeypatch, tmp_path):
         return len([event async for event in run.events()])
 
     assert asyncio.run(make()) > 1
+    service.close()
+
+
+@pytest.mark.parametrize("platform", ["zerogpu", "own"])
+def test_models_stay_loaded_where_a_process_would_load_them_in_vain(
+    monkeypatch, tmp_path, platform
+):
+    preset = save_standin(tmp_path)
+    monkeypatch.setitem(PRESETS, "standin", preset)
+    monkeypatch.setitem(PRESETS, "other", dataclasses.replace(preset, name="other"))
+    if platform == "zerogpu":
+        monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    service = make_service(Settings(model="standin", models=("other",), device="cpu"))
+    first, _ = service.models.open("standin")
+    service.models.open("other")
+    again, _ = service.models.open("standin")
+    assert (again is first) == (platform == "zerogpu"), "elsewhere there may be room for one only"
     service.close()

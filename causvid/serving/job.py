@@ -9,7 +9,7 @@ import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from causvid.request import Manifest, Request, describe
 from causvid.serving.mailbox import Mailbox
 from causvid.serving.record import call_of
 from causvid.stream import FrameChunk, Stream, StreamInterrupted
+
+Reason = Literal["viewer", "time"]
+"""Why a run was ended early: it was stopped, or the device was lent for no longer."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,12 @@ class Ended:
 
     Attributes:
         manifest: JSON-ready; its request, sent again, gives the same video.
-        stopped: whether it ended before its time.
+        stopped_by: why it was ended early; `None` if it was not.
         snapshot_bytes: size of the state that another run can go on from; 0 if there is none.
     """
 
     manifest: dict[str, Any]
-    stopped: bool
+    stopped_by: Reason | None = None
     snapshot_bytes: int = 0
 
     @property
@@ -125,7 +128,8 @@ class Production:
     def __init__(self, pipeline: CausVidPipeline, preset: Preset, job: Job):
         self._job = job
         self._mailbox = Mailbox(job.mailbox_path)
-        self._stopped = False
+        self._reason: Reason = "viewer"
+        self._stopped_by: Reason | None = None
         earlier = job.continuation
         if earlier is None:
             self.stream = job.request.open(pipeline, image=job.image, video=job.video)
@@ -149,15 +153,16 @@ class Production:
         try:
             chunk = self.stream.step()
         except StreamInterrupted:
-            self._stopped = True
+            self._stopped_by = self._reason
             return None
         if chunk is None:
             return None
         self._manifest.record(chunk)
         return Made(chunk, self._info(chunk))
 
-    def interrupt(self) -> None:
+    def interrupt(self, reason: Reason = "viewer") -> None:
         """End within one pass of the transformer. Callable from any thread."""
+        self._reason = reason
         self.stream.interrupt()
 
     def end(self) -> Ended:
@@ -168,7 +173,8 @@ class Production:
         manifest["request"] = request.to_dict()  # with the cues that lie inside the video only
         manifest |= {
             "run": self._job.run,
-            "stopped": self._stopped,
+            "stopped": self._stopped_by is not None,
+            "stopped_by": self._stopped_by,
             "done": True,
             "call": call_of(request),
         }
@@ -177,7 +183,7 @@ class Production:
             snapshot = self.stream.snapshot()
             if len(snapshot) <= self._job.snapshot_bytes:
                 kept = self._job.snapshot_path.write_bytes(snapshot)
-        return Ended(manifest, self._stopped, kept)
+        return Ended(manifest, self._stopped_by, kept)
 
     def close(self) -> None:
         self.stream.close()

@@ -21,13 +21,18 @@ log = logging.getLogger(__name__)
 class Models:
     """The models that a server offers.
 
-    The first is loaded by `load_first`; another when it is first asked for, in place of the one
-    before it: runs that still use that one keep it alive until they end.
+    The first is loaded by `load_first`; another when it is first asked for. Where there is no room
+    for it, it takes the place of the one loaded longest ago: runs that still use that one keep it
+    alive until they end.
+
+    Args:
+        room: how many can be loaded at once.
     """
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, room: int = 1):
         self._settings = settings
-        self._loaded: tuple[CausVidPipeline, Preset] | None = None
+        self._room = room
+        self._loaded: dict[str, tuple[CausVidPipeline, Preset]] = {}  # the longest loaded first
         self._loading = threading.Lock()
         self.presets: dict[str, Preset] = {name: get_preset(name) for name in settings.models}
 
@@ -40,7 +45,7 @@ class Models:
 
     @property
     def ready(self) -> bool:
-        return self._loaded is not None
+        return bool(self._loaded)
 
     def preset(self, name: str) -> Preset:
         """
@@ -59,17 +64,16 @@ class Models:
         """
         preset = self.preset(name)
         with self._loading:
-            if self._loaded is None or self._loaded[1].name != name:
-                self._loaded = None  # before the next is loaded: there may be room for one only
-                self._loaded = (self._load(preset), preset)
-            return self._loaded
+            if name not in self._loaded:
+                if len(self._loaded) == self._room:  # before the next is loaded
+                    del self._loaded[next(iter(self._loaded))]
+                self._loaded[name] = (self._load(preset), preset)
+            return self._loaded[name]
 
     def timeline(self, name: str) -> Timeline | None:
         """Chunks on the clock; `None` while the model is not loaded."""
-        loaded = self._loaded
-        if loaded is None or loaded[1].name != name:
-            return None
-        return loaded[0].generator().timeline
+        loaded = self._loaded.get(name)
+        return None if loaded is None else loaded[0].generator().timeline
 
     def check(self, request: Request) -> None:
         """Whether size, settings and cues fit the model; an absent model is asked when it is there.
@@ -77,17 +81,18 @@ class Models:
         Raises:
             ValueError: says what came and what was expected.
         """
-        loaded = self._loaded
-        if loaded is None or loaded[1].name != request.model:
+        loaded = self._loaded.get(request.model)
+        if loaded is None:
             return
-        generator = loaded[0].generator(
+        pipeline, _ = loaded
+        generator = pipeline.generator(
             height=request.height,
             width=request.width,
             steps=request.steps,
             window=request.window,
             sink=request.sink,
         )
-        loaded[0].codec(request.decoder)
+        pipeline.codec(request.decoder)
         if request.seconds is not None:
             timeline = generator.timeline
             request.prompts.snapped(timeline, timeline.chunk_count(request.seconds))
@@ -108,8 +113,8 @@ class Models:
         return list(dict.fromkeys(word for word in words if word not in known))
 
     def _word_tokenizer(self, name: str) -> PreTrainedTokenizerFast | None:
-        loaded = self._loaded
-        if loaded is None or loaded[1].name != name:
+        loaded = self._loaded.get(name)
+        if loaded is None:
             return None
         tokenizer = loaded[0].tokenizer
         backend = getattr(tokenizer, "backend_tokenizer", None)

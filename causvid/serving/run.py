@@ -95,7 +95,7 @@ class Run:
                     self._raise(event.error)
                 if isinstance(event, Ended):
                     self.ended = event
-                    self._outcome = "stopped" if event.stopped else "finished"
+                    self._outcome = "stopped" if event.stopped_by else "finished"
                     yield event
                     return
                 self._last = event.info

@@ -17,10 +17,17 @@ from causvid.serving.job import Ended, Event, Failed, Job, Production
 
 STOP = "stop"  # a file of this name in the job's folder stops it
 _POLL = 0.05  # seconds
+_TO_END = 6.0  # seconds for the step in progress, the snapshot and the way back
 
 
-def carry_out(open_model: OpenModel, job: Job) -> Iterator[Event]:
-    """Make the whole job, in the process that has the device."""
+def carry_out(open_model: OpenModel, job: Job, seconds: float) -> Iterator[Event]:
+    """Make the whole job, or as much as there is time for, in the process that has the device.
+
+    Args:
+        seconds: how long the device is lent. When they are over the platform kills the process, so
+            the run is stopped a little before: what was made stays, and can be extended.
+    """
+    deadline = time.monotonic() + seconds - min(_TO_END, seconds / 4)
     production = Production(*open_model(job.request.model), job)
     over = threading.Event()
 
@@ -28,7 +35,10 @@ def carry_out(open_model: OpenModel, job: Job) -> Iterator[Event]:
         while not over.wait(_POLL):
             # Without its folder, nobody wants the run any more.
             if (job.folder / STOP).exists() or not job.folder.exists():
-                production.interrupt()
+                production.interrupt("viewer")
+                return
+            if time.monotonic() > deadline:
+                production.interrupt("time")
                 return
 
     threading.Thread(target=watch, name="stop", daemon=True).start()

@@ -20,7 +20,7 @@ def headline(service: Service) -> str:
     known = service.models.known_words(settings.model)
     model = (
         f"<b>{html.escape(preset.title)}</b> · {generation.width} × {generation.height} · "
-        f"{generation.fps} frames a second · on {html.escape(settings.device)}"
+        f"{generation.fps} frames a second · on the {_hardware(settings.device)}"
     )
     if known:
         words = sorted(word for word in known if word.isalpha())
@@ -81,6 +81,10 @@ def credits(service: Service) -> str:
         "<p>The method is that of CausVid (arXiv 2412.07772) with the training of Self Forcing "
         f"(arXiv 2506.08009). The code is Apache-2.0.</p>{copy}"
     )
+
+
+def _hardware(device: str) -> str:
+    return {"cpu": "CPU", "cuda": "GPU"}.get(device.partition(":")[0], device)
 
 
 def _licence(preset: Preset) -> str:

@@ -1,11 +1,11 @@
 """The public endpoints. Their names, parameters and what they yield are a contract.
 
 The generating ones yield `(chunk_mp4, info, None)` for every chunk and end with
-`(None, manifest, final_mp4)`. `examples/README.md` writes down `info` and `manifest`.
+`(None, manifest, final_mp4)`. `examples/README.md` writes down `info` and `manifest`; `publish.py`
+makes events of these functions.
 """
 
 import asyncio
-import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, closing
 from pathlib import Path
@@ -28,18 +28,20 @@ from causvid.ui.watching import save_chunk, save_results
 Yielded = tuple[str | None, dict[str, Any], str | None]
 
 
-class UploadedFile(gr.File):
-    """A file input that hands over the path, without the empty file that Gradio's leaves beside."""
-
-    def get_block_name(self) -> str:
-        return "file"
-
-    def preprocess(self, payload: Any) -> str | None:
-        return None if payload is None else payload.path
-
-
 class Endpoints:
-    """The functions behind the endpoints; their docstrings are the API's documentation."""
+    """The functions behind the endpoints; their docstrings are the API's documentation.
+
+    Gradio takes the first lines as a description, and one line for each argument.
+    """
+
+    GENERATING = (
+        "text_to_video",
+        "image_to_video",
+        "video_to_video",
+        "scheduled_video",
+        "extend",
+    )
+    TELLING = ("steer", "models", "preflight")
 
     def __init__(self, service: Service, presence: Presence):
         self._service = service
@@ -167,10 +169,12 @@ class Endpoints:
     ) -> AsyncIterator[Yielded]:
         """Make a video whose prompt changes at given times, chunk by chunk.
 
+        The schedule's JSON form is
+        {"version": 1, "cues": [{"start": 0, "prompt": "a red car", "handover": "swap"}]}.
+        Hand-overs are swap, recache, flush and blend:N; the first cue starts at 0.
+
         Args:
-            schedule: Lines such as "4.5s [recache]: a red car", or the JSON form
-                {"version": 1, "cues": [{"start": 0, "prompt": "a red car", "handover": "swap"}]}.
-                Hand-overs are swap, recache, flush and blend:N; the first cue starts at 0.
+            schedule: Lines such as "4.5s [recache]: a red car", or the JSON form.
             seconds: Length; 0 for an endless video, up to the server's limit.
             seed: Of the noise: the same seed and parameters give the same video.
             size: WIDTHxHEIGHT in pixels; by default the size the model was trained at.
@@ -298,8 +302,8 @@ class Endpoints:
             async with aclosing(run.events()) as events:
                 async for event in events:
                     if isinstance(event, Ended):
-                        video, manifest = await asyncio.to_thread(save_results, run, event)
-                        yield None, manifest, None if video is None else str(video)
+                        results = await asyncio.to_thread(save_results, run, event)
+                        yield None, event.manifest, str(results.video) if results else None
                         return
                     chunk = await asyncio.to_thread(save_chunk, run, event)
                     yield str(chunk), event.info, None
@@ -313,45 +317,3 @@ class Endpoints:
 async def _explained_in_thread(function: Callable, *args: Any) -> Any:
     with explained():
         return await asyncio.to_thread(function, *args)
-
-
-def add_endpoints(service: Service, presence: Presence) -> None:
-    """Register the endpoints in the Blocks that is being built."""
-    endpoints = Endpoints(service, presence)
-    generating = ("text_to_video", "image_to_video", "video_to_video", "scheduled_video", "extend")
-    with gr.Group(visible=False):
-        for name in (*generating, "steer", "models", "preflight"):
-            function = getattr(endpoints, name)
-            inputs = [
-                _input(parameter) for parameter in inspect.signature(function).parameters.values()
-            ]
-            outputs = [gr.JSON(label="result")]
-            if name in generating:
-                outputs = [
-                    gr.File(label="chunk_mp4"),
-                    gr.JSON(label="info"),
-                    gr.File(label="final_mp4"),
-                ]
-            gr.Button(name).click(
-                function,
-                inputs,
-                outputs,
-                api_name=name,
-                concurrency_limit=None,
-                show_progress="hidden",
-            )
-
-
-def _input(parameter: inspect.Parameter) -> gr.components.Component:
-    """The component whose values a parameter takes; its value is the parameter's default."""
-    name = parameter.name
-    default = None if parameter.default is inspect.Parameter.empty else parameter.default
-    if name in ("image", "video"):
-        return UploadedFile(label=name, type="filepath")
-    if parameter.annotation is Any:
-        return gr.JSON(label=name)
-    if parameter.annotation is bool:
-        return gr.Checkbox(label=name, value=default)
-    if parameter.annotation in (int, float, int | None, float | None):
-        return gr.Number(label=name, value=default)
-    return gr.Textbox(label=name, value=default)

@@ -17,6 +17,7 @@ from causvid.media import VideoReader
 from causvid.serving.service import Service
 from causvid.ui.stage import static
 
+_WELCOME = "Made beforehand from this prompt. Generate makes a new one, live."
 FOLDER = Path(__file__).parents[2] / "examples" / "gallery"
 
 
@@ -60,7 +61,7 @@ def build_gallery(service: Service, prompt: gr.Textbox) -> None:
     gr.set_static_paths([FOLDER])
     gr.Markdown("#### Made beforehand: play one at once", elem_classes="cv-examples")
     gallery = gr.HTML(
-        "".join(_card(clip) for clip in clips),
+        "".join(_card(clip, welcome=clip.prompt == prompt.value) for clip in clips),
         js_on_load=static("gallery.js"),
         apply_default_css=False,
         elem_classes="cv-gallery",
@@ -69,12 +70,15 @@ def build_gallery(service: Service, prompt: gr.Textbox) -> None:
     gallery.choose(_chosen, None, prompt, show_progress="hidden", api_visibility="private")
 
 
-def _card(clip: Clip) -> str:
+def _card(clip: Clip, *, welcome: bool) -> str:
+    """`welcome`: whether it plays on the empty stage, as what the first click would make."""
     source = f"gradio_api/file={clip.path}"
+    greeting = f' data-welcome="{html.escape(_WELCOME)}"' if welcome else ""
     return (
         f'<button type="button" data-url="{html.escape(source)}" data-width="{clip.width}" '
         f'data-height="{clip.height}" data-summary="{html.escape(clip.summary)}" '
-        f'data-prompt="{html.escape(clip.prompt)}" aria-label="Play: {html.escape(clip.prompt)}">'
+        f'data-prompt="{html.escape(clip.prompt)}" aria-label="Play: {html.escape(clip.prompt)}"'
+        f"{greeting}>"
         # A poster, as previews that load themselves would take all of a browser's connections.
         f'<video src="{html.escape(source)}" poster="{_poster(clip)}" preload="none" muted '
         "playsinline loop></video>"

@@ -122,10 +122,10 @@ class Handlers:
             if self._watching.get(session) != run.id:
                 return  # the stage shows a newer run, whose buttons these are now
             ended = run.ended
-            yield hand.ended(watched.video, watched.manifest, bool(ended and ended.continuable))
+            yield hand.ended(watched.results, bool(ended and ended.continuable))
         except gr.Error as error:
             yield {
-                **(hand.ended(None, None, False) if run else {}),
+                **(hand.ended() if run else {}),
                 hand.stage: error_message(error.message),
             }
             raise

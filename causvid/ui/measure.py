@@ -147,7 +147,7 @@ class _Beats:
             "timings": {"total_seconds": CHUNKS * beat, "times_playback": self._device.speed},
             "chunks": chunks,
         }
-        self._deliver(Ended(manifest, stopped=False))
+        self._deliver(Ended(manifest))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from causvid.serving.service import Service
 from causvid.ui.about import licence_notice
 from causvid.ui.reading import Choices
 
+_ONE_SHAPE = "trained in {} only: in other shapes things can come out stretched or doubled"
 RANDOM_SEED = "() => Math.floor(Math.random() * 2 ** 31)"
 
 
@@ -53,7 +54,7 @@ class Options:
                     value=preset.name,
                     label="Model",
                 )
-            with gr.Row():
+            with gr.Row(elem_classes="cv-sliders"):
                 parts["steps"] = gr.Slider(
                     1,
                     8,
@@ -125,12 +126,14 @@ class Options:
 
 def size_name(size: Size) -> str:
     """Its shape in a word, and its pixels."""
+    return f"{shape_name(size)} {size.width}×{size.height}"
+
+
+def shape_name(size: Size) -> str:
     ratio = size.width / size.height
     if 0.85 < ratio < 1.18:
-        shape = "Square" if 0.95 < ratio < 1.05 else "Nearly square"
-    else:
-        shape = "Landscape" if ratio > 1 else "Portrait"
-    return f"{shape} {size.width}×{size.height}"
+        return "Square" if 0.95 < ratio < 1.05 else "Nearly square"
+    return "Landscape" if ratio > 1 else "Portrait"
 
 
 def _minutes(settings) -> str:
@@ -147,7 +150,7 @@ def _size_options(preset: Preset) -> dict[str, Any]:
         "choices": choices,
         "value": choices[0][1],
         "label": "Size",
-        "info": None if preset.mixed_sizes else "trained in the first; the others are a stretch",
+        "info": None if preset.mixed_sizes else _ONE_SHAPE.format(shape_name(sizes[0]).lower()),
         "visible": len(choices) > 1,
     }
 

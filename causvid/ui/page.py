@@ -1,6 +1,6 @@
 """The page: tabs with inputs, the stage beside them, and the events between.
 
-All events here are private to browsers; `api.py` has the public ones.
+All events here are private to browsers; `publish.py` has the public ones.
 """
 
 import math
@@ -10,10 +10,10 @@ import gradio as gr
 
 from causvid.serving.service import Service
 from causvid.ui.about import credits, headline, how_it_works, measured
-from causvid.ui.api import add_endpoints
 from causvid.ui.gallery import build_gallery
 from causvid.ui.handlers import Handlers
 from causvid.ui.presence import Presence
+from causvid.ui.publish import add_endpoints
 from causvid.ui.schedule_tab import ScheduleTab
 from causvid.ui.stagehand import Stagehand
 from causvid.ui.tabs import ImageTab, TextTab, VideoTab

@@ -1,5 +1,6 @@
 """From settings to a running server: models, device, service, page."""
 
+import ctypes
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from causvid.serving.device import Device, SharedDevice
+from causvid.serving.device import SharedDevice
 from causvid.serving.job import Event, Job
 from causvid.serving.models import Models
 from causvid.serving.service import Service
@@ -26,6 +27,10 @@ from causvid.ui.uploads import Uploads
 # so many. A browser that loses its place sees the page's first choices again.
 SESSIONS = 128
 
+# glibc gives every thread a heap of its own and seldom returns what is free in it. A thread that
+# has encoded one chunk keeps 35 MB, and which of many threads encodes the next is chance.
+_M_ARENA_MAX, _HEAPS = -8, 2  # mallopt(3)
+
 
 def make_service(settings: Settings) -> Service:
     """Load the first model and set up the device.
@@ -33,28 +38,30 @@ def make_service(settings: Settings) -> Service:
     Raises:
         ValueError: if the model cannot be had.
     """
-    models = Models(settings)
-    models.load_first()
-    return Service(settings, models, _device(settings, models))
-
-
-def _device(settings: Settings, models: Models) -> Device:
-    """The device of this machine, or on ZeroGPU one that is lent for each run."""
-    if os.environ.get("SPACES_ZERO_GPU", "").lower() not in ("1", "t", "true"):
-        return SharedDevice(
+    if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
+        models = Models(settings, room=len(settings.models))
+        for name in settings.models:  # a process that a GPU is lent to forgets what it loads
+            models.open(name)
+        device = _lent_device(settings, models)
+    else:
+        models = Models(settings)
+        models.load_first()
+        device = SharedDevice(
             models.open, viewers=settings.viewers, waiting=settings.waiting, lead=settings.lead
         )
-    import spaces  # here only, as other machines need not have it
+    return Service(settings, models, device)
 
-    for name in models.presets:  # what is on the GPU before the first fork is there for all
-        models.open(name)
+
+def _lent_device(settings: Settings, models: Models) -> LentDevice:
+    """On ZeroGPU, the device is lent for each run."""
+    import spaces  # here only, as other machines need not have it
 
     def duration(job: Job) -> int:
         return lent_seconds(job, settings.gpu_seconds)
 
     @spaces.GPU(duration=duration)
     def carry_out_lent(job: Job) -> Iterator[Event]:
-        yield from carry_out(models.open, job)
+        yield from carry_out(models.open, job, duration(job))
 
     return LentDevice(carry_out_lent)
 
@@ -112,13 +119,28 @@ def _theme() -> gr.themes.Base:
         block_title_text_color="*body_text_color",
         block_title_text_color_dark="*body_text_color",
         block_title_text_weight="550",
+        block_label_background_fill="*block_background_fill",
+        block_label_background_fill_dark="*block_background_fill",
+        block_label_text_color="*body_text_color",
+        block_label_text_color_dark="*body_text_color",
+        block_label_text_weight="550",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+        button_secondary_shadow="none",
         body_background_fill="*neutral_50",
         block_border_width="1px",
         block_shadow="none",
     )
 
 
+def _share_heaps() -> None:
+    """Let threads share two heaps, so that memory does not depend on who did what."""
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(_M_ARENA_MAX, _HEAPS)  # other libraries than glibc have none, or do nothing
+
+
 def main() -> None:
+    _share_heaps()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     for noisy in ("httpx", "diffusers", "transformers"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -129,6 +151,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as on Ctrl-C, nothing is left behind
     try:
         with Uploads(keep=2 * 60 * service.settings.keep_minutes):
-            launch(service, server_name=os.environ.get("GRADIO_SERVER_NAME")).block_thread()
+            try:
+                page = launch(service, server_name=os.environ.get("GRADIO_SERVER_NAME"))
+            except (OSError, OverflowError) as error:  # a port that cannot be had
+                sys.exit(f"app.py: {error}")
+            page.block_thread()
     finally:
         service.close()

@@ -1,14 +1,13 @@
 """The column of the stage: player, Stop, change the prompt, extend, branch, results."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from causvid.serving.service import Service
 from causvid.ui.remarks import remark_beside
-from causvid.ui.stage import Message, Stage
+from causvid.ui.stage import Stage
+from causvid.ui.watching import Results
 
 HANDOVERS = ["recache", "swap", "flush", "blend:2", "blend:4"]
 
@@ -48,7 +47,7 @@ class Stagehand:
             "its last frame, and **Branch** does so with the prompt above.",
             elem_classes="cv-note",
         )
-        with gr.Row(visible=False) as self.results:
+        with gr.Row(visible=False, elem_classes="cv-results") as self.results:
             self.video = gr.DownloadButton(
                 "Download MP4", variant="primary", size="md", min_width=130
             )
@@ -71,9 +70,6 @@ class Stagehand:
             self.manifest,
         ]
 
-    def message(self, message: Message) -> Updates:
-        return {self.stage: message}
-
     def began(self) -> Updates:
         return {
             self.stop: gr.Button(interactive=True),
@@ -84,24 +80,20 @@ class Stagehand:
             self.details: gr.Accordion(visible=False),
         }
 
-    def ended(
-        self, video: Path | None, manifest: dict[str, Any] | None, continuable: bool
-    ) -> Updates:
-        """After a run, whether or not it left a video."""
+    def ended(self, results: Results | None = None, continuable: bool = False) -> Updates:
+        """After a run; `None` if it left no video."""
         updates: Updates = {
             self.stop: gr.Button(interactive=False),
             self.steer: gr.Button(interactive=False),
             self.branch: gr.Button(interactive=continuable),
             self.extend: gr.Button(interactive=continuable),
         }
-        if video is not None:
-            record = video.with_suffix(".json")
-            record.write_text(json.dumps(manifest, indent=2, ensure_ascii=False), "utf-8")
+        if results is not None:
             updates |= {
                 self.results: gr.Row(visible=True),
-                self.video: str(video),
-                self.record: str(record),
+                self.video: str(results.video),
+                self.record: str(results.record),
                 self.details: gr.Accordion(visible=True),
-                self.manifest: manifest,
+                self.manifest: results.manifest,
             }
         return updates

@@ -138,7 +138,12 @@ class ImageTab(Tab):
                 min_width=160,
             )
             self._crop = gr.Image(
-                label="First frame", interactive=False, buttons=[], height=220, min_width=160
+                label="First frame",
+                interactive=False,
+                buttons=[],
+                height=220,
+                min_width=160,
+                elem_classes="cv-crop",
             )
         return [picture]
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,20 @@ from causvid.ui.stage import (
 )
 
 
+@dataclass(frozen=True)
+class Results:
+    """What a run leaves: its video, and its manifest as a file and as it is."""
+
+    video: Path
+    record: Path
+    manifest: dict[str, Any]
+
+
 class Watched:
     """A run that is played on the stage while it is made.
 
         async for message in watched.messages(): …
-        watched.video, watched.manifest
+        watched.results
 
     Args:
         run: the run.
@@ -34,13 +44,12 @@ class Watched:
         continues: the run that this one goes on from, if the stage shows that.
 
     Attributes:
-        video, manifest: files, once it has ended with at least one chunk.
+        results: what it left, once it has ended with at least one chunk.
     """
 
     def __init__(self, run: Run, *, jpeg: bool = False, continues: str | None = None):
         self.run = run
-        self.video: Path | None = None
-        self.manifest: dict[str, Any] | None = None
+        self.results: Results | None = None
         self._jpeg = jpeg
         self._continues = continues
 
@@ -93,7 +102,7 @@ class Watched:
         return fragment if shown is self.run.muxer else shown.append(frames)
 
     def _finish(self, ended: Ended) -> None:
-        self.video, self.manifest = save_results(self.run, ended)
+        self.results = save_results(self.run, ended)
 
 
 def save_chunk(run: Run, made: Made) -> Path:
@@ -104,15 +113,15 @@ def save_chunk(run: Run, made: Made) -> Path:
     return chunk
 
 
-def save_results(run: Run, ended: Ended) -> tuple[Path | None, dict[str, Any]]:
-    """The whole video and its manifest, as files in the run's results; no video of no frames."""
-    manifest = run.results / f"{run.id}.json"
-    manifest.write_text(json.dumps(ended.manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+def save_results(run: Run, ended: Ended) -> Results | None:
+    """The whole video and its manifest as files; nothing of a run without frames."""
     if not run.muxer.frame_count:
-        return None, ended.manifest
+        return None
+    record = run.results / f"{run.id}.json"
+    record.write_text(json.dumps(ended.manifest, indent=2, ensure_ascii=False), encoding="utf-8")
     video = run.results / f"{run.id}.mp4"
     run.muxer.finish(video)
-    return video, ended.manifest
+    return Results(video, record, ended.manifest)
 
 
 def _beside_source(made: Made) -> np.ndarray:
@@ -126,8 +135,9 @@ def _summary(ended: Ended) -> str:
     video, timings = ended.manifest["video"], ended.manifest["timings"]
     if not video["frames"]:
         return "Stopped before the first chunk."
-    verb = "Stopped after" if ended.stopped else "Made"
+    verb = "Stopped after" if ended.stopped_by else "Made"
+    why = " The GPU was lent for no longer: Extend goes on." if ended.stopped_by == "time" else ""
     return (
         f"{verb} {video['seconds']:.1f} s in {timings['total_seconds']:.1f} s: "
-        f"{timings['times_playback']:.1f} times playback speed."
+        f"{timings['times_playback']:.1f} times playback speed.{why}"
     )

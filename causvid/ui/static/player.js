@@ -22,11 +22,13 @@ class MediaPlayer {
     this.queue = [];
     this.ended = true;
     this.stalls = 0;
+    this.opened = 0; // when, as performance.now()
     video.addEventListener('waiting', () => {
       if (this.started && !this.ended) this.stalls += 1;
     });
     const watchFrames = (now, frame) => {
-      this.onFrame(frame.mediaTime, now);
+      // A picture of the video before this one may be reported late.
+      if (frame.presentationTime >= this.opened) this.onFrame(frame.mediaTime, now);
       video.requestVideoFrameCallback(watchFrames);
     };
     if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(watchFrames);
@@ -37,6 +39,7 @@ class MediaPlayer {
     this.queue = [bytesOf(init)];
     this.ended = this.started = false;
     this.stalls = 0;
+    this.opened = performance.now();
     this.expected = seconds; // null: without end
     this.rate = null; // seconds of video per second of waiting
     this.arrived = null;

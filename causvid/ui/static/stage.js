@@ -16,10 +16,11 @@ const player = MediaSourceClass
   ? new MediaPlayer(video, frameShown)
   : new CanvasPlayer(canvas, frameShown);
 root.dataset.transport = MediaSourceClass ? 'media' : 'canvas';
+root.dataset.shows = 'video'; // an example does even without MediaSource
 
 function frameShown(seconds, now) {
+  if (!report.run) return; // an example, which has no strip
   strip.moveHead(seconds);
-  if (!report.run) return;
   report.frames.push([seconds, now]);
   const chunk = report.chunks.find((it) => it.shown === null && it.start <= seconds + 1e-3);
   if (chunk) chunk.shown = now;
@@ -46,6 +47,7 @@ function open(message) {
     strip.clear();
     root.style.setProperty('--aspect', `${message.width} / ${message.height}`);
     delete root.dataset.beside;
+    root.dataset.shows = MediaSourceClass ? 'video' : 'canvas';
     player.open(message);
   }
   strip.expect(message.seconds);
@@ -75,6 +77,7 @@ function finish(message) {
   report.ended = performance.now();
   report.stalls = player.stalls;
   player.finish();
+  strip.setNumber('buffer', null); // from here on the video is repeated
   strip.expect(0); // stopped early or not: what there is fills the strip
   setState('ended', message.text);
 }
@@ -91,18 +94,22 @@ function receive(message) {
   }
 }
 
-/* An example: a finished video from the server. While a run is on the stage, it stays there. */
+/* An example: a finished video from the server. While a run is on the stage, it stays there; the
+ * example that welcomes a visitor is for an empty stage only. */
 function playClip(message) {
-  if (root.dataset.state === 'live' || root.dataset.state === 'waiting') return;
+  const { state } = root.dataset;
+  if (state === 'live' || state === 'waiting' || (message.welcome && state !== 'idle')) return;
   player.close();
   report.run = null;
   delete root.dataset.beside;
+  root.dataset.shows = 'video';
   strip.clear();
   root.style.setProperty('--aspect', `${message.width} / ${message.height}`);
   video.src = message.url;
   video.loop = true;
-  video.play().catch(() => {});
-  setState('ended', message.text);
+  const still = message.welcome && matchMedia('(prefers-reduced-motion: reduce)').matches;
+  if (!still) video.play().catch(() => {});
+  setState(message.welcome ? 'idle' : 'ended', message.text);
 }
 
 watch('value', () => receive(props.value));
@@ -120,7 +127,7 @@ document.addEventListener('click', (event) => {
 }, true);
 
 setInterval(() => {
-  if (report.run) strip.setNumber('buffer', player.ahead, 's', 1);
+  if (report.run && !player.ended) strip.setNumber('buffer', player.ahead, 's', 1);
 }, 250);
 
 window.addEventListener('error', (event) => report.errors.push(event.message));

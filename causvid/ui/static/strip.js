@@ -3,6 +3,7 @@
  * Blocks are coloured by the prompt in force; hand-overs carry a mark. Every figure is measured:
  * the first frame here in the browser, from the click to the picture on the screen.
  */
+const DENSE = 120; // blocks
 const HUES = 6; // colours in style.css; a seventh prompt begins again
 
 function levelOf(distance) {
@@ -56,7 +57,7 @@ class Strip {
     this.blocks.append(block);
     this.seconds = info.end;
     this.layout();
-    this.setNumber('speed', info.times_playback, '×', 2);
+    this.setNumber('speed', info.times_playback, '', 2);
     this.setNumber('length', info.end, 's', 1);
     for (const [name, ratio] of Object.entries(info.drift)) this.setGauge(name, ratio);
   }
@@ -67,6 +68,7 @@ class Strip {
     for (const block of this.blocks.children) {
       block.style.width = `${(100 * block.dataset.seconds) / whole}%`;
     }
+    this.blocks.toggleAttribute('data-dense', this.blocks.children.length > DENSE);
     this.whole = whole;
   }
 
@@ -76,7 +78,8 @@ class Strip {
 
   setNumber(name, value, unit, digits) {
     const known = value !== null && value !== undefined;
-    this.figure(name).textContent = known ? `${value.toFixed(digits)}\u202f${unit}` : '–';
+    const text = known && (unit ? `${value.toFixed(digits)}\u202f${unit}` : value.toFixed(digits));
+    this.figure(name).textContent = known ? text : '–';
   }
 
   /* A meter around 1: a factor of two either way is the end of the scale. */

@@ -1,0 +1,79 @@
+"""Making Gradio events of the endpoints: a component for every parameter, shown to nobody.
+
+It knows the signatures in `api.py`, and nothing of what the functions do.
+"""
+
+import inspect
+from typing import Any
+
+import gradio as gr
+
+from causvid.serving.service import Service
+from causvid.ui.api import Endpoints
+from causvid.ui.presence import Presence
+
+
+class UploadedFile(gr.File):
+    """A file input that hands over the path, without the empty file that Gradio's leaves beside."""
+
+    def get_block_name(self) -> str:
+        return "file"
+
+    def preprocess(self, payload: Any) -> str | None:
+        return None if payload is None else payload.path
+
+
+class ScheduleInput(gr.JSON):
+    """A schedule in any of its forms. Gradio's description of JSON is not one of a JSON schema."""
+
+    def get_block_name(self) -> str:
+        return "json"
+
+    def api_info(self) -> dict[str, Any]:
+        forms = [
+            {"type": "string"},
+            {"type": "object", "additionalProperties": {}},
+            {"type": "array", "items": {}},
+        ]
+        return {"anyOf": forms, "description": "a schedule: its lines, or its JSON form"}
+
+
+def add_endpoints(service: Service, presence: Presence) -> None:
+    """Register the endpoints in the Blocks that is being built."""
+    endpoints = Endpoints(service, presence)
+    with gr.Group(visible=False):
+        for name in (*Endpoints.GENERATING, *Endpoints.TELLING):
+            function = getattr(endpoints, name)
+            inputs = [
+                _input(parameter) for parameter in inspect.signature(function).parameters.values()
+            ]
+            outputs = [gr.JSON(label="result")]
+            if name in Endpoints.GENERATING:
+                outputs = [
+                    gr.File(label="chunk_mp4"),
+                    gr.JSON(label="info"),
+                    gr.File(label="final_mp4"),
+                ]
+            gr.Button(name).click(
+                function,
+                inputs,
+                outputs,
+                api_name=name,
+                concurrency_limit=None,
+                show_progress="hidden",
+            )
+
+
+def _input(parameter: inspect.Parameter) -> gr.components.Component:
+    """The component whose values a parameter takes; its value is the parameter's default."""
+    name = parameter.name
+    default = None if parameter.default is inspect.Parameter.empty else parameter.default
+    if name in ("image", "video"):
+        return UploadedFile(label=name, type="filepath")
+    if parameter.annotation is Any:
+        return ScheduleInput(label=name)
+    if parameter.annotation is bool:
+        return gr.Checkbox(label=name, value=default)
+    if parameter.annotation in (int, float, int | None, float | None):
+        return gr.Number(label=name, value=default)
+    return gr.Textbox(label=name, value=default)
