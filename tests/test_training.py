@@ -162,7 +162,7 @@ def stages(tokenizer, data, teacher, tmp_path):
         "dmd": dmd,
         "dmd with switches": lambda steps: dmd(steps, switch_share=0.5),
         "dmd on data": lambda steps: dmd(steps, student_input="data"),
-        "dmd, causal teacher": lambda steps: dmd(steps, teacher="causal"),
+        "dmd, causal teacher": lambda steps: dmd(steps, teacher="causal", switch_share=0.5),
     }
 
 

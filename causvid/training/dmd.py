@@ -319,7 +319,10 @@ class DmdStage:
         """Which frames teacher and critic see."""
         if self.config.teacher == "bidirectional":
             return None
-        return block_causal_mask(self.generator.config.chunks.sizes(judged.shape[1]))
+        # What is judged ends with a chunk, but need not begin with one.
+        rest = self.generator.config.chunks.rest
+        whole, part = divmod(judged.shape[1], rest)
+        return block_causal_mask((part,) * (part > 0) + (rest,) * whole)
 
     @torch.no_grad()
     def _embed(self, captions: list[str]) -> Tensor:
