@@ -15,6 +15,7 @@ from appserver import running
 
 from causvid.media import write_video
 from causvid.prompts import PromptSchedule
+from causvid.ui.stage import static
 
 if os.environ.get("CI"):
     import playwright.sync_api as playwright
@@ -420,6 +421,27 @@ def test_unknown_words_are_pointed_out(visit):
     page = visit()
     page.locator(".cv-prompt textarea:visible").fill("a red dragon drives")
     wait_for(page, lambda: "dragon" in (page.locator(".cv-remark").first.text_content() or ""))
+
+
+MANY_CHUNKS = """(script) => {
+  const Strip = new Function(`${script}; return Strip`)();
+  const strip = new Strip(document.querySelector('.cv-stage'));
+  for (let index = 0; index < 800; index++) strip.add({
+    index, start: index, end: index + 1, prompt: 'a red car', handover: null,
+    timings: {total: 1}, times_playback: 1, drift: {},
+  });
+  const blocks = document.querySelector('.cv-blocks');
+  const edge = (element) => element.getBoundingClientRect().right;
+  return edge(blocks.lastElementChild) / edge(blocks);
+}"""
+
+
+def test_the_chunks_of_an_endless_run_fit_the_strip(browser):
+    page = browser.new_page(viewport=PHONE)
+    page.set_content(f"<style>{static('style.css')}</style>{static('stage.html')}")
+    # Browsers round widths down, to a 64th of a pixel.
+    assert 0.95 < page.evaluate(MANY_CHUNKS, static("strip.js")) <= 1.0
+    page.close()
 
 
 def test_closing_the_page_gives_the_device_back(visit, app, browser):
