@@ -191,7 +191,11 @@ def _ablations(figures: dict[str, Any]) -> Table:
         )
         for name, of in figures.items()
     )
-    return Table("Ablations, each on the same budget", header, rows)
+    note = (
+        "Left of “after 1 min” short clips; from there on the last ten of sixty seconds: shares of "
+        "windows that read right, and looks over those of the first ten."
+    )
+    return Table("Ablations, each on the same budget", header, rows, note)
 
 
 _TABLES: dict[str, Callable[[dict[str, Any]], Table]] = {
