@@ -243,9 +243,15 @@ def test_a_picture_shows_its_crop_and_begins_the_video(visit, files):
     picture(page, "image")
 
 
+CAMERA_SHOWS = """() => [...document.querySelectorAll('video')].some(
+  (video) => video.srcObject && video.videoWidth && video.currentTime > 0)"""
+"""What is shot before the camera's first picture is nothing."""
+
+
 def open_camera(page) -> None:
     page.get_by_label("Capture from camera").locator("visible=true").click()
     page.get_by_text("Click to Access Webcam").locator("visible=true").click()
+    page.wait_for_function(CAMERA_SHOWS, timeout=90_000)
 
 
 def test_a_photo_from_the_camera_begins_the_video(visit):
