@@ -30,6 +30,8 @@ def test_a_fresh_clone_renders_trains_and_exports(tmp_path):
     assert train("causal", *run, "--stop", 1) == 0
     assert train("export", *run, "--student", "causal", "--out", tmp_path / "model") == 0
     pipe = CausVidPipeline.from_pretrained(tmp_path / "model")
+    for path in (tmp_path / "model").rglob("*.json"):
+        assert str(tmp_path) not in path.read_text(), "paths of this machine stay here"
     assert pipe.generation == CausVidPipeline.from_pretrained(SHIPPED).generation
 
 

@@ -50,6 +50,7 @@ def tokenizer():
 def data(tmp_path_factory) -> LatentCache:
     """A few clips, so few that a few steps can learn them."""
     run = tmp_path_factory.mktemp("run")
+    AcceleratorState._reset_state(reset_partial_state=True)
     arguments = ["--run", str(run), "--start-from", str(SHIPPED), "--shards", "1", "--clips", "4"]
     assert main(["train", "data", *arguments]) == 0
     cache = LatentCache(run / "latents")

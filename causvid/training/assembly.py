@@ -1,5 +1,6 @@
 """Models of the recipe: new ones from settings, finished ones into a diffusers folder."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -49,6 +50,10 @@ def export(
         generation=generation,
     ).save_pretrained(folder, max_shard_size=_SHARD)
     teacher.transformer.half().save_pretrained(folder / "teacher")
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)  # where weights were loaded from is nobody's business
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def load_exported(folder: Path, *, teacher: bool) -> PromptedTransformer:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from transformers import PreTrainedTokenizerFast
 
 from causvid.autoencoder_tiny import TinyAutoencoder
@@ -212,7 +212,7 @@ def _decoder(args: argparse.Namespace) -> None:
 def _data(args: argparse.Namespace) -> None:
     codec = codec_for(_autoencoder(args))
     config = replace(POCKET.data, clips=args.clips)
-    place = _accelerator(args)
+    place = PartialState(cpu=not torch.cuda.is_available())
     for index in range(place.process_index, args.shards, place.num_processes):
         render_shard(codec, args.run / "latents", index, config)
 
