@@ -5,6 +5,7 @@ Laws hold for any weights, so these tests need no trained ones.
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from causvid.autoencoder_tiny import TinyAutoencoder
 from causvid.codec import TinyCodec
@@ -127,3 +128,11 @@ def open_stream(generator, autoencoder, prompt_encoder):
         return Stream(generator, TinyCodec(autoencoder), prompt_encoder, schedule, **options)
 
     return open_
+
+
+@pytest.fixture
+def forget_the_accelerator():
+    """Accelerate keeps the precision of a process's first accelerator for all later ones."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -3,20 +3,13 @@
 from pathlib import Path
 
 import pytest
-from accelerate.state import AcceleratorState
 
 from causvid.__main__ import main
 from causvid.pipeline import CausVidPipeline
 
+pytestmark = pytest.mark.usefixtures("forget_the_accelerator")
+
 SHIPPED = Path(__file__).parents[1] / "assets" / "pocket"
-
-
-@pytest.fixture(autouse=True)
-def forget_the_accelerator():
-    """Accelerate keeps the precision of a process's first accelerator for all later ones."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def train(*arguments: object) -> int:

@@ -57,15 +57,9 @@ GENERATION = GeneratorConfig(
     height=32,
     width=48,
 )
+pytestmark = pytest.mark.usefixtures("forget_the_accelerator")
+
 OPTIMISER = OptimiserConfig(learning_rate=3e-3, warmup_steps=2, ema_decay=0.5)
-
-
-@pytest.fixture(autouse=True)
-def forget_the_accelerator():
-    """Accelerate keeps the precision of a process's first accelerator for all later ones."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")

@@ -27,18 +27,12 @@ from causvid.training.teacher import CausalStage, Phase, TeacherStage
 from causvid.training.trainer import LoopConfig, finished_average, train
 from causvid.training.words import word_tokenizer
 
+pytestmark = pytest.mark.usefixtures("forget_the_accelerator")
+
 SHIPPED = Path(__file__).parents[1] / "assets" / "pocket"
 STEPS = 6
 KEYS = [(9, number, 0) for number in range(3)]
 """Of micro-batches that are asked before and after."""
-
-
-@pytest.fixture(autouse=True)
-def forget_the_accelerator():
-    """Accelerate keeps the precision of a process's first accelerator for all later ones."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")

@@ -26,9 +26,13 @@ class MediaPlayer {
     video.addEventListener('waiting', () => {
       if (this.started && !this.ended) this.stalls += 1;
     });
-    const watchFrames = (now, frame) => {
+    const watchFrames = (_, frame) => {
       // A picture of the video before this one may be reported late.
-      if (frame.presentationTime >= this.opened) this.onFrame(frame.mediaTime, now);
+      // The callback's own time is that of the screen's refresh, which may have begun before the
+      // picture came.
+      if (frame.presentationTime >= this.opened) {
+        this.onFrame(frame.mediaTime, performance.now());
+      }
       video.requestVideoFrameCallback(watchFrames);
     };
     if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(watchFrames);
