@@ -335,7 +335,8 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
         if self.shortcut is not None:
             parts.append(self.shortcut.decode(latents, memory))
         if self.decoder is not None:
-            folded = _run(self.decoder, latents, memory)
-            pixels = F.pixel_shuffle(folded, self.config.patch_size)
+            # Beside an exact shortcut the convolutions may be of a smaller type.
+            folded = _run(self.decoder, latents.to(self.decoder["1"].weight.dtype), memory)
+            pixels = F.pixel_shuffle(folded, self.config.patch_size).to(latents.dtype)
             parts.append(self.config.decoder_gain * pixels)
         return sum(parts[1:], start=parts[0])

@@ -111,6 +111,11 @@ class _Codec:
         self._mean = None if mean is None else torch.tensor(mean).view(-1, 1, 1)
         self._std = None if std is None else torch.tensor(std).view(-1, 1, 1)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the module takes and returns."""
+        return self.module.dtype
+
     def start(self) -> CodecState:
         return CodecState()
 
@@ -150,7 +155,7 @@ class _Codec:
                 f"{'1 + ' if lead else ''}{self.temporal_stride}k pixel frames, got {t}"
             )
         side.claim((b, height // stride, width // stride))
-        latents = self._encode(pixels.to(self.module.dtype), side)
+        latents = self._encode(pixels.to(self.dtype), side)
         side.position += latents.shape[1]
         if self._mean is not None:
             latents = latents - self._mean.to(latents)
@@ -167,7 +172,7 @@ class _Codec:
         b, f, _, height, width = latents.shape
         side = state.decoder
         side.claim((b, height, width))
-        raw = latents.to(self.module.dtype)
+        raw = latents.to(self.dtype)
         if self._std is not None:
             raw = raw * self._std.to(raw)
         if self._mean is not None:
@@ -285,6 +290,12 @@ class TinyCodec(_Codec):
         self.spatial_stride = module.spatial_stride
         self.temporal_stride = module.temporal_stride
         self.latent_channels = module.config.latent_channels
+
+    @property
+    def dtype(self) -> torch.dtype:
+        # Its convolutions may have been lowered (`causvid.lowering`).
+        shortcut = self.module.shortcut
+        return self.module.dtype if shortcut is None else shortcut.decoder.weight.dtype
 
     def _encode(self, pixels: Tensor, side: CodecSide) -> Tensor:
         if side.position == 0:

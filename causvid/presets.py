@@ -37,6 +37,7 @@ from causvid.checkpoint import (
     read_state,
     transformer_names,
 )
+from causvid.lowering import lower_decoder, lower_transformer, native_bfloat16
 from causvid.pipeline import CausVidPipeline
 from causvid.transformer import CausalWanTransformer
 
@@ -101,8 +102,9 @@ def load_preset(
     Args:
         preset: a name from `PRESETS`, or a preset of your own.
         device: where the models go.
-        dtype: of all weights; bfloat16 on a GPU and float32 on a CPU by default. Norms and
-            embeddings that need float32 keep it.
+        dtype: of all weights; by default bfloat16 on a GPU, and float32 on a CPU, whose matrix
+            products and convolutions are in bfloat16 where the processor has it
+            (`causvid.lowering`). Norms and embeddings that need float32 keep it.
         tiny_decoder: also load the preset's small autoencoder.
         text_encoder_device: where prompts are encoded, `device` by default. The CPU saves 11 GB
             of GPU memory for the Wan models and costs seconds per new prompt.
@@ -113,6 +115,7 @@ def load_preset(
     """
     preset = get_preset(preset) if isinstance(preset, str) else preset
     device = torch.device(device)
+    lowered = dtype is None and device.type == "cpu" and native_bfloat16()
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     if tiny_decoder and preset.tiny_decoder is None:
@@ -134,6 +137,11 @@ def load_preset(
         if isinstance(module, nn.Module):  # one by one: the text encoder may never fit `device`
             elsewhere = name == "text_encoder" and text_encoder_device is not None
             module.to(text_encoder_device if elsewhere else device)
+    if lowered:
+        lower_transformer(pipe.transformer)
+        for vae in (pipe.vae, pipe.tiny_vae):
+            if isinstance(vae, TinyAutoencoder):
+                lower_decoder(vae)
     return pipe
 
 

@@ -13,7 +13,7 @@ FLOORS = [
     "cues attention reader",
     "prompts cache checkpoint codec text",
     "transformer source",
-    "generator",
+    "generator lowering",
     "chunk snapshot catalogue",
     "stream",
     "pipeline footprint",

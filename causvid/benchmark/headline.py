@@ -24,6 +24,7 @@ from causvid.benchmark.timing import Stopwatch
 from causvid.cache import TextCache
 from causvid.catalogue import Preset
 from causvid.generator import seeded_noise
+from causvid.lowering import is_lowered, lower_transformer
 from causvid.onednn import onednn_linear
 from causvid.pipeline import CausVidPipeline
 from causvid.schedule import FlowSchedule
@@ -133,6 +134,8 @@ def load_teacher(preset: Preset, pipe: CausVidPipeline) -> PromptedTransformer:
         )
     transformer = CausalWanTransformer.from_pretrained(folder, torch_dtype=pipe.transformer.dtype)
     transformer.to(pipe.transformer.device).eval()
+    if is_lowered(pipe.transformer):
+        lower_transformer(transformer)
     return PromptedTransformer(transformer, pipe.text_encoder)
 
 

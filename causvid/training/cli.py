@@ -47,6 +47,7 @@ from causvid.training.ode import OdeConfig, OdeStage, write_trajectories
 from causvid.training.precision import mixed_precision, training_attention
 from causvid.training.prompted import PromptedTransformer
 from causvid.training.reader import ReaderStage, new_reader
+from causvid.training.remaking import Remaker
 from causvid.training.stages import POCKET, READER
 from causvid.training.teacher import CausalStage, FlowConfig, Phase, TeacherStage
 from causvid.training.trainer import LoopConfig, Stage, finished_average, latest_checkpoint, train
@@ -87,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--student",
         metavar="NAME",
         help="the stage (or --name) whose student is taken: by ode (teacher), dmd (ode), "
-        "export (dmd)",
+        "export (dmd); by decoder, to learn to see past that student's errors (none)",
     )
     parser.add_argument(
         "--name", help="the stage's folder in the run, its own name if not given: for comparisons"
@@ -195,6 +196,14 @@ def _student(model: PromptedTransformer) -> PromptedTransformer:
     return model
 
 
+def _generator(student: PromptedTransformer) -> Generator:
+    config = POCKET.generator
+    grid = LatentGrid(
+        config.height, config.width, spatial_stride=16, patch=POCKET.transformer.patch_size[1]
+    )
+    return Generator(student.transformer, config, grid)
+
+
 def _codec(args: argparse.Namespace) -> None:
     folder = args.run / "vae"
     if folder.exists():
@@ -204,7 +213,11 @@ def _codec(args: argparse.Namespace) -> None:
 
 def _decoder(args: argparse.Namespace) -> None:
     config = _lasting(POCKET.decoder, args)
-    _run(DecoderStage(_autoencoder(args), config, seed=args.seed), args)
+    remake = None
+    if args.student is not None:
+        student = _stage_model(args, args.student)
+        remake = Remaker(_generator(student), student, _tokenizer())
+    _run(DecoderStage(_autoencoder(args), config, remake=remake, seed=args.seed), args)
     trained = TinyAutoencoder.from_pretrained(finished_average(args.run / "decoder"))
     trained.save_pretrained(args.run / "vae")
 
@@ -269,13 +282,9 @@ def _dmd(args: argparse.Namespace) -> None:
     judge = "teacher" if args.teacher == "bidirectional" else "causal"
     teacher = _stage_model(args, judge)
     critic = _stage_model(args, judge).transformer
-    student = _stage_model(args, args.student or "ode").transformer
-    config = POCKET.generator
-    grid = LatentGrid(
-        config.height, config.width, spatial_stride=16, patch=POCKET.transformer.patch_size[1]
-    )
+    student = _stage_model(args, args.student or "ode")
     stage = DmdStage(
-        Generator(student, config, grid),
+        _generator(student),
         teacher,
         critic,
         _tokenizer(),

@@ -4,17 +4,19 @@
    so a teacher can be trained on them at once.
 2. `fit_decoder`: least squares from 3x3 neighbourhoods of latents (current and previous) to pixels.
 3. `DecoderStage`: convolutions learn what a linear map cannot, and the linear map not to ring. The
-   encoder stays frozen, so latents made before remain valid.
+   encoder stays frozen, so latents made before remain valid. Once there is a student, the stage
+   can be run again, to see past that student's errors.
 
 Clips are uint8 tensors [t, H, W, 3] with t = 1 + 4 k; pixels are float [b, t, 3, H, W] in [-1, 1].
 """
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from torch.nn import functional as F
 
 from causvid.autoencoder_tiny import LinearShortcut, MemoryBlock, TinyAutoencoder
 from causvid.codec import TinyCodec
-from causvid.diorama import Scene, Split, render
+from causvid.diorama import Scene, Split, caption, render
 from causvid.training.stage import ModelStage, OptimiserConfig, seeded
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,12 @@ def diorama_clip(
     split: Split = "train",
 ) -> Tensor:
     """A clip of a random scene, from its beginning or from later on."""
-    scene = Scene.sample(rng, split)
+    return _clip_of(Scene.sample(rng, split), rng, frames, height, width)
+
+
+def _clip_of(
+    scene: Scene, rng: np.random.Generator, frames: int, height: int = 128, width: int = 224
+) -> Tensor:
     start = int(rng.integers(160)) if rng.random() < 0.7 else 0
     seed = int(rng.integers(2**31))
     return torch.from_numpy(
@@ -262,7 +269,8 @@ class DecoderConfig:
     """Settings of the decoder stage.
 
     Args:
-        pool, pool_steps: clips drawn at once, and how many steps live on them.
+        pool, pool_steps: clips drawn at once, and how many steps live on them. A pool is made
+            again in batches of `remake_batch`, if a student is at hand.
         clips, frames: clips per step and pixel frames of each, 1 + 4 k; with no more than two
             latents the memory would never see what it holds in the middle of a stream.
         crop: height and width seen of each clip, multiples of the spatial stride.
@@ -270,6 +278,8 @@ class DecoderConfig:
             its own; a diffusion model's latents are never exact. What is wrong with them changes
             from latent to latent and from cell to cell, so a decoder that has learned to see
             through noise shows less flicker and fewer seams.
+        remade_share: of the clips, how many are decoded from what a student makes of them, with
+            its own errors instead of noise.
         shortcut_scale: learning rate of the linear shortcut over that of the convolutions. It is
             the best there is for the square error, but not for edges and flat areas: least
             squares rings around everything it cannot draw.
@@ -284,6 +294,8 @@ class DecoderConfig:
     frames: int = 13
     crop: tuple[int, int] = (128, 80)
     latent_noise: float = 0.3
+    remade_share: float = 0.6
+    remake_batch: int = 8
     shortcut_scale: float = 0.3
     absolute: float = 1.0
     square: float = 20.0
@@ -307,10 +319,32 @@ class DecoderConfig:
         )
 
 
-class DecoderStage(ModelStage):
-    """Trains the decoder on diorama clips; the encoder stays frozen."""
+Remake = Callable[[Tensor, list[str], torch.Generator], Tensor]
+"""Normalised latents `[b, f, c, h, w]` and their captions → the same with a student's errors."""
 
-    def __init__(self, model: TinyAutoencoder, config: DecoderConfig, *, seed: int = 0) -> None:
+
+class _Drawn(NamedTuple):
+    """A clip, and raw latents `[f, c, h, w]` of a student's making, if there is one."""
+
+    clip: Tensor
+    remade: Tensor | None
+
+
+class DecoderStage(ModelStage):
+    """Trains the decoder on diorama clips; the encoder stays frozen.
+
+    Args:
+        remake: puts a student's errors on latents of whole pictures (`causvid.training.remaking`).
+    """
+
+    def __init__(
+        self,
+        model: TinyAutoencoder,
+        config: DecoderConfig,
+        *,
+        remake: Remake | None = None,
+        seed: int = 0,
+    ) -> None:
         model.requires_grad_(False)
         model.decoder.requires_grad_(True)
         model.shortcut.decoder.requires_grad_(True)
@@ -324,33 +358,53 @@ class DecoderStage(ModelStage):
             }
         )
         self.config = config
+        self.remake = remake
         self.encode = model.encode
         self.run_up = model.temporal_stride - 1
         self.stride = model.spatial_stride
-        self.noise_scale = config.latent_noise * torch.tensor(model.config.latents_std)
+        self.deviations = torch.tensor(model.config.latents_std).view(-1, 1, 1)
         self._pools = lru_cache(maxsize=1)(self._draw_pool)
 
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
         rng, device = np.random.default_rng(key), self.accelerator.device
         pool = self._pools(step // self.config.pool_steps, key[-1])
-        chosen = rng.integers(len(pool), size=self.config.clips)
-        clips = [self._crop(pool[i], rng) for i in chosen]
+        chosen = [pool[i] for i in rng.integers(len(pool), size=self.config.clips)]
+        spans = [self._place(drawn.clip, rng) for drawn in chosen]
+        clips = [drawn.clip[:, y, x] for drawn, (y, x) in zip(chosen, spans, strict=True)]
         real = (clip_to_pixels(clips).to(device) + 1) / 2
+        draw = seeded(*key)
         with torch.no_grad():
             latents = self.encode(_with_run_up(real, self.run_up + 1))
-            draw = seeded(*key)
-            level = torch.rand((len(clips), 1, 1, 1, 1), generator=draw)
+            level = self.config.latent_noise * torch.rand((len(clips), 1, 1, 1, 1), generator=draw)
             noise = level * torch.randn(latents.shape, generator=draw)
-            latents += (noise * self.noise_scale.view(-1, 1, 1)).to(device)
+            latents += (noise * self.deviations).to(device)
+            for index, (drawn, span) in enumerate(zip(chosen, spans, strict=True)):
+                if drawn.remade is not None and rng.random() < self.config.remade_share:
+                    rows, columns = self._cells(span)
+                    latents[index] = drawn.remade[..., rows, columns].to(device)
         made = self.model(latents)[:, self.run_up :]
         return self.config.loss(made.float(), real)
 
-    def _draw_pool(self, index: int, place: int) -> list[Tensor]:
-        rng = np.random.default_rng((self.seed, index, place))
-        return [diorama_clip(rng, frames=self.config.frames) for _ in range(self.config.pool)]
+    def _draw_pool(self, index: int, place: int) -> list[_Drawn]:
+        key = (self.seed, index, place)
+        rng, frames = np.random.default_rng(key), self.config.frames
+        if self.remake is None:
+            clips = [diorama_clip(rng, frames=frames) for _ in range(self.config.pool)]
+            return [_Drawn(clip, None) for clip in clips]
+        draw, pool = seeded(*key), []
+        while len(pool) < self.config.pool:
+            scenes = [Scene.sample(rng) for _ in range(self.config.remake_batch)]
+            clips = [_clip_of(scene, rng, frames) for scene in scenes]
+            pixels = _with_run_up((clip_to_pixels(clips) + 1) / 2, self.run_up + 1)
+            with torch.no_grad():
+                latents = self.encode(pixels.to(self.accelerator.device)).cpu() / self.deviations
+            captions = [caption(scene, rng) for scene in scenes]
+            remade = self.remake(latents, captions, draw) * self.deviations
+            pool += map(_Drawn, clips, remade)
+        return pool
 
-    def _crop(self, clip: Tensor, rng: np.random.Generator) -> Tensor:
-        """A part of the picture whose patches coincide with the whole's.
+    def _place(self, clip: Tensor, rng: np.random.Generator) -> tuple[slice, slice]:
+        """Rows and columns of a part of the picture whose patches coincide with the whole's.
 
         Places are drawn from a triangle around the middle: the diorama's object stands there, and
         it is what the linear map draws worst.
@@ -360,7 +414,11 @@ class DecoderStage(ModelStage):
             free = (length - crop) // self.stride + 1
             first = self.stride * int(rng.random(2).mean() * free)
             spans.append(slice(first, first + crop))
-        return clip[:, spans[0], spans[1]]
+        return spans[0], spans[1]
+
+    def _cells(self, place: tuple[slice, slice]) -> tuple[slice, slice]:
+        rows, columns = (slice(s.start // self.stride, s.stop // self.stride) for s in place)
+        return rows, columns
 
     def write(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         model.save_pretrained(folder)

@@ -130,8 +130,8 @@ class DmdStage:
         self.steps = config.steps
         self.seed = seed
         self.length = teacher.transformer.config.text_length
-        self.student_optimiser = config.student.optimiser(self.student.parameters())
-        self.critic_optimiser = config.critic.optimiser(critic.parameters())
+        self.student_optimiser = config.student.optimiser(self.student)
+        self.critic_optimiser = config.critic.optimiser(critic)
 
     def prepare(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator

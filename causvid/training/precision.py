@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from causvid.lowering import native_bfloat16
+
 
 def mixed_precision(device: torch.device) -> str:
     """`"bf16"` where the processor computes it natively, else `"no"`.
@@ -18,10 +20,7 @@ def mixed_precision(device: torch.device) -> str:
     """
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    if device.type != "cpu":
-        return "no"
-    has = torch.cpu.get_capabilities()
-    return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "no"
+    return "bf16" if device.type == "cpu" and native_bfloat16() else "no"
 
 
 def training_attention(device: torch.device, precision: str) -> AbstractContextManager:

@@ -13,18 +13,20 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from causvid.training.optimiser import MuonWithAdamW
 from causvid.training.trainer import Metrics
 
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW with a linear warm-up and decay, and an average of the weights.
+    """AdamW or Muon with a linear warm-up and decay, and an average of the weights.
 
     Args:
         learning_rate, warmup_steps, decay_share: linear up, constant, linear down to zero over
             the last `decay_share` of all steps.
         ema_decay: limit of the averaging decay, which grows as 1 - 3 / (step + 3).
         accumulation: micro-batches in a step, on every process.
+        muon: whether the matrices of layers learn by Muon; `betas` are then of all else.
     """
 
     learning_rate: float
@@ -35,6 +37,7 @@ class OptimiserConfig:
     clip_norm: float = 1.0
     ema_decay: float = 0.999
     accumulation: int = 1
+    muon: bool = False
 
     def rate_at(self, step: int, steps: int) -> float:
         """The learning rate of a step out of `steps`."""
@@ -42,9 +45,14 @@ class OptimiserConfig:
         fall = (steps - step) / max(1.0, steps * self.decay_share)
         return self.learning_rate * min(1.0, rise, fall)
 
-    def optimiser(self, parameters: Iterable[nn.Parameter]) -> torch.optim.AdamW:
+    def optimiser(self, module: nn.Module) -> torch.optim.Optimizer:
+        """An optimiser of the weights of `module` that are trained."""
+        if self.muon:
+            return MuonWithAdamW(
+                module, lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay
+            )
         return torch.optim.AdamW(
-            [parameter for parameter in parameters if parameter.requires_grad],
+            [weight for weight in module.parameters() if weight.requires_grad],
             lr=self.learning_rate,
             betas=self.betas,
             weight_decay=self.weight_decay,
@@ -136,7 +144,7 @@ class ModelStage(ABC):
         self.steps = steps
         self.seed = seed
         self.optimiser_config = optimiser
-        self.optimiser = optimiser.optimiser(model.parameters())
+        self.optimiser = optimiser.optimiser(model)
 
     @abstractmethod
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:

@@ -80,7 +80,7 @@ POCKET = Recipe(
         timesteps=(1000.0, 750.0, 500.0, 250.0),
         shift=3.0,
         chunks=ChunkPattern(first=1, rest=3),
-        window=10,
+        window=7,
         sink=1,
         height=128,
         width=224,
@@ -94,7 +94,7 @@ POCKET = Recipe(
     # The first shipped weights are those after 5,900 steps, when this list ended there.
     teacher=FlowConfig(
         phases=(Phase(1, 24, 2400), Phase(4, 8, 900), Phase(7, 6, 9000)),
-        optimiser=OptimiserConfig(learning_rate=1.5e-3, decay_share=0.5, ema_decay=0.999),
+        optimiser=OptimiserConfig(learning_rate=1e-3, decay_share=0.5, ema_decay=0.998, muon=True),
         flicker_weight=0.5,
     ),
     causal=FlowConfig(

@@ -1,0 +1,66 @@
+"""Real latents as a student would have made them: what a decoder has to expect.
+
+A decoder that has only seen exact latents, or white noise on them, shows what a model gets wrong
+as seams and flicker. Noising real latents part of the way, and letting the student denoise them
+chunk by chunk on its own past, gives latents with the student's errors, of which the right
+pictures are known.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from causvid.generator import Generator, Memory
+from causvid.training.ode import student_times
+from causvid.training.prompted import PromptedTransformer, tokenise
+
+
+class Remaker:
+    """A frozen student that makes clips again.
+
+    Args:
+        model: the student, whose transformer `generator` has.
+        depth: how many of its last steps are taken at most. Further up, what is left of a clip
+            is its plan alone, and its pictures are no longer the right ones.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        model: PromptedTransformer,
+        tokenizer: PreTrainedTokenizerBase,
+        depth: int = 2,
+    ):
+        self.generator = generator
+        self.model = model.requires_grad_(False).eval()
+        self.tokenizer = tokenizer
+        self.strengths = student_times(generator.config)[-1 - depth : -1]
+
+    @torch.no_grad()
+    def __call__(self, latents: Tensor, captions: Sequence[str], draw: torch.Generator) -> Tensor:
+        """Normalised latents `[b, f, c, h, w]` of whole pictures, made again under `captions`.
+
+        Args:
+            draw: decides the noise, and from which of the student's levels it starts.
+        """
+        generator, pattern = self.generator, self.generator.config.chunks
+        length = self.model.transformer.config.text_length
+        tokens = tokenise(self.tokenizer, list(captions), length)
+        text = generator.encode_text(self.model.embed(*tokens))
+        strength = self.strengths[int(torch.randint(len(self.strengths), (), generator=draw))]
+        memory = Memory(generator.new_cache(len(latents)), text)
+        made = []
+        for chunk, source in enumerate(latents.split(pattern.sizes(latents.shape[1]), dim=1)):
+            memory.cache.open(source.shape[1])
+            made.append(
+                generator.denoise(
+                    generator.source_levels(strength, chunk),
+                    lambda _, shape=source.shape: torch.randn(shape, generator=draw),
+                    memory,
+                    source=source,
+                )
+            )
+            memory.cache.advance()
+        return torch.cat(made, dim=1)
