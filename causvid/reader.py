@@ -11,7 +11,7 @@ be. Pixels are float [b, t, 3, H, W] in [-1, 1] of any size.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +145,16 @@ class Reading:
             name: (scores.argmax(1) == wanted[name]).numpy()
             for name, scores in self.log_probabilities.items()
         }
+
+    def trailing(self, count: int) -> "Reading":
+        """The same, every window read together with up to `count - 1` windows before it."""
+        scores = {
+            name: torch.stack(
+                [values[max(0, i + 1 - count) : i + 1].mean(0) for i in range(len(values))]
+            )
+            for name, values in self.log_probabilities.items()
+        }
+        return replace(self, log_probabilities=scores)
 
     @property
     def values(self) -> dict[str, str]:

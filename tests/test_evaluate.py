@@ -173,9 +173,11 @@ def test_a_switch_is_in_time_when_its_last_attribute_is():
 
     def switch(*seconds: float | None) -> Switch:
         names = ("colour", "time", "ground")
-        return Switch(change, dict(zip(names, seconds, strict=False)), 1.0, strip)
+        reaction = dict(zip(names, seconds, strict=False))
+        return Switch(change, reaction, {**reaction, "colour": 3.0}, 1.0, strip)
 
     result = handing([switch(0.5), switch(0.5, 1.9), switch(1.0, 2.5, 0.5), switch(None)])
+    assert result.briefly_in_time == 0
     assert result.in_time == 0.5
     assert result.by_changes == {1: 0.5, 2: 1.0, 3: 0.0}
     assert result.attributes_in_time == {"colour": 0.75, "ground": 1.0, "time": 0.5}

@@ -83,6 +83,16 @@ def test_a_change_is_seen_in_the_windows_where_it_happens(reader):
     assert reading.matches(night)["time"].tolist() == [False, False, True, True]
 
 
+def test_windows_can_be_read_together(reader):
+    scene = Scene.sample(np.random.default_rng(2))
+    reading = read(reader, render(scene, frames=17, seed=2))
+    for name, scores in reading.log_probabilities.items():
+        assert torch.equal(reading.trailing(1).log_probabilities[name], scores)
+        together = reading.trailing(len(scores)).log_probabilities[name]
+        torch.testing.assert_close(together[-1], scores.mean(0))
+        torch.testing.assert_close(together[1], scores[:2].mean(0))
+
+
 def test_the_size_of_the_picture_does_not_matter(reader):
     scene = Scene(object="balloon", colour="blue", time="sunset", motion="rise")
     large = render(scene, frames=12, height=192, width=336)

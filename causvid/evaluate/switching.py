@@ -23,6 +23,10 @@ LEAD_CHUNKS = 4
 
 WATCH_SECONDS = 3.0
 DUE_SECONDS = 2.0
+MOTION_SECONDS = 1.0
+"""What a motion is read from. In half of one, a window of the reader, a slow object moves by two or
+three pixels, which every flicker outweighs."""
+
 _STRIDE = 2
 _STEADY, _STEADY_WINDOWS = 0.9, 4
 """A change has happened when this share of all windows from there on, and not fewer than so many
@@ -37,13 +41,16 @@ class Switch:
 
     Attributes:
         reaction: for each changed attribute, seconds until it reads right and stays so, counted
-            to the end of the window; `None` if it never does.
+            to the end of the window; `None` if it never does. What a frame shows is read from
+            windows of half a second, the motion from a second.
+        briefly: the same, with the motion, too, read from every half second by itself.
         kept: share of the other attributes that read right at the end.
         strip: the last old frame, and new ones, uint8 `[n, h, w, 3]`.
     """
 
     change: Change
     reaction: dict[str, float | None]
+    briefly: dict[str, float | None]
     kept: float | None
     strip: np.ndarray
 
@@ -55,7 +62,15 @@ class Switch:
 
     @property
     def in_time(self) -> bool:
-        return self.seconds is not None and self.seconds <= DUE_SECONDS
+        return _in_time(self.reaction)
+
+    @property
+    def briefly_in_time(self) -> bool:
+        return _in_time(self.briefly)
+
+
+def _in_time(reaction: Mapping[str, float | None]) -> bool:
+    return all(seconds is not None and seconds <= DUE_SECONDS for seconds in reaction.values())
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,7 @@ class Handing:
     Attributes:
         switches: how many.
         in_time: share in which every changed attribute read right within two seconds, and stayed.
+        briefly_in_time: the same with motions read from every half second.
         attributes_in_time: the same for each attribute, over the switches that changed it.
         by_changes: `in_time` by how many attributes changed.
         median, late: seconds that half, and nine in ten, of all switches took; `None` if fewer
@@ -75,6 +91,7 @@ class Handing:
 
     switches: int
     in_time: float
+    briefly_in_time: float
     attributes_in_time: dict[str, float]
     by_changes: dict[int, float]
     median: float | None
@@ -100,11 +117,11 @@ def handing(switches: Sequence[Switch]) -> Handing:
     for switch in switches:
         by_changes.setdefault(len(switch.reaction), []).append(switch.in_time)
         for name, seconds in switch.reaction.items():
-            in_time = seconds is not None and seconds <= DUE_SECONDS
-            by_attribute.setdefault(name, []).append(in_time)
+            by_attribute.setdefault(name, []).append(_in_time({name: seconds}))
     return Handing(
         switches=len(switches),
         in_time=_share([switch.in_time for switch in switches]),
+        briefly_in_time=_share([switch.briefly_in_time for switch in switches]),
         attributes_in_time=_shares(by_attribute),
         by_changes=_shares(by_changes),
         median=_quantile(switches, 0.5),
@@ -144,13 +161,17 @@ def _judge(
 ) -> Switch:
     fps = student.pipe.generation.fps
     reading = read(reader, frames, stride=_STRIDE)
-    matches = reading.matches(change.after.scene)
+    briefly = reading.matches(change.after.scene)
+    windows = 1 + (round(MOTION_SECONDS * fps) - reader.config.frames) // _STRIDE
+    moving = reading.trailing(windows).matches(change.after.scene)["motion"]
+    matches = {**briefly, "motion": moving}
     ends = [(start + reader.config.frames) / fps for start in reading.starts]
     kept = [float(matches[name][-_last_second(fps) :].mean()) for name in change.kept]
     shown = [min(round(seconds * fps), len(frames) - 1) for seconds in _STRIP_SECONDS]
     return Switch(
         change=change,
         reaction={name: _settled(matches[name], ends) for name in change.changed},
+        briefly={name: _settled(briefly[name], ends) for name in change.changed},
         kept=sum(kept) / len(kept) if kept else None,
         strip=np.stack([last, *frames[shown]]),
     )

@@ -104,12 +104,13 @@ def _pictures(figures: dict[str, Any]) -> Table:
 
 
 def _switch(figures: dict[str, Any]) -> Table:
-    header = ("hand-over", "in 2 s", "median s", "9 in 10, s", "kept")
+    header = ("hand-over", "in 2 s", "… every half", "median s", "9 in 10, s", "kept")
     counts = sorted({count for of in figures.values() for count in of["by_changes"]})
     rows = tuple(
         (
             f"{name} ({of['switches']})",
             _share(of["in_time"]),
+            _share(of["briefly_in_time"]),
             _number(of["median"]),
             _number(of["late"]),
             _share(of["kept"]),
@@ -119,7 +120,12 @@ def _switch(figures: dict[str, Any]) -> Table:
         for name, of in figures.items()
     )
     header += (*(f"{count} changed" for count in counts), *ATTRIBUTES)
-    return Table("Prompt switches", header, rows)
+    return Table(
+        "Prompt switches",
+        header,
+        rows,
+        "Motions are read from a second each; “every half”: from every half second by itself.",
+    )
 
 
 def _image(figures: dict[str, Any]) -> Table:
