@@ -142,7 +142,7 @@ def test_training_lowers_the_loss_and_leaves_latents_alone(fitted, tmp_path):
         candidate = small_model()
         candidate.load_state_dict(weights)
         made = reconstruct(candidate.eval(), clips(seed=1))
-        return CONFIG.loss(made / 2, clip_to_pixels(clips(seed=1)) / 2).item()
+        return CONFIG.loss(made / 2, clip_to_pixels(clips(seed=1)) / 2, stride=8).item()
 
     stage = DecoderStage(model, replace(CONFIG, steps=40, clips=3))
     train(stage, LoopConfig(tmp_path), Accelerator(cpu=True))
@@ -151,6 +151,18 @@ def test_training_lowers_the_loss_and_leaves_latents_alone(fitted, tmp_path):
     for name in untrained:
         if name.startswith("shortcut.encoder"):
             assert torch.equal(trained[name], untrained[name])
+
+
+def test_a_step_at_the_border_of_cells_counts_more():
+    real = torch.zeros(1, 2, 3, 16, 16)
+    inside, border = torch.zeros_like(real), torch.zeros_like(real)
+    inside[..., 6:10], border[..., 4:12] = 0.1, 0.1
+    for made in (inside, border):
+        made *= 0.1 / made.mean()  # the same absolute error
+    plain = replace(CONFIG, square=0.0, border=1.0)
+    heavy = replace(plain, border=6.0)
+    assert heavy.loss(inside, real, 4) == plain.loss(inside, real, 4)
+    assert heavy.loss(border, real, 4) > plain.loss(border, real, 4)
 
 
 def test_a_stopped_run_continues_bit_by_bit(fitted, tmp_path):

@@ -284,6 +284,7 @@ class DecoderConfig:
             the best there is for the square error, but not for edges and flat areas: least
             squares rings around everything it cannot draw.
         absolute, square, gradient, change: weights of the terms of the loss.
+        border: of gradients across the borders of latent cells, beside 1 for all others.
     """
 
     optimiser: OptimiserConfig
@@ -301,22 +302,34 @@ class DecoderConfig:
     square: float = 20.0
     gradient: float = 3.0
     change: float = 2.0
+    border: float = 6.0
 
-    def loss(self, made: Tensor, real: Tensor) -> Tensor:
+    def loss(self, made: Tensor, real: Tensor, stride: int) -> Tensor:
         """Mean absolute and square error, and mean absolute error of gradients in space and time.
+
+        Args:
+            made, real: pixels `[b, t, 3, H, W]`, whose first cell begins at the first pixel.
+            stride: pixels of a cell.
 
         The square alone would blur what is uncertain; gradients in space keep edges sharp and
         flat areas flat, those in time keep still what stands still where one latent ends and the
         next begins.
         """
         error = made - real
-        edges = sum(gradient.abs().mean() for gradient in _gradients(error))
+        edges = sum(
+            (gradient.abs() * self._weights(gradient.shape[-1], stride).to(error)).mean()
+            for gradient in (error.diff(dim=-1), error.diff(dim=-2).mT)
+        )
         return (
             self.absolute * error.abs().mean()
             + self.square * error.square().mean()
             + self.gradient * edges
             + self.change * error.diff(dim=1).abs().mean()
         )
+
+    def _weights(self, count: int, stride: int) -> Tensor:
+        border = torch.arange(1, count + 1) % stride == 0
+        return torch.where(border, self.border, 1.0)
 
 
 Remake = Callable[[Tensor, list[str], torch.Generator], Tensor]
@@ -383,7 +396,7 @@ class DecoderStage(ModelStage):
                     rows, columns = self._cells(span)
                     latents[index] = drawn.remade[..., rows, columns].to(device)
         made = self.model(latents)[:, self.run_up :]
-        return self.config.loss(made.float(), real)
+        return self.config.loss(made.float(), real, self.stride)
 
     def _draw_pool(self, index: int, place: int) -> list[_Drawn]:
         key = (self.seed, index, place)
