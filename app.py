@@ -1,15 +1,21 @@
 """The Space's entry: `python app.py`. Everything is set by environment variables, see README.md."""
 
 import os
+import sys
 
 # Read when torch is loaded: waiting threads spin for some microseconds, then sleep. Sleeping at
 # once costs a quarter of the speed, and spinning on takes the cores from everyone else.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-import spaces  # noqa: F401  (on ZeroGPU it has to come before anything that uses CUDA)
+# Read when Gradio is loaded, which ends in a traceback if it is no number.
+port = os.environ.get("GRADIO_SERVER_PORT", "7860")
+if not (port.isdecimal() and 0 < int(port) < 2**16):
+    sys.exit(f"app.py: GRADIO_SERVER_PORT is {port!r}; expected a whole number from 1 to 65535")
 
-from causvid.ui.server import main
+import spaces  # noqa: F401, E402  (on ZeroGPU it has to come before anything that uses CUDA)
+
+from causvid.ui.server import main  # noqa: E402
 
 if __name__ == "__main__":
     main()

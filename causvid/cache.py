@@ -116,6 +116,7 @@ class KVCache:
         """
         self._open(self.cursor, frames)
 
+    @torch.compiler.disable  # the spans of every chunk are others
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store the open chunk's rotated `keys` and `values` `[b, n, heads, d]` of one layer.
 

@@ -7,6 +7,7 @@ loop trains the student in Self-Forcing, arXiv 2506.08009).
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -220,7 +221,7 @@ class Generator:
         """One pass over the open chunk `[b, f, c, h, w]` at `level` → its clean latents."""
         # float64, as the time reaches the model on a scale of 1000
         times = torch.full(noisy.shape[:2], level.time, dtype=torch.float64, device=noisy.device)
-        with onednn_linear(noisy.device):
+        with nullcontext() if self.transformer.compiled else onednn_linear(noisy.device):
             velocity = self.transformer(noisy, times, memory.text, memory=memory.cache)
         return clean_from_velocity(noisy, velocity.to(noisy.dtype), level.sigma)
 

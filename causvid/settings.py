@@ -57,7 +57,7 @@ class Settings:
     device: str = _documented("", "`cpu`, `cuda`, `cuda:1`, …; by default a GPU if there is one")
     dtype: str = _documented("", "`bfloat16`, `float16` or `float32`; by default what suits")
     attention: str = _documented("", "a diffusers attention backend, such as `sage` or `flash`")
-    compile: bool = _documented(False, "compile the transformer (slow start, faster chunks)")
+    compile: bool = _documented(False, "compile the transformer at the start (see below)")
     quantise: Quantisation = _documented(  # noqa: RUF009 (a field)
         "none", "`fp8`: keep weights as 8-bit floats"
     )

@@ -76,11 +76,8 @@ class ConditionEmbedder(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention, text attention, feed-forward; time modulates the first and the last."""
 
-    def __init__(
-        self, dim: int, ffn_dim: int, heads: int, cross_attn_norm: bool, eps: float, layer: int
-    ):
+    def __init__(self, dim: int, ffn_dim: int, heads: int, cross_attn_norm: bool, eps: float):
         super().__init__()
-        self.layer = layer
         head_dim = dim // heads
         self.norm1 = nn.LayerNorm(dim, eps, elementwise_affine=False)
         self.attn1 = WanAttention(dim, heads, head_dim, eps=eps, processor=CausalAttnProcessor())
@@ -105,6 +102,7 @@ class TransformerBlock(nn.Module):
         rotary: Tensor,
         seen: tuple[Sight, ...] | None,
         memory: Memory | None,
+        layer: int,
     ) -> Tensor:
         """
         Args:
@@ -112,13 +110,15 @@ class TransformerBlock(nn.Module):
                 so modulation is broadcast and never copied to tokens.
             modulation: `[b, f, 6, d]`, one already added to the scales.
             text: the prompt's keys and values for this layer, or its hidden states `[b, m, d]`.
+            layer: which one this is, for the memory. Not kept: code that is compiled for one layer
+                must suit all.
         """
         table = (self.scale_shift_table[:, None] + modulation).to(x.dtype)[:, :, :, None]
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = table.unbind(2)  # [b, f, 1, d]
         frames = x.shape[1:3]
 
         h = torch.addcmul(shift, self.norm1(x), scale).flatten(1, 2)
-        h = self.attn1(h, None, seen, rotary, memory=memory, layer=self.layer)
+        h = self.attn1(h, None, seen, rotary, memory=memory, layer=layer)
         x = torch.addcmul(x, h.unflatten(1, frames), gate)
 
         h = self.norm2(x).flatten(1, 2)
@@ -190,13 +190,23 @@ class CausalWanTransformer(
         )
         self.condition_embedder = ConditionEmbedder(dim, freq_dim, text_dim)
         self.blocks = nn.ModuleList(
-            TransformerBlock(dim, ffn_dim, num_attention_heads, cross_attn_norm, eps, layer)
-            for layer in range(num_layers)
+            TransformerBlock(dim, ffn_dim, num_attention_heads, cross_attn_norm, eps)
+            for _ in range(num_layers)
         )
         self.norm_out = nn.LayerNorm(dim, eps, elementwise_affine=False)
         self.proj_out = nn.Linear(dim, out_channels * math.prod(patch_size))
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
         self.gradient_checkpointing = False
+        self.compiled = False
+
+    def compile_repeated_blocks(self, *args, **kwargs) -> None:
+        """diffusers' regional compilation: one layer is compiled, and all layers run that code.
+
+        Arguments are those of `torch.compile`; pass `dynamic=True`, as every chunk of a stream sees
+        more tokens than the one before, until its window is full.
+        """
+        super().compile_repeated_blocks(*args, **kwargs)
+        self.compiled = True
 
     def encode_text(self, prompt_embeds: Tensor) -> TextCache:
         """Keys and values of a prompt for every layer: computed once, used by every pass.
@@ -268,8 +278,8 @@ class CausalWanTransformer(
         else:
             states = self.condition_embedder.text_embedder(text.to(self.dtype))
             per_layer = [states] * len(self.blocks)
-        for block, layer_text in zip(self.blocks, per_layer, strict=True):
-            arguments = (x, modulation, layer_text, rotary, seen, memory)
+        for layer, (block, layer_text) in enumerate(zip(self.blocks, per_layer, strict=True)):
+            arguments = (x, modulation, layer_text, rotary, seen, memory, layer)
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 x = self._gradient_checkpointing_func(block, *arguments)
             else:

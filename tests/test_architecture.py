@@ -17,6 +17,7 @@ FLOORS = [
     "chunk snapshot catalogue",
     "stream",
     "pipeline footprint",
+    "compilation",
     "presets",
     "preflight request",
     "training",

@@ -3,6 +3,9 @@
 import asyncio
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import gradio as gr
 import pytest
@@ -179,6 +182,16 @@ def test_a_port_that_cannot_be_had_stops_the_start_with_one_sentence(monkeypatch
         main()
 
 
+@pytest.mark.parametrize("port", ["abc", "", "-1", "0", "65536", "7860.5"])
+def test_a_port_that_is_none_stops_the_start_with_one_sentence(port):
+    """In a process of its own, as Gradio reads it when it is imported."""
+    environment = {**os.environ, "GRADIO_SERVER_PORT": port}
+    command = [sys.executable, ROOT / "app.py"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    expected = f"app.py: GRADIO_SERVER_PORT is {port!r}; expected a whole number from 1 to 65535\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", expected)
+
+
 def test_on_zerogpu_every_run_borrows_the_device(monkeypatch, tmp_path):
     monkeypatch.setitem(PRESETS, "standin", save_standin(tmp_path))
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
@@ -192,6 +205,13 @@ def test_on_zerogpu_every_run_borrows_the_device(monkeypatch, tmp_path):
 
     assert asyncio.run(make()) > 1
     service.close()
+
+
+def test_on_zerogpu_compiling_is_refused(monkeypatch):
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    monkeypatch.setenv("CAUSVID_COMPILE", "1")
+    with pytest.raises(SystemExit, match="CAUSVID_COMPILE is on; ZeroGPU cannot compile"):
+        main()
 
 
 @pytest.mark.parametrize("platform", ["zerogpu", "own"])

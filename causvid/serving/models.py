@@ -9,6 +9,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from causvid.catalogue import Preset
+from causvid.compilation import compile_layers
 from causvid.geometry import Timeline
 from causvid.pipeline import CausVidPipeline
 from causvid.presets import get_preset, load_preset
@@ -139,6 +140,6 @@ class Models:
                 storage_dtype=torch.float8_e4m3fn, compute_dtype=transformer.dtype
             )
         if settings.compile:
-            transformer.compile()
+            compile_layers(pipeline)
         log.info("loaded %s in %.1f s", preset.name, time.perf_counter() - started)
         return pipeline

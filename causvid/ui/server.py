@@ -17,7 +17,7 @@ from causvid.serving.job import Event, Job
 from causvid.serving.models import Models
 from causvid.serving.service import Service
 from causvid.serving.zero import LentDevice, carry_out, lent_seconds
-from causvid.settings import Settings
+from causvid.settings import Settings, SettingsError
 from causvid.ui.page import build_page
 from causvid.ui.presence import Presence, notice_lost_networks
 from causvid.ui.stage import static
@@ -39,6 +39,8 @@ def make_service(settings: Settings) -> Service:
         ValueError: if the model cannot be had.
     """
     if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
+        if settings.compile:  # in the process that a GPU is lent to, anew for every run
+            raise SettingsError("CAUSVID_COMPILE is on; ZeroGPU cannot compile, so leave it off")
         models = Models(settings, room=len(settings.models))
         for name in settings.models:  # a process that a GPU is lent to forgets what it loads
             models.open(name)
