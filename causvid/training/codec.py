@@ -295,11 +295,11 @@ class DecoderConfig:
     frames: int = 13
     crop: tuple[int, int] = (128, 80)
     latent_noise: float = 0.3
-    remade_share: float = 0.6
+    remade_share: float = 0.4
     remake_batch: int = 8
     shortcut_scale: float = 0.3
     absolute: float = 1.0
-    square: float = 20.0
+    square: float = 40.0
     gradient: float = 3.0
     change: float = 2.0
     border: float = 6.0
