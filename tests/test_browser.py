@@ -243,6 +243,62 @@ def test_a_picture_shows_its_crop_and_begins_the_video(visit, files):
     picture(page, "image")
 
 
+COPY = """() => new Promise((resolve) => {
+  const canvas = document.createElement('canvas');
+  canvas.width = 300;
+  canvas.height = 200;
+  canvas.getContext('2d').fillRect(0, 0, 300, 200);
+  canvas.toBlob((blob) => resolve(
+    navigator.clipboard.write([new ClipboardItem({'image/png': blob})])));
+})"""
+PASTE = """async (type) => {
+  const [copied] = await navigator.clipboard.read();
+  const data = new DataTransfer();
+  data.items.add(new File([await copied.getType('image/png')], 'copied', {type}));
+  document.activeElement.dispatchEvent(
+    new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true}));
+}"""
+"""Headless browsers have no Ctrl+V for pictures; this is the event that it makes."""
+
+
+def pictures(page) -> list[str]:
+    """What the two picture boxes show: the picture as it came, and its crop."""
+    return page.locator(".tabitem img:visible").evaluate_all("them => them.map(it => it.src)")
+
+
+@pytest.mark.parametrize("way", ["button", "keys", "keys while the camera is open"])
+def test_a_copied_picture_is_pasted_and_begins_the_video(visit, files, way):
+    page = visit(permissions=["clipboard-read", "clipboard-write"])
+    choose(page, "Image to video")
+    page.evaluate(COPY)
+    if way == "button":
+        page.get_by_label("Paste from clipboard").locator("visible=true").click()
+    else:
+        if "camera" in way:
+            open_camera(page)
+        page.evaluate(PASTE, "image/png")
+    before = wait_for(page, lambda: len(pictures(page)) == 2 and pictures(page))
+    assert page.locator(".cv-picture img").evaluate("it => it.naturalWidth") == 300
+    page.get_by_label("Upload file").locator("visible=true").click()
+    page.locator("input[type=file][accept*='image']").first.set_input_files(files["image"])
+    wait_for(page, lambda: len(pictures(page)) == 2 and pictures(page)[0] != before[0])
+    page.evaluate(PASTE, "image/png")
+    wait_for(page, lambda: len(pictures(page)) == 2 and pictures(page)[0] == before[0])
+    page.locator(".cv-prompt textarea:visible").fill("a red car drives right")
+    generate(page)
+    assert_played_while_made(wait_for_end(page))
+
+
+def test_pasting_elsewhere_is_left_alone(visit):
+    page = visit(permissions=["clipboard-read", "clipboard-write"])
+    page.evaluate(COPY)
+    page.evaluate(PASTE, "image/png")
+    choose(page, "Image to video")
+    page.evaluate(PASTE, "text/plain")
+    page.wait_for_timeout(500)
+    assert pictures(page) == []
+
+
 CAMERA_SHOWS = """() => [...document.querySelectorAll('video')].some(
   (video) => video.srcObject && video.videoWidth && video.currentTime > 0)"""
 """What is shot before the camera's first picture is nothing."""

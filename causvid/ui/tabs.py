@@ -17,6 +17,7 @@ from causvid.serving.service import Service
 from causvid.ui.options import Options
 from causvid.ui.reading import read_prompts, read_request
 from causvid.ui.remarks import remark_beside
+from causvid.ui.stage import static
 
 POCKET_PROMPTS = (
     "a red car drives right in the desert at sunset",
@@ -136,6 +137,7 @@ class ImageTab(Tab):
                 buttons=[],
                 height=220,
                 min_width=160,
+                elem_classes="cv-picture",
             )
             self._crop = gr.Image(
                 label="First frame",
@@ -145,6 +147,12 @@ class ImageTab(Tab):
                 min_width=160,
                 elem_classes="cv-crop",
             )
+        gr.HTML(
+            "A file, a copied picture (Ctrl+V or ⌘V), or the camera.",
+            js_on_load=static("paste.js"),
+            apply_default_css=False,
+            elem_classes="cv-note",
+        )
         return [picture]
 
     def connect(self) -> None:
