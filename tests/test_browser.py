@@ -63,7 +63,7 @@ def visit(app, browser):
     """A function that opens the page; afterwards no page may have logged an error."""
     pages, complaints = [], []
 
-    def open_(path: str = "/", script: str = "", **options) -> "playwright.Page":
+    def open_(path: str = "/", script: str = "", server=app, **options) -> "playwright.Page":
         options = {"viewport": {"width": 1280, "height": 1000}, **options}
         page = browser.new_page(**options)
         page.add_init_script(script)
@@ -73,7 +73,7 @@ def visit(app, browser):
             "console",
             lambda message: complaints.append(message.text) if message.type == "error" else None,
         )
-        page.goto(app.url + path)
+        page.goto(server.url + path)
         page.wait_for_selector(".cv-go:visible")
         page.wait_for_function(REPORT)  # the stage is mounted
         page.wait_for_timeout(300)
@@ -483,6 +483,54 @@ def test_unknown_words_are_pointed_out(visit):
     page = visit()
     page.locator(".cv-prompt textarea:visible").fill("a red dragon drives")
     wait_for(page, lambda: "dragon" in (page.locator(".cv-remark").first.text_content() or ""))
+
+
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory):
+    """A small model and, to be chosen only, a large one that knows any word."""
+    with running(tmp_path_factory.mktemp("standin"), models=("self-forcing",)) as app:
+        yield app
+
+
+def choose_model(page, name: str) -> None:
+    page.get_by_role("button", name="Advanced").locator("visible=true").click()
+    page.get_by_label("Model", exact=True).locator("visible=true").click()
+    page.get_by_role("option", name=name).click()
+
+
+def test_what_the_page_says_is_about_the_model_chosen(visit, two_models):
+    page = visit(server=two_models)
+    prompt = page.locator(".cv-prompt textarea:visible")
+    remark = page.locator(".block.cv-remark:visible")
+    chips = page.locator(".cv-chip:visible")
+    prompt.fill("a red dragon")
+    wait_for(page, lambda: remark.count() == 1)
+    assert page.locator(".cv-model", has_text="Stand-in").count() == 1
+    assert page.locator(".cv-licence:visible").count() == 0
+    small = chips.all_inner_texts()
+
+    choose_model(page, "Self-Forcing, DMD")
+    page.locator(".cv-model", has_text="Self-Forcing, DMD").wait_for()
+    page.locator(".cv-licence:visible").wait_for()
+    wait_for(page, lambda: remark.count() == 0)
+    wait_for(page, lambda: chips.count() and not {*chips.all_inner_texts()} & {*small})
+    large = chips.all_inner_texts()
+    assert prompt.input_value() == "a red dragon", "what was written stays"
+    page.get_by_label("Portrait 480×832").locator("visible=true").wait_for()
+    chips.first.click()
+    wait_for(page, lambda: prompt.input_value() == large[0])
+
+    choose(page, "Prompt schedule")
+    page.locator(".cv-licence:visible").wait_for()
+    wait_for(page, lambda: "Under water" in chips.all_inner_texts())
+    choose_model(page, "Stand-in")
+    page.locator(".cv-model", has_text="Stand-in").wait_for()
+    wait_for(page, lambda: "A day passes" in chips.all_inner_texts())
+    wait_for(page, lambda: cues(page) and "desert" in cues(page)[0])
+    choose(page, "Text to video")
+    wait_for(page, lambda: chips.all_inner_texts() == small)
+    wait_for(page, lambda: prompt.input_value() == small[0])
+    assert page.locator(".cv-licence:visible").count() == 0
 
 
 MANY_CHUNKS = """(script) => {

@@ -115,7 +115,7 @@ class Handlers:
                 closing(run),
                 self._presence.expects(listeners(), run.cancel),
             ):
-                yield hand.began()
+                yield hand.began(run.job.request.model)
                 async with aclosing(watched.messages()) as messages:
                     async for message in messages:
                         yield {hand.stage: message}

@@ -10,7 +10,7 @@ import gradio as gr
 
 from causvid.serving.service import Service
 from causvid.ui.about import credits, headline, how_it_works, measured
-from causvid.ui.gallery import build_gallery
+from causvid.ui.gallery import Gallery
 from causvid.ui.handlers import Handlers
 from causvid.ui.presence import Presence
 from causvid.ui.publish import add_endpoints
@@ -38,7 +38,7 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
         analytics_enabled=False,
         fill_width=True,
     ) as page:
-        gr.HTML(headline(service), elem_classes="cv-headline")
+        head = gr.HTML(headline(service, service.settings.model), elem_classes="cv-headline")
         pictures = gr.Checkbox(False, visible=False)  # not a State, which browsers cannot set
         with gr.Row(elem_classes="cv-main"):
             with gr.Column(scale=1, min_width=440), gr.Tabs():
@@ -48,7 +48,7 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
                         tabs[name] = kind(service)
             with gr.Column(scale=1, min_width=440, elem_classes="cv-side"):
                 hand = Stagehand(service)
-        build_gallery(service, tabs["Text to video"].prompt)
+        gallery = Gallery(service, tabs["Text to video"].prompt)
         with gr.Accordion("How it works", open=False, elem_classes="cv-about"):
             gr.HTML(how_it_works())
             if figures := measured():
@@ -72,6 +72,22 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
                 **streaming,
             )
         tabs["Image to video"].connect()
+        choosers = [tab.options.model for tab in tabs.values() if tab.options.model is not None]
+
+        def choose(model: str) -> dict[gr.blocks.Block, Any]:
+            """One model is chosen for all tabs, and the page speaks of that one."""
+            updates = dict.fromkeys(choosers, model)
+            return {**updates, head: headline(service, model), **gallery.suit(model)}
+
+        for chooser in choosers:
+            chooser.input(
+                choose,
+                chooser,
+                [*choosers, head, *gallery.parts.values()],
+                queue=False,
+                show_progress="hidden",
+                api_visibility="private",
+            )
         draw, inputs, outputs = tabs["Prompt schedule"].on_load
         page.load(draw, inputs, outputs, **streaming)
         page.load(None, None, pictures, js=NEEDS_PICTURES, api_visibility="private")
