@@ -4,6 +4,7 @@ Chromium is found on the path; without it these tests are skipped, except in CI.
 set they leave pictures in `screenshots/`.
 """
 
+import base64
 import os
 import shutil
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from appserver import running
 
-from causvid.media import write_video
+from causvid.media import FragmentMuxer, write_video
 from causvid.prompts import PromptSchedule
 from causvid.ui.stage import static
 
@@ -552,6 +553,73 @@ def test_the_chunks_of_an_endless_run_fit_the_strip(browser):
     # Browsers round widths down, to a 64th of a pixel.
     assert 0.95 < page.evaluate(MANY_CHUNKS, static("strip.js")) <= 1.0
     page.close()
+
+
+LONG_VIDEO = """async ([script, keep, room, mime, init, fragments]) => {
+  const Player = new Function(`${script}; return MediaPlayer`)();
+  const video = document.querySelector('video');
+  const seen = {removed: [], outside: [], frames: [], refused: 0};
+  const until = async (holds) => {
+    const patience = performance.now() + 60_000;
+    while (!holds()) {
+      if (performance.now() > patience) throw new Error(`stuck at ${video.currentTime} s`);
+      await new Promise((done) => setTimeout(done, 50));
+    }
+  };
+  const {remove, appendBuffer} = SourceBuffer.prototype;
+  SourceBuffer.prototype.remove = function (start, end) {
+    seen.removed.push([end, video.currentTime, seen.frames.length]);
+    remove.call(this, start, end);
+  };
+  SourceBuffer.prototype.appendBuffer = function (data) {
+    const held = this.buffered.length ? this.buffered.end(0) - this.buffered.start(0) : 0;
+    if (held >= room) {
+      seen.refused += 1;
+      throw new DOMException('full', 'QuotaExceededError');
+    }
+    appendBuffer.call(this, data);
+  };
+  const player = new Player(video, (seconds) => seen.frames.push(seconds), keep);
+  player.open({mime, init, seconds: fragments.length});
+  for (const data of fragments) {
+    player.append({data, duration: 1});
+    await until(() => !player.queue.length && player.ahead <= 2);
+    const {buffered, currentTime} = video;
+    if (buffered.length && currentTime < buffered.start(0)) seen.outside.push(currentTime);
+  }
+  player.finish();
+  await until(() => seen.frames.some((it, i) => i && it < seen.frames[i - 1] - 1));
+  video.currentTime = 0;
+  await new Promise((done) => video.addEventListener('seeked', done, {once: true}));
+  return {...seen, sought: video.currentTime, start: video.buffered.start(0)};
+}"""
+
+
+@pytest.mark.parametrize(("keep", "room"), [(2, 1000), (1000, 12)], ids=["kept", "quota"])
+def test_old_pictures_make_room_and_playback_goes_on(browser, app, keep, room):
+    """In a page of the player alone, with seconds in place of minutes; 14 of them are played."""
+    seconds, fps = 14, 4
+    with FragmentMuxer(fps=fps, height=64, width=96) as muxer:
+        grey = np.linspace(0, 255, seconds * fps).astype(np.uint8)
+        frames = np.broadcast_to(grey[:, None, None, None], (len(grey), 64, 96, 3))
+        fragments = [muxer.append(part.copy()) for part in np.split(frames, seconds)]
+        coded = [base64.b64encode(it.data).decode() for it in fragments]
+        init = base64.b64encode(muxer.init).decode()
+        arguments = [static("player.js"), keep, room, muxer.mime, init, coded]
+    page = browser.new_page()
+    page.goto(f"{app.url}/healthz")  # MediaSource is for pages with an address
+    page.set_content("<video muted playsinline></video>")
+    seen = page.evaluate(LONG_VIDEO, arguments)
+    page.close()
+    kept = keep if room > seconds else 10
+    assert seen["removed"], "nothing was dropped"
+    assert all(end <= now - kept + 1e-6 for end, now, _ in seen["removed"])
+    assert (seen["refused"] > 0) == (room < seconds)
+    assert seen["outside"] == []
+    first_round = seen["frames"][: np.argmin(np.diff(seen["frames"])) + 1]
+    assert len(first_round) > seen["removed"][0][2], "pictures came after the first were dropped"
+    assert max(first_round) == pytest.approx(seconds - 1 / fps, abs=1e-3), "to the last picture"
+    assert seen["sought"] >= seen["start"] > 0, "what is gone cannot be gone back to"
 
 
 def test_closing_the_page_gives_the_device_back(visit, app, browser):

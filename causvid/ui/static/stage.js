@@ -13,7 +13,7 @@ const report = { run: null, chunks: [], frames: [], errors: [], clicked: null };
 element.report = report;
 
 const player = MediaSourceClass
-  ? new MediaPlayer(video, frameShown)
+  ? new MediaPlayer(video, frameShown, Number(root.dataset.keep))
   : new CanvasPlayer(canvas, frameShown);
 root.dataset.transport = MediaSourceClass ? 'media' : 'canvas';
 root.dataset.shows = 'video'; // an example does even without MediaSource
