@@ -338,20 +338,48 @@ def test_a_recording_from_the_camera_is_followed(visit):
     assert page.locator(".cv-stage[data-beside]").count() == 1
 
 
-def test_a_video_plays_beside_its_source(visit, files):
-    page = visit()
+@pytest.mark.parametrize("screen", ["desktop", "phone", "phone without mediasource"])
+def test_a_video_plays_with_its_source_and_goes_on_so(visit, files, screen):
+    """Beside it; on a phone below it, where two pictures beside each other would be tiny."""
+    script = "delete window.MediaSource;" if "without" in screen else ""
+    page = visit(script=script, **({} if screen == "desktop" else {"viewport": PHONE}))
     choose(page, "Video to video")
     page.locator("input[type=file][accept*='video']").first.set_input_files(files["video"])
     page.wait_for_selector(".tabitem video:visible")
     page.locator(".cv-prompt textarea:visible").fill("a red car drives right")
     generate(page)
-    assert_played_while_made(wait_for_end(page))
-    shape = page.evaluate(
-        "() => { const v = document.querySelector('.cv-stage video');"
-        " return v.videoWidth / v.videoHeight; }"
+    wait_for(page, lambda: report(page)["chunks"])
+    page.locator("#stop-button").click()
+    before = wait_for_end(page)
+    assert_both_in_one(page, 448 / 128 if screen == "desktop" else 224 / 256)
+    picture(page, f"video-{screen}")
+    page.get_by_label("Extend by (s)").fill("1")
+    page.get_by_role("button", name="Extend", exact=True).click()
+    wait_for(page, lambda: len(report(page)["chunks"]) > len(before["chunks"]))
+    after = wait_for_end(page)
+    indices = [chunk["index"] for chunk in after["chunks"]]
+    assert indices == list(range(len(indices)))
+    assert_both_in_one(page, 448 / 128 if screen == "desktop" else 224 / 256)
+    if "without" not in screen:  # a whole video, in one piece
+        ends = page.evaluate(
+            "() => { const {buffered} = document.querySelector('.cv-stage video');"
+            " return [buffered.length, buffered.start(0), buffered.end(0)]; }"
+        )
+        assert ends == [1, 0, pytest.approx(after["chunks"][-1]["end"], abs=0.01)]
+
+
+def assert_both_in_one(page, shape: float) -> None:
+    shown = page.evaluate(
+        "() => { const find = (it) => document.querySelector(`.cv-stage ${it}`);"
+        " const [v, c] = [find('video'), find('canvas')];"
+        " return v.checkVisibility() ? v.videoWidth / v.videoHeight : c.width / c.height; }"
     )
-    assert shape > 2.5, "source and result share the picture"
-    picture(page, "video")
+    assert shown == pytest.approx(shape)
+    labels = page.locator(".cv-beside span:visible")
+    assert labels.all_text_contents() == ["Source", "Result"]
+    first, second = (labels.nth(index).bounding_box() for index in range(2))
+    below = first["y"] + first["height"] <= second["y"] + 1
+    assert below == (shape < 1)
 
 
 def test_a_schedule_changes_prompts_on_the_strip(visit):

@@ -24,8 +24,14 @@ TABS = {
     "Video to video": VideoTab,
     "Prompt schedule": ScheduleTab,
 }
-# Browsers without MediaSource get single pictures instead.
-NEEDS_PICTURES = "() => !(window.ManagedMediaSource || window.MediaSource)"
+# A `Screen`, in place of the first input. A video that goes on keeps its shape.
+_SCREEN = """(_, ...values) => {
+  const stage = document.querySelector('.cv-stage');
+  const pictures = !(window.ManagedMediaSource || window.MediaSource);
+  return [{pictures, narrow: NARROW}, ...values];
+}"""
+NEW = _SCREEN.replace("NARROW", "stage.clientWidth < 560")
+GOES_ON = _SCREEN.replace("NARROW", "stage.dataset.beside === 'down'")
 
 
 def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
@@ -39,7 +45,7 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
         fill_width=True,
     ) as page:
         head = gr.HTML(headline(service, service.settings.model), elem_classes="cv-headline")
-        pictures = gr.Checkbox(False, visible=False)  # not a State, which browsers cannot set
+        screen = gr.JSON({}, visible=False)  # not a State, which browsers cannot set
         with gr.Row(elem_classes="cv-main"):
             with gr.Column(scale=1, min_width=440), gr.Tabs():
                 tabs = {}
@@ -67,8 +73,9 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
             gr.on(
                 [tab.go.click, *tab.submits],
                 handlers.generate(tab.read),
-                [pictures, *tab.components],
+                [screen, *tab.components],
                 hand.outputs,
+                js=NEW,
                 **streaming,
             )
         tabs["Image to video"].connect()
@@ -90,12 +97,14 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
             )
         draw, inputs, outputs = tabs["Prompt schedule"].on_load
         page.load(draw, inputs, outputs, **streaming)
-        page.load(None, None, pictures, js=NEEDS_PICTURES, api_visibility="private")
-        hand.extend.click(handlers.extend, [pictures, hand.seconds], hand.outputs, **streaming)
+        hand.extend.click(
+            handlers.extend, [screen, hand.seconds], hand.outputs, js=GOES_ON, **streaming
+        )
         hand.branch.click(
             handlers.branch,
-            [pictures, hand.seconds, hand.prompt, hand.handover],
+            [screen, hand.seconds, hand.prompt, hand.handover],
             hand.outputs,
+            js=GOES_ON,
             **streaming,
         )
         gr.on(
