@@ -4,6 +4,7 @@ Chromium is found on the path; without it these tests are skipped, except in CI.
 set they leave pictures in `screenshots/`.
 """
 
+import base64
 import os
 import shutil
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from appserver import running
 
-from causvid.media import write_video
+from causvid.media import FragmentMuxer, write_video
 from causvid.prompts import PromptSchedule
 from causvid.ui.stage import static
 
@@ -63,7 +64,7 @@ def visit(app, browser):
     """A function that opens the page; afterwards no page may have logged an error."""
     pages, complaints = [], []
 
-    def open_(path: str = "/", script: str = "", **options) -> "playwright.Page":
+    def open_(path: str = "/", script: str = "", server=app, **options) -> "playwright.Page":
         options = {"viewport": {"width": 1280, "height": 1000}, **options}
         page = browser.new_page(**options)
         page.add_init_script(script)
@@ -73,7 +74,7 @@ def visit(app, browser):
             "console",
             lambda message: complaints.append(message.text) if message.type == "error" else None,
         )
-        page.goto(app.url + path)
+        page.goto(server.url + path)
         page.wait_for_selector(".cv-go:visible")
         page.wait_for_function(REPORT)  # the stage is mounted
         page.wait_for_timeout(300)
@@ -243,6 +244,62 @@ def test_a_picture_shows_its_crop_and_begins_the_video(visit, files):
     picture(page, "image")
 
 
+COPY = """() => new Promise((resolve) => {
+  const canvas = document.createElement('canvas');
+  canvas.width = 300;
+  canvas.height = 200;
+  canvas.getContext('2d').fillRect(0, 0, 300, 200);
+  canvas.toBlob((blob) => resolve(
+    navigator.clipboard.write([new ClipboardItem({'image/png': blob})])));
+})"""
+PASTE = """async (type) => {
+  const [copied] = await navigator.clipboard.read();
+  const data = new DataTransfer();
+  data.items.add(new File([await copied.getType('image/png')], 'copied', {type}));
+  document.activeElement.dispatchEvent(
+    new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true}));
+}"""
+"""Headless browsers have no Ctrl+V for pictures; this is the event that it makes."""
+
+
+def widths(page) -> list[int]:
+    """Of what the two picture boxes show: the picture as it came, and its crop."""
+    shown = page.locator(".tabitem img:visible")
+    return shown.evaluate_all("them => them.map(it => it.naturalWidth)")
+
+
+@pytest.mark.parametrize("way", ["button", "keys", "keys while the camera is open"])
+def test_a_copied_picture_is_pasted_and_begins_the_video(visit, files, way):
+    page = visit(permissions=["clipboard-read", "clipboard-write"])
+    choose(page, "Image to video")
+    page.evaluate(COPY)
+    if way == "button":
+        page.get_by_label("Paste from clipboard").locator("visible=true").click()
+    else:
+        if "camera" in way:
+            open_camera(page)
+        page.evaluate(PASTE, "image/png")
+    wait_for(page, lambda: widths(page) == [300, 224])
+    page.get_by_label("Upload file").locator("visible=true").click()
+    page.locator("input[type=file][accept*='image']").first.set_input_files(files["image"])
+    wait_for(page, lambda: widths(page) == [224, 224])
+    page.evaluate(PASTE, "image/png")
+    wait_for(page, lambda: widths(page) == [300, 224])
+    page.locator(".cv-prompt textarea:visible").fill("a red car drives right")
+    generate(page)
+    assert_played_while_made(wait_for_end(page))
+
+
+def test_pasting_elsewhere_is_left_alone(visit):
+    page = visit(permissions=["clipboard-read", "clipboard-write"])
+    page.evaluate(COPY)
+    page.evaluate(PASTE, "image/png")
+    choose(page, "Image to video")
+    page.evaluate(PASTE, "text/plain")
+    page.wait_for_timeout(500)
+    assert widths(page) == []
+
+
 CAMERA_SHOWS = """() => [...document.querySelectorAll('video')].some(
   (video) => video.srcObject && video.videoWidth && video.currentTime > 0)"""
 """What is shot before the camera's first picture is nothing."""
@@ -281,20 +338,48 @@ def test_a_recording_from_the_camera_is_followed(visit):
     assert page.locator(".cv-stage[data-beside]").count() == 1
 
 
-def test_a_video_plays_beside_its_source(visit, files):
-    page = visit()
+@pytest.mark.parametrize("screen", ["desktop", "phone", "phone without mediasource"])
+def test_a_video_plays_with_its_source_and_goes_on_so(visit, files, screen):
+    """Beside it; on a phone below it, where two pictures beside each other would be tiny."""
+    script = "delete window.MediaSource;" if "without" in screen else ""
+    page = visit(script=script, **({} if screen == "desktop" else {"viewport": PHONE}))
     choose(page, "Video to video")
     page.locator("input[type=file][accept*='video']").first.set_input_files(files["video"])
     page.wait_for_selector(".tabitem video:visible")
     page.locator(".cv-prompt textarea:visible").fill("a red car drives right")
     generate(page)
-    assert_played_while_made(wait_for_end(page))
-    shape = page.evaluate(
-        "() => { const v = document.querySelector('.cv-stage video');"
-        " return v.videoWidth / v.videoHeight; }"
+    wait_for(page, lambda: report(page)["chunks"])
+    page.locator("#stop-button").click()
+    before = wait_for_end(page)
+    assert_both_in_one(page, 448 / 128 if screen == "desktop" else 224 / 256)
+    picture(page, f"video-{screen}")
+    page.get_by_label("Extend by (s)").fill("1")
+    page.get_by_role("button", name="Extend", exact=True).click()
+    wait_for(page, lambda: len(report(page)["chunks"]) > len(before["chunks"]))
+    after = wait_for_end(page)
+    indices = [chunk["index"] for chunk in after["chunks"]]
+    assert indices == list(range(len(indices)))
+    assert_both_in_one(page, 448 / 128 if screen == "desktop" else 224 / 256)
+    if "without" not in screen:  # a whole video, in one piece
+        ends = page.evaluate(
+            "() => { const {buffered} = document.querySelector('.cv-stage video');"
+            " return [buffered.length, buffered.start(0), buffered.end(0)]; }"
+        )
+        assert ends == [1, 0, pytest.approx(after["chunks"][-1]["end"], abs=0.01)]
+
+
+def assert_both_in_one(page, shape: float) -> None:
+    shown = page.evaluate(
+        "() => { const find = (it) => document.querySelector(`.cv-stage ${it}`);"
+        " const [v, c] = [find('video'), find('canvas')];"
+        " return v.checkVisibility() ? v.videoWidth / v.videoHeight : c.width / c.height; }"
     )
-    assert shape > 2.5, "source and result share the picture"
-    picture(page, "video")
+    assert shown == pytest.approx(shape)
+    labels = page.locator(".cv-beside span:visible")
+    assert labels.all_text_contents() == ["Source", "Result"]
+    first, second = (labels.nth(index).bounding_box() for index in range(2))
+    below = first["y"] + first["height"] <= second["y"] + 1
+    assert below == (shape < 1)
 
 
 def test_a_schedule_changes_prompts_on_the_strip(visit):
@@ -429,6 +514,54 @@ def test_unknown_words_are_pointed_out(visit):
     wait_for(page, lambda: "dragon" in (page.locator(".cv-remark").first.text_content() or ""))
 
 
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory):
+    """A small model and, to be chosen only, a large one that knows any word."""
+    with running(tmp_path_factory.mktemp("standin"), models=("self-forcing",)) as app:
+        yield app
+
+
+def choose_model(page, name: str) -> None:
+    page.get_by_role("button", name="Advanced").locator("visible=true").click()
+    page.get_by_label("Model", exact=True).locator("visible=true").click()
+    page.get_by_role("option", name=name).click()
+
+
+def test_what_the_page_says_is_about_the_model_chosen(visit, two_models):
+    page = visit(server=two_models)
+    prompt = page.locator(".cv-prompt textarea:visible")
+    remark = page.locator(".block.cv-remark:visible")
+    chips = page.locator(".cv-chip:visible")
+    prompt.fill("a red dragon")
+    wait_for(page, lambda: remark.count() == 1)
+    assert page.locator(".cv-model", has_text="Stand-in").count() == 1
+    assert page.locator(".cv-licence:visible").count() == 0
+    small = chips.all_inner_texts()
+
+    choose_model(page, "Self-Forcing, DMD")
+    page.locator(".cv-model", has_text="Self-Forcing, DMD").wait_for()
+    page.locator(".cv-licence:visible").wait_for()
+    wait_for(page, lambda: remark.count() == 0)
+    wait_for(page, lambda: chips.count() and not {*chips.all_inner_texts()} & {*small})
+    large = chips.all_inner_texts()
+    assert prompt.input_value() == "a red dragon", "what was written stays"
+    page.get_by_label("Portrait 480×832").locator("visible=true").wait_for()
+    chips.first.click()
+    wait_for(page, lambda: prompt.input_value() == large[0])
+
+    choose(page, "Prompt schedule")
+    page.locator(".cv-licence:visible").wait_for()
+    wait_for(page, lambda: "Under water" in chips.all_inner_texts())
+    choose_model(page, "Stand-in")
+    page.locator(".cv-model", has_text="Stand-in").wait_for()
+    wait_for(page, lambda: "A day passes" in chips.all_inner_texts())
+    wait_for(page, lambda: cues(page) and "desert" in cues(page)[0])
+    choose(page, "Text to video")
+    wait_for(page, lambda: chips.all_inner_texts() == small)
+    wait_for(page, lambda: prompt.input_value() == small[0])
+    assert page.locator(".cv-licence:visible").count() == 0
+
+
 MANY_CHUNKS = """(script) => {
   const Strip = new Function(`${script}; return Strip`)();
   const strip = new Strip(document.querySelector('.cv-stage'));
@@ -448,6 +581,73 @@ def test_the_chunks_of_an_endless_run_fit_the_strip(browser):
     # Browsers round widths down, to a 64th of a pixel.
     assert 0.95 < page.evaluate(MANY_CHUNKS, static("strip.js")) <= 1.0
     page.close()
+
+
+LONG_VIDEO = """async ([script, keep, room, mime, init, fragments]) => {
+  const Player = new Function(`${script}; return MediaPlayer`)();
+  const video = document.querySelector('video');
+  const seen = {removed: [], outside: [], frames: [], refused: 0};
+  const until = async (holds) => {
+    const patience = performance.now() + 60_000;
+    while (!holds()) {
+      if (performance.now() > patience) throw new Error(`stuck at ${video.currentTime} s`);
+      await new Promise((done) => setTimeout(done, 50));
+    }
+  };
+  const {remove, appendBuffer} = SourceBuffer.prototype;
+  SourceBuffer.prototype.remove = function (start, end) {
+    seen.removed.push([end, video.currentTime, seen.frames.length]);
+    remove.call(this, start, end);
+  };
+  SourceBuffer.prototype.appendBuffer = function (data) {
+    const held = this.buffered.length ? this.buffered.end(0) - this.buffered.start(0) : 0;
+    if (held >= room) {
+      seen.refused += 1;
+      throw new DOMException('full', 'QuotaExceededError');
+    }
+    appendBuffer.call(this, data);
+  };
+  const player = new Player(video, (seconds) => seen.frames.push(seconds), keep);
+  player.open({mime, init, seconds: fragments.length});
+  for (const data of fragments) {
+    player.append({data, duration: 1});
+    await until(() => !player.queue.length && player.ahead <= 2);
+    const {buffered, currentTime} = video;
+    if (buffered.length && currentTime < buffered.start(0)) seen.outside.push(currentTime);
+  }
+  player.finish();
+  await until(() => seen.frames.some((it, i) => i && it < seen.frames[i - 1] - 1));
+  video.currentTime = 0;
+  await new Promise((done) => video.addEventListener('seeked', done, {once: true}));
+  return {...seen, sought: video.currentTime, start: video.buffered.start(0)};
+}"""
+
+
+@pytest.mark.parametrize(("keep", "room"), [(2, 1000), (1000, 12)], ids=["kept", "quota"])
+def test_old_pictures_make_room_and_playback_goes_on(browser, app, keep, room):
+    """In a page of the player alone, with seconds in place of minutes; 14 of them are played."""
+    seconds, fps = 14, 4
+    with FragmentMuxer(fps=fps, height=64, width=96) as muxer:
+        grey = np.linspace(0, 255, seconds * fps).astype(np.uint8)
+        frames = np.broadcast_to(grey[:, None, None, None], (len(grey), 64, 96, 3))
+        fragments = [muxer.append(part.copy()) for part in np.split(frames, seconds)]
+        coded = [base64.b64encode(it.data).decode() for it in fragments]
+        init = base64.b64encode(muxer.init).decode()
+        arguments = [static("player.js"), keep, room, muxer.mime, init, coded]
+    page = browser.new_page()
+    page.goto(f"{app.url}/healthz")  # MediaSource is for pages with an address
+    page.set_content("<video muted playsinline></video>")
+    seen = page.evaluate(LONG_VIDEO, arguments)
+    page.close()
+    kept = keep if room > seconds else 10
+    assert seen["removed"], "nothing was dropped"
+    assert all(end <= now - kept + 1e-6 for end, now, _ in seen["removed"])
+    assert (seen["refused"] > 0) == (room < seconds)
+    assert seen["outside"] == []
+    first_round = seen["frames"][: np.argmin(np.diff(seen["frames"])) + 1]
+    assert len(first_round) > seen["removed"][0][2], "pictures came after the first were dropped"
+    assert max(first_round) == pytest.approx(seconds - 1 / fps, abs=1e-3), "to the last picture"
+    assert seen["sought"] >= seen["start"] > 0, "what is gone cannot be gone back to"
 
 
 def test_closing_the_page_gives_the_device_back(visit, app, browser):

@@ -24,9 +24,9 @@ from causvid.settings import Settings
 from causvid.ui.about import credits, licence_notice, measured
 from causvid.ui.options import Options, size_name
 from causvid.ui.page import build_page
-from causvid.ui.schedule_tab import POCKET_STORIES, WIDE_STORIES, rows_of
+from causvid.ui.schedule_tab import rows_of
 from causvid.ui.server import main, make_service
-from causvid.ui.tabs import POCKET_PROMPTS
+from causvid.ui.suggestions import POCKET_PROMPTS, POCKET_STORIES, WIDE_STORIES
 from causvid.ui.timeline import draw_timeline
 
 TIMELINE = Timeline(LatentGrid(128, 224, spatial_stride=16, patch=1), ChunkPattern(1, 3), 16)
@@ -48,7 +48,7 @@ def service():
 
 
 def test_a_non_commercial_licence_is_visible_before_generate(service):
-    written = json.dumps(build_page(service).config)
+    written = json.dumps(build_page(service).config, default=str)
     assert "not for commercial use" in written
     assert "CC BY-NC-SA 4.0" in written
 

@@ -56,21 +56,22 @@ class FragmentMuxer:
     Attributes:
         init: the initialisation segment (ftyp + moov), the same for every fragment.
         mime: the type a player has to support, with the exact profile and level.
-        frame_count: frames so far, in all chunks.
+        frame_count: frames so far, in all chunks, `begin` included.
     """
 
-    def __init__(self, fps: Rate, height: int, width: int, *, crf: int = 21):
+    def __init__(self, fps: Rate, height: int, width: int, *, crf: int = 21, begin: int = 0):
         """Open the temporary file, and encode one black frame to learn `init`.
 
         Args:
             crf: x264's constant quality, 0 (best) to 51.
+            begin: frames that the player has already, from elsewhere.
 
         Raises:
             ValueError: if the rate or the size cannot be used.
         """
         if height < 2 or width < 2:
             raise ValueError(f"picture size is {width}x{height}; expected at least 2x2")
-        self.frame_count = 0
+        self.frame_count = begin
         self._chunk_count = 0
         self._rate = as_rate(fps)
         self._size = (height, width)

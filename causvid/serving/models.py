@@ -34,6 +34,7 @@ class Models:
         self._settings = settings
         self._room = room
         self._loaded: dict[str, tuple[CausVidPipeline, Preset]] = {}  # the longest loaded first
+        self._tokenizers: dict[str, PreTrainedTokenizerFast] = {}
         self._loading = threading.Lock()
         self.presets: dict[str, Preset] = {name: get_preset(name) for name in settings.models}
 
@@ -99,7 +100,7 @@ class Models:
             request.prompts.snapped(timeline, timeline.chunk_count(request.seconds))
 
     def known_words(self, name: str) -> frozenset[str]:
-        """The vocabulary of a loaded model whose tokenizer knows whole words; empty for others."""
+        """The vocabulary of a model whose tokenizer knows whole words; empty for others."""
         tokenizer = self._word_tokenizer(name)
         return frozenset() if tokenizer is None else frozenset(tokenizer.get_vocab())
 
@@ -114,12 +115,14 @@ class Models:
         return list(dict.fromkeys(word for word in words if word not in known))
 
     def _word_tokenizer(self, name: str) -> PreTrainedTokenizerFast | None:
-        loaded = self._loaded.get(name)
-        if loaded is None:
+        """Of a preset in a folder, loaded or not: those on the Hub know all words."""
+        folder = self.preset(name).folder
+        if folder is None:
             return None
-        tokenizer = loaded[0].tokenizer
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        return tokenizer if isinstance(getattr(backend, "model", None), WordLevel) else None
+        if name not in self._tokenizers:
+            self._tokenizers[name] = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
+        tokenizer = self._tokenizers[name]
+        return tokenizer if isinstance(tokenizer.backend_tokenizer.model, WordLevel) else None
 
     def _load(self, preset: Preset) -> CausVidPipeline:
         settings = self._settings

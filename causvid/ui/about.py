@@ -12,28 +12,27 @@ from causvid.serving.service import Service
 from causvid.ui.stage import static
 
 
-def headline(service: Service) -> str:
+def headline(service: Service, model: str) -> str:
     """Name, one sentence, and the model in use called what it is."""
-    settings = service.settings
-    preset = service.models.preset(settings.model)
+    preset = service.models.preset(model)
     generation = preset.generation
-    known = service.models.known_words(settings.model)
-    model = (
+    known = service.models.known_words(model)
+    line = (
         f"<b>{html.escape(preset.title)}</b> · {generation.width} × {generation.height} · "
-        f"{generation.fps} frames a second · on the {_hardware(settings.device)}"
+        f"{generation.fps} frames a second · on the {_hardware(service.settings.device)}"
     )
     if known:
         words = sorted(word for word in known if word.isalpha())
-        model = (
-            f'<details class="cv-model"><summary>{model}. A small model of a small world: it '
+        line = (
+            f'<details class="cv-model"><summary>{line}. A small model of a small world: it '
             f"knows {len(known)} words.</summary><p>{html.escape(', '.join(words))}</p></details>"
         )
     else:
-        model = f'<p class="cv-model">{model}</p>'
+        line = f'<p class="cv-model">{line}</p>'
     return (
         "<h1>CausVid Live</h1>"
         "<p>Video that plays while it is being made: chunk by chunk, from words, a picture or "
-        f"another video, and it listens when you change your mind.</p>{model}"
+        f"another video, and it listens when you change your mind.</p>{line}"
     )
 
 

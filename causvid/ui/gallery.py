@@ -32,13 +32,13 @@ class Clip:
     summary: str
 
 
-def clips_of(service: Service) -> list[Clip]:
-    """The examples that the model offered first has made."""
+def clips_of(model: str) -> list[Clip]:
+    """The examples that `model` has made."""
     clips = []
     for record in sorted(FOLDER.glob("*.json")):
         manifest = json.loads(record.read_text(encoding="utf-8"))
         video = record.with_suffix(".mp4")
-        if manifest["model"]["name"] != service.settings.model or not video.exists():
+        if manifest["model"]["name"] != model or not video.exists():
             continue
         size = manifest["video"]
         clips.append(
@@ -53,15 +53,31 @@ def clips_of(service: Service) -> list[Clip]:
     return clips
 
 
-def build_gallery(service: Service, prompt: gr.Textbox) -> None:
-    """Show the examples, if there are any; `prompt` takes the words of the one that is chosen."""
-    clips = clips_of(service)
-    if not clips:
-        return
+class Gallery:
+    """The examples of every model that is offered; those of the chosen one are in sight.
+
+    Args:
+        prompt: takes the words of the example that is chosen.
+    """
+
+    def __init__(self, service: Service, prompt: gr.Textbox):
+        self.parts: dict[str, gr.Column] = {}
+        for model in service.settings.models:
+            if clips := clips_of(model):
+                first = model == service.settings.model
+                with gr.Column(visible=first) as self.parts[model]:
+                    _show(clips, prompt, welcome=first)
+
+    def suit(self, model: str) -> dict[gr.blocks.Block, gr.Column]:
+        """Updates of `parts` when `model` is chosen."""
+        return {part: gr.Column(visible=name == model) for name, part in self.parts.items()}
+
+
+def _show(clips: list[Clip], prompt: gr.Textbox, *, welcome: bool) -> None:
     gr.set_static_paths([FOLDER])
     gr.Markdown("#### Made beforehand: play one at once", elem_classes="cv-examples")
     gallery = gr.HTML(
-        "".join(_card(clip, welcome=clip.prompt == prompt.value) for clip in clips),
+        "".join(_card(clip, welcome=welcome and clip.prompt == prompt.value) for clip in clips),
         js_on_load=static("gallery.js"),
         apply_default_css=False,
         elem_classes="cv-gallery",

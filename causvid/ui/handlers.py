@@ -13,7 +13,7 @@ from causvid.ui.errors import explained
 from causvid.ui.presence import Presence, listeners
 from causvid.ui.stage import error_message
 from causvid.ui.stagehand import Stagehand, Updates
-from causvid.ui.watching import Watched
+from causvid.ui.watching import Screen, Watched
 
 Read = Callable[..., Awaitable[tuple[Request, dict[str, Any]]]]
 """A tab's values → request and inputs."""
@@ -37,7 +37,7 @@ class Handlers:
     def generate(self, read: Read) -> Callable[..., AsyncIterator[Updates]]:
         """The handler of a tab's button."""
 
-        async def generate(request: gr.Request, pictures: bool, *values: Any):
+        async def generate(request: gr.Request, screen: dict[str, bool], *values: Any):
             async def start() -> Run:
                 asked, inputs = await read(*values)
                 self.stop(request)
@@ -45,22 +45,27 @@ class Handlers:
                     asked, session=request.session_hash, watched=True, **inputs
                 )
 
-            async for updates in self._play(request, start, pictures):
+            async for updates in self._play(request, start, screen):
                 yield updates
 
         return generate
 
-    async def extend(self, request: gr.Request, pictures: bool, seconds: float):
+    async def extend(self, request: gr.Request, screen: dict[str, bool], seconds: float):
         """Go on from where the last run ended."""
-        async for updates in self._go_on(request, pictures, seconds):
+        async for updates in self._go_on(request, screen, seconds):
             yield updates
 
     async def branch(
-        self, request: gr.Request, pictures: bool, seconds: float, prompt: str, handover: str
+        self,
+        request: gr.Request,
+        screen: dict[str, bool],
+        seconds: float,
+        prompt: str,
+        handover: str,
     ):
         """The same with another prompt."""
         async for updates in self._go_on(
-            request, pictures, seconds, prompt=prompt, handover=handover
+            request, screen, seconds, prompt=prompt, handover=handover
         ):
             yield updates
 
@@ -80,7 +85,7 @@ class Handlers:
         self._service.leave(request.session_hash)
 
     async def _go_on(
-        self, request: gr.Request, pictures: bool, seconds: float, **change: str
+        self, request: gr.Request, screen: dict[str, bool], seconds: float, **change: str
     ) -> AsyncIterator[Updates]:
         before = self._watching.get(request.session_hash)
 
@@ -93,14 +98,14 @@ class Handlers:
                 **change,
             )
 
-        async for updates in self._play(request, start, pictures, continues=before):
+        async for updates in self._play(request, start, screen, continues=before):
             yield updates
 
     async def _play(
         self,
         request: gr.Request,
         start: Callable[[], Awaitable[Run]],
-        pictures: bool,
+        screen: dict[str, bool],
         continues: str | None = None,
     ) -> AsyncIterator[Updates]:
         """A run on the stage, from its start to its results."""
@@ -109,13 +114,13 @@ class Handlers:
             with explained():
                 run = await start()
             self._watching[session] = run.id
-            watched = Watched(run, jpeg=pictures, continues=continues)
+            watched = Watched(run, Screen(**screen), continues=continues)
             with (
                 explained(run.id),
                 closing(run),
                 self._presence.expects(listeners(), run.cancel),
             ):
-                yield hand.began()
+                yield hand.began(run.job.request.model)
                 async with aclosing(watched.messages()) as messages:
                     async for message in messages:
                         yield {hand.stage: message}

@@ -109,8 +109,10 @@ class Options:
     def components(self) -> list[gr.components.Component]:
         return list(self._parts.values())
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._parts
+    @property
+    def model(self) -> gr.Dropdown | None:
+        """Where the model is chosen; `None` where there is one only."""
+        return self._parts.get("model")
 
     def __getitem__(self, name: str) -> gr.components.Component:
         return self._parts[name]

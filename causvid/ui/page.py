@@ -10,7 +10,7 @@ import gradio as gr
 
 from causvid.serving.service import Service
 from causvid.ui.about import credits, headline, how_it_works, measured
-from causvid.ui.gallery import build_gallery
+from causvid.ui.gallery import Gallery
 from causvid.ui.handlers import Handlers
 from causvid.ui.presence import Presence
 from causvid.ui.publish import add_endpoints
@@ -24,8 +24,14 @@ TABS = {
     "Video to video": VideoTab,
     "Prompt schedule": ScheduleTab,
 }
-# Browsers without MediaSource get single pictures instead.
-NEEDS_PICTURES = "() => !(window.ManagedMediaSource || window.MediaSource)"
+# A `Screen`, in place of the first input. A video that goes on keeps its shape.
+_SCREEN = """(_, ...values) => {
+  const stage = document.querySelector('.cv-stage');
+  const pictures = !(window.ManagedMediaSource || window.MediaSource);
+  return [{pictures, narrow: NARROW}, ...values];
+}"""
+NEW = _SCREEN.replace("NARROW", "stage.clientWidth < 560")
+GOES_ON = _SCREEN.replace("NARROW", "stage.dataset.beside === 'down'")
 
 
 def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
@@ -38,8 +44,8 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
         analytics_enabled=False,
         fill_width=True,
     ) as page:
-        gr.HTML(headline(service), elem_classes="cv-headline")
-        pictures = gr.Checkbox(False, visible=False)  # not a State, which browsers cannot set
+        head = gr.HTML(headline(service, service.settings.model), elem_classes="cv-headline")
+        screen = gr.JSON({}, visible=False)  # not a State, which browsers cannot set
         with gr.Row(elem_classes="cv-main"):
             with gr.Column(scale=1, min_width=440), gr.Tabs():
                 tabs = {}
@@ -48,7 +54,7 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
                         tabs[name] = kind(service)
             with gr.Column(scale=1, min_width=440, elem_classes="cv-side"):
                 hand = Stagehand(service)
-        build_gallery(service, tabs["Text to video"].prompt)
+        gallery = Gallery(service, tabs["Text to video"].prompt)
         with gr.Accordion("How it works", open=False, elem_classes="cv-about"):
             gr.HTML(how_it_works())
             if figures := measured():
@@ -67,19 +73,38 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
             gr.on(
                 [tab.go.click, *tab.submits],
                 handlers.generate(tab.read),
-                [pictures, *tab.components],
+                [screen, *tab.components],
                 hand.outputs,
+                js=NEW,
                 **streaming,
             )
         tabs["Image to video"].connect()
+        choosers = [tab.options.model for tab in tabs.values() if tab.options.model is not None]
+
+        def choose(model: str) -> dict[gr.blocks.Block, Any]:
+            """One model is chosen for all tabs, and the page speaks of that one."""
+            updates = dict.fromkeys(choosers, model)
+            return {**updates, head: headline(service, model), **gallery.suit(model)}
+
+        for chooser in choosers:
+            chooser.input(
+                choose,
+                chooser,
+                [*choosers, head, *gallery.parts.values()],
+                queue=False,
+                show_progress="hidden",
+                api_visibility="private",
+            )
         draw, inputs, outputs = tabs["Prompt schedule"].on_load
         page.load(draw, inputs, outputs, **streaming)
-        page.load(None, None, pictures, js=NEEDS_PICTURES, api_visibility="private")
-        hand.extend.click(handlers.extend, [pictures, hand.seconds], hand.outputs, **streaming)
+        hand.extend.click(
+            handlers.extend, [screen, hand.seconds], hand.outputs, js=GOES_ON, **streaming
+        )
         hand.branch.click(
             handlers.branch,
-            [pictures, hand.seconds, hand.prompt, hand.handover],
+            [screen, hand.seconds, hand.prompt, hand.handover],
             hand.outputs,
+            js=GOES_ON,
             **streaming,
         )
         gr.on(

@@ -13,41 +13,12 @@ from causvid.serving.service import Service
 from causvid.ui.options import Options
 from causvid.ui.reading import read_prompts, read_request
 from causvid.ui.remarks import remark_on
+from causvid.ui.suggestions import STORIES, Chips, kind_of
 from causvid.ui.tabs import Inputs
 from causvid.ui.timeline import draw_error, draw_remark, draw_timeline
 
 HEADERS = ["Start (s)", "Prompt", "Hand-over"]
 Rows = list[list[Any]]
-
-POCKET_STORIES = {
-    "A day passes": """\
-0s: a red car drives right in the desert by day
-4s [recache]: a red car drives right in the desert at sunset
-8s [recache]: a red car drives right in the desert at night
-""",
-    "Weather turns": """\
-0s: a blue boat is still on the sea by day under a clear sky
-4s [blend:2]: a blue boat is still on the sea by day in the rain
-8s [recache]: a blue boat is still on the sea at sunset under a clear sky
-""",
-    "Another place": """\
-0s: a green balloon hovers over the meadow by day
-4s [flush]: a green balloon hovers in the snow by day
-8s [flush]: a green balloon hovers over the sea at night
-""",
-}
-WIDE_STORIES = {
-    "A walk into the night": """\
-0s: A woman in a red coat walks through a sunlit park, tracking shot
-4s [recache]: The woman in the red coat walks through the park at dusk, lamps light up
-8s [recache]: The woman in the red coat walks through the park at night in light rain
-""",
-    "Under water": """\
-0s: A small sailing boat on a calm blue sea, aerial view
-4s [blend:2]: The camera dives below the surface, sun rays under water
-8s [recache]: A coral reef with bright fish, slow camera
-""",
-}
 
 
 class ScheduleTab:
@@ -57,14 +28,8 @@ class ScheduleTab:
 
     def __init__(self, service: Service):
         self._service = service
-        known = service.models.known_words(service.settings.model)
-        stories = POCKET_STORIES if known else WIDE_STORIES
-        first = rows_of(PromptSchedule.parse(next(iter(stories.values()))))
-        with gr.Row(elem_classes="cv-chips"):
-            chips = {
-                name: gr.Button(name, size="sm", min_width=0, scale=0, elem_classes="cv-chip")
-                for name in stories
-            }
+        self._chips = Chips(service, STORIES)
+        first = self._stories(service.settings.model)[0]
         self.table = gr.Dataframe(
             first,
             headers=HEADERS,
@@ -112,21 +77,23 @@ class ScheduleTab:
             "api_visibility": "private",
             "concurrency_limit": None,
         }
-        for name, chip in chips.items():
-            chip.click(
-                lambda story=stories[name]: rows_of(PromptSchedule.parse(story)),
-                None,
-                self.table,
-                **quiet,
-            )
+        for (kind, name), chip in self._chips.buttons.items():
+            rows = rows_of(PromptSchedule.parse(STORIES[kind][name]))
+            chip.click(lambda rows=rows: rows, None, self.table, **quiet)
         add.click(self._add, self.table, self.table, **quiet)
         sort.click(_sorted, self.table, self.table, **quiet)
         clear.click(lambda: [[0, "", "swap"]], None, self.table, **quiet)
         use.click(self._import, self.text, self.table, **quiet)
         upload.upload(self._open, upload, self.table, **quiet)
         drawn_from = [self.table, self.options["seconds"]]
-        if "model" in self.options:
-            drawn_from.append(self.options["model"])
+        if self.options.model is not None:
+            drawn_from.append(self.options.model)
+            self.options.model.change(
+                self._suit,
+                [self.options.model, self.table],
+                [self.table, *self._chips.rows.values()],
+                **quiet,
+            )
         drawn = [self.drawing, self.text, save_text, save_json]
         gr.on(
             [component.change for component in drawn_from],
@@ -149,14 +116,29 @@ class ScheduleTab:
         """Timeline, text, and the two files; the latter three stay as they were on a mistake."""
         try:
             schedule = check_schedule(rows, self._service.settings)
-            timeline = self._service.models.timeline(model or self._service.settings.model)
+            model = model or self._service.settings.model
+            timeline = self._service.models.timeline(model)
             drawing = draw_timeline(schedule, seconds, timeline)
             words = " ".join(cue.prompt for cue in schedule)
-            drawing += draw_remark(remark_on(self._service, words))
+            drawing += draw_remark(remark_on(self._service, model, words))
         except ScheduleError as error:
             return draw_error(error), gr.skip(), gr.skip(), gr.skip()
         text, json = schedule.to_text(), schedule.to_json()
         return drawing, text, self._file("schedule.txt", text), self._file("schedule.json", json)
+
+    def _stories(self, model: str) -> list[Rows]:
+        stories = STORIES[kind_of(self._service, model)].values()
+        return [rows_of(PromptSchedule.parse(story)) for story in stories]
+
+    def _suit(self, model: str, rows: Rows) -> dict[gr.blocks.Block, Any]:
+        """Stories that suit `model`; what the visitor wrote stays."""
+        updates = self._chips.suit(model)
+        chosen = self._stories(model)
+        if rows not in chosen and any(
+            rows in self._stories(it) for it in self._service.settings.models
+        ):
+            updates[self.table] = chosen[0]
+        return updates
 
     def _file(self, name: str, text: str) -> str:
         """A file in Gradio's cache, which Gradio also cleans up."""

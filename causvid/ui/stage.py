@@ -7,7 +7,7 @@ import base64
 import io
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import Image
 from causvid.media import Fragment, FragmentMuxer
 
 Message = dict[str, Any]
+Beside = Literal["across", "down"]
 
 _STATIC = Path(__file__).parent / "static"
 _JPEG_QUALITY = 80
@@ -55,9 +56,10 @@ def open_message(
     fps: float,
     seconds: float | None,
     continues: str | None,
-    jpeg: bool,
+    beside: Beside | None,
 ) -> Message:
-    """Announces a run. `seconds` is its whole length, if it has one."""
+    """Announces a run. `seconds` is its whole length, if it has one; `beside`, where the source of
+    video-to-video stands in the picture."""
     return {
         "kind": "open",
         "run": run,
@@ -68,7 +70,7 @@ def open_message(
         "fps": fps,
         "seconds": seconds,
         "continues": continues,
-        "jpeg": jpeg,
+        "beside": beside,
     }
 
 

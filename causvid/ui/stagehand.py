@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from causvid.serving.service import Service
-from causvid.ui.remarks import remark_beside
+from causvid.ui.remarks import Remark
 from causvid.ui.stage import Stage
 from causvid.ui.watching import Results
 
@@ -37,7 +37,8 @@ class Stagehand:
                 self.seconds = gr.Number(
                     5, label="Extend by (s)", minimum=1, maximum=longest, min_width=90
                 )
-        remark_beside(service, self.prompt)
+        self.model = gr.State(service.settings.model)  # of the run on the stage
+        Remark(service).follow(self.prompt, self.model)
         with gr.Row(elem_classes="cv-actions"):
             self.steer = gr.Button("Change now", size="md", interactive=False, min_width=90)
             self.extend = gr.Button("Extend", size="md", interactive=False, min_width=90)
@@ -59,6 +60,7 @@ class Stagehand:
     def outputs(self) -> list[gr.components.Component]:
         return [
             self.stage,
+            self.model,
             self.stop,
             self.steer,
             self.branch,
@@ -70,8 +72,9 @@ class Stagehand:
             self.manifest,
         ]
 
-    def began(self) -> Updates:
+    def began(self, model: str) -> Updates:
         return {
+            self.model: model,
             self.stop: gr.Button(interactive=True),
             self.steer: gr.Button(interactive=True),
             self.branch: gr.Button(interactive=False),

@@ -16,20 +16,9 @@ from causvid.serving.checks import check_image, check_video, read_size
 from causvid.serving.service import Service
 from causvid.ui.options import Options
 from causvid.ui.reading import read_prompts, read_request
-from causvid.ui.remarks import remark_beside
-
-POCKET_PROMPTS = (
-    "a red car drives right in the desert at sunset",
-    "a yellow balloon rises over the sea by day",
-    "a blue boat sails left on the sea at night",
-    "a green bird flies over the meadow in the rain",
-    "a purple rocket takes off in the snow at night",
-)
-WIDE_PROMPTS = (
-    "A red fox trots through fresh snow in a birch forest, low winter sun, handheld camera",
-    "Waves break against a lighthouse at dusk, long lens, spray in the wind",
-    "A street market at night in the rain, neon reflections, people with umbrellas",
-)
+from causvid.ui.remarks import Remark
+from causvid.ui.stage import static
+from causvid.ui.suggestions import PROMPTS, Chips, kind_of
 
 Inputs = dict[str, Any]
 """What `Service.start` takes besides the request: a picture or a video."""
@@ -62,25 +51,34 @@ class Tab:
         self.prompt = gr.Textbox(
             label="Prompt",
             placeholder="What to show",
-            value=prompts_of(service)[0] if self.mode == "text" else "",
+            value=self._first_prompt(service.settings.model) if self.mode == "text" else "",
             lines=2,
             max_lines=6,
             submit_btn=False,
             elem_classes="cv-prompt",
         )
-        remark_beside(service, self.prompt)
-        with gr.Row(elem_classes="cv-chips"):
-            for example in prompts_of(service):
-                chip = gr.Button(example, size="sm", min_width=0, scale=0, elem_classes="cv-chip")
-                chip.click(
-                    None,
-                    None,
-                    self.prompt,
-                    js=f"() => {json.dumps(example)}",
-                    api_visibility="private",
-                )
+        remark = Remark(service)
+        self._chips = Chips(service, PROMPTS)
+        for (_, example), chip in self._chips.buttons.items():
+            chip.click(
+                None,
+                None,
+                self.prompt,
+                js=f"() => {json.dumps(example)}",
+                api_visibility="private",
+            )
         self._more = self.build_more()
         self.options = Options(service, self.seconds)
+        remark.follow(self.prompt, self.options.model)
+        if self.options.model is not None:
+            self.options.model.change(
+                self._suit,
+                [self.options.model, self.prompt],
+                [self.prompt, *self._chips.rows.values()],
+                queue=False,
+                show_progress="hidden",
+                api_visibility="private",
+            )
         self.go = gr.Button("Generate", variant="primary", elem_classes="cv-go")
         self.submits = [self.prompt.submit]
         self.components = [
@@ -97,6 +95,17 @@ class Tab:
     def build_more(self) -> list[gr.components.Component]:
         """Inputs below the prompt."""
         return []
+
+    def _first_prompt(self, model: str) -> str:
+        return PROMPTS[kind_of(self._service, model)][0]
+
+    def _suit(self, model: str, prompt: str) -> dict[gr.blocks.Block, Any]:
+        """Examples that suit `model`; what the visitor wrote stays."""
+        updates = self._chips.suit(model)
+        chosen = PROMPTS[kind_of(self._service, model)]
+        if prompt not in chosen and any(prompt in examples for examples in PROMPTS.values()):
+            updates[self.prompt] = chosen[0]
+        return updates
 
     async def read(self, prompt: str, *values: Any) -> tuple[Request, Inputs]:
         """The request and its inputs from the values of `components`.
@@ -136,6 +145,7 @@ class ImageTab(Tab):
                 buttons=[],
                 height=220,
                 min_width=160,
+                elem_classes="cv-picture",
             )
             self._crop = gr.Image(
                 label="First frame",
@@ -145,6 +155,12 @@ class ImageTab(Tab):
                 min_width=160,
                 elem_classes="cv-crop",
             )
+        gr.HTML(
+            "A file, a copied picture (Ctrl+V or ⌘V), or the camera.",
+            js_on_load=static("paste.js"),
+            apply_default_css=False,
+            elem_classes="cv-note",
+        )
         return [picture]
 
     def connect(self) -> None:
@@ -205,9 +221,3 @@ class VideoTab(Tab):
     async def read_source(self, request: Request, path: str | None) -> Inputs:
         await asyncio.to_thread(check_video, path, request, self._service.settings)
         return {"video": Path(path)}
-
-
-def prompts_of(service: Service) -> tuple[str, ...]:
-    """Examples for the model offered first."""
-    name = service.settings.model
-    return POCKET_PROMPTS if service.models.known_words(name) else WIDE_PROMPTS

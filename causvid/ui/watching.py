@@ -14,6 +14,7 @@ from causvid.media import Fragment, FragmentMuxer
 from causvid.serving.job import Ended, Made
 from causvid.serving.run import Run
 from causvid.ui.stage import (
+    Beside,
     Message,
     chunk_message,
     end_message,
@@ -32,6 +33,19 @@ class Results:
     manifest: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Screen:
+    """What the browser says of itself.
+
+    Attributes:
+        pictures: whether it needs single pictures, having no MediaSource.
+        narrow: whether two pictures of landscape shape should stand one below the other.
+    """
+
+    pictures: bool = False
+    narrow: bool = False
+
+
 class Watched:
     """A run that is played on the stage while it is made.
 
@@ -40,17 +54,18 @@ class Watched:
 
     Args:
         run: the run.
-        jpeg: whether the browser needs single pictures.
+        screen: where it is shown.
         continues: the run that this one goes on from, if the stage shows that.
 
     Attributes:
         results: what it left, once it has ended with at least one chunk.
     """
 
-    def __init__(self, run: Run, *, jpeg: bool = False, continues: str | None = None):
+    def __init__(self, run: Run, screen: Screen = Screen(), *, continues: str | None = None):
         self.run = run
         self.results: Results | None = None
-        self._jpeg = jpeg
+        self._pictures = screen.pictures
+        self._beside = _beside(run, screen)
         self._continues = continues
 
     async def messages(self) -> AsyncIterator[Message]:
@@ -58,8 +73,8 @@ class Watched:
         Raises:
             ValueError, RunError: as `Run.events`.
         """
-        run, request = self.run, self.run.job.request
-        width = request.width * (2 if run.job.video else 1)
+        run = self.run
+        height, width = self._size
         shown = self._stage_muxer()
         try:
             async for place in run.places():
@@ -68,11 +83,11 @@ class Watched:
                 run.id,
                 shown,
                 width=width,
-                height=request.height,
+                height=height,
                 fps=run.fps,
                 seconds=run.expected_seconds,
                 continues=self._continues,
-                jpeg=self._jpeg,
+                beside=self._beside,
             )
             async with aclosing(run.events()) as events:
                 async for event in events:
@@ -80,9 +95,9 @@ class Watched:
                         await asyncio.to_thread(self._finish, event)
                         yield end_message(run.id, _summary(event))
                         return
-                    frames = _beside_source(event)
+                    frames = self._with_source(event)
                     fragment = await asyncio.to_thread(self._encode, event, shown, frames)
-                    if self._jpeg:
+                    if self._pictures:
                         yield jpeg_message(event.info, frames)
                     else:
                         yield chunk_message(event.info, fragment)
@@ -92,10 +107,25 @@ class Watched:
 
     def _stage_muxer(self) -> FragmentMuxer:
         """What is shown: the result, or source and result in one picture, so in step."""
-        run, request = self.run, self.run.job.request
-        if run.job.video is None:
+        run = self.run
+        if self._beside is None:
             return run.muxer
-        return FragmentMuxer(fps=run.fps, height=request.height, width=2 * request.width)
+        height, width = self._size
+        return FragmentMuxer(run.fps, height, width, begin=run.muxer.frame_count)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        """Height and width of what is shown."""
+        request = self.run.job.request
+        across, down = self._beside == "across", self._beside == "down"
+        return request.height * (1 + down), request.width * (1 + across)
+
+    def _with_source(self, made: Made) -> np.ndarray:
+        chunk = made.chunk
+        if self._beside is None:
+            return chunk.frames
+        axis = 2 if self._beside == "across" else 1
+        return np.concatenate([chunk.source, chunk.frames], axis=axis)
 
     def _encode(self, made: Made, shown: FragmentMuxer, frames: np.ndarray) -> Fragment:
         fragment = self.run.muxer.append(made.chunk.frames)
@@ -124,11 +154,12 @@ def save_results(run: Run, ended: Ended) -> Results | None:
     return Results(video, record, ended.manifest)
 
 
-def _beside_source(made: Made) -> np.ndarray:
-    chunk = made.chunk
-    if chunk.source is None:
-        return chunk.frames
-    return np.concatenate([chunk.source, chunk.frames], axis=2)
+def _beside(run: Run, screen: Screen) -> Beside | None:
+    """How source and result share the picture, where there is a source."""
+    request = run.job.request
+    if run.job.video is None:
+        return None
+    return "down" if screen.narrow and request.width > request.height else "across"
 
 
 def _summary(ended: Ended) -> str:

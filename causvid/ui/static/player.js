@@ -5,7 +5,7 @@
  * which fragments arrive when that is below 1, and old pictures make room for new ones. iPhones have
  * ManagedMediaSource only; where there is neither, frames come as JPEGs and are drawn on a canvas.
  */
-const KEEP_SECONDS = 300; // behind the playhead; replays of ordinary lengths need no reload
+const TIGHT = 10; // seconds behind the playhead, when the browser has no more room
 const CONTROL_INTERVAL = 200; // ms
 const SLOWEST = 0.3;
 
@@ -15,10 +15,13 @@ function bytesOf(base64) {
   return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 }
 
+/* onFrame(seconds, performance.now()) is called for every picture that is shown; pictures more than
+ * `keep` seconds behind the playhead make room. */
 class MediaPlayer {
-  constructor(video, onFrame) {
+  constructor(video, onFrame, keep) {
     this.video = video;
-    this.onFrame = onFrame; // (seconds, performance.now()) of every picture that is shown
+    this.onFrame = onFrame;
+    this.keep = keep;
     this.queue = [];
     this.ended = true;
     this.stalls = 0;
@@ -26,6 +29,8 @@ class MediaPlayer {
     video.addEventListener('waiting', () => {
       if (this.started && !this.ended) this.stalls += 1;
     });
+    // What made room cannot be shown again, neither by the controls nor when the video is repeated.
+    video.addEventListener('seeking', () => this.stayInside());
     const watchFrames = (_, frame) => {
       // A picture of the video before this one may be reported late.
       // The callback's own time is that of the screen's refresh, which may have begun before the
@@ -115,27 +120,35 @@ class MediaPlayer {
         this.queue.shift();
       } catch (error) {
         if (error.name !== 'QuotaExceededError') throw error;
-        this.trim(10); // when done, `updateend` tries the same fragment again
+        // When done, `updateend` tries the same fragment again. If all is needed, playback helps.
+        if (!this.trim(TIGHT)) setTimeout(() => this.pump(), CONTROL_INTERVAL);
       }
       return;
     }
-    if (this.video.buffered.length && this.video.currentTime < this.video.buffered.start(0)) {
-      this.video.currentTime = this.video.buffered.start(0); // a continuation seen from here on
-    }
+    this.stayInside(); // a continuation is seen from here on
     if (this.ended && this.media.readyState === 'open') {
       this.media.endOfStream();
       this.video.loop = true;
       return;
     }
-    this.trim(KEEP_SECONDS);
+    this.trim(this.keep);
     if (this.ahead >= this.prebuffer) this.start();
   }
 
+  /* Drop what is more than `keep` seconds behind the playhead; whether there was anything. */
   trim(keep) {
+    const { buffered } = this.buffer;
     const end = this.video.currentTime - keep;
-    if (this.buffer.buffered.length && this.buffer.buffered.start(0) < end) {
-      this.buffer.remove(0, end);
-    }
+    if (!buffered.length || buffered.start(0) >= end) return false;
+    this.buffer.remove(0, end);
+    return true;
+  }
+
+  stayInside() {
+    const { video } = this;
+    if (!this.buffer || !video.buffered.length) return;
+    const start = video.buffered.start(0);
+    if (video.currentTime < start) video.currentTime = start;
   }
 
   /* Seconds to wait for: the first chunk, and when chunks come slowly the one after it. */

@@ -13,7 +13,7 @@ const report = { run: null, chunks: [], frames: [], errors: [], clicked: null };
 element.report = report;
 
 const player = MediaSourceClass
-  ? new MediaPlayer(video, frameShown)
+  ? new MediaPlayer(video, frameShown, Number(root.dataset.keep))
   : new CanvasPlayer(canvas, frameShown);
 root.dataset.transport = MediaSourceClass ? 'media' : 'canvas';
 root.dataset.shows = 'video'; // an example does even without MediaSource
@@ -36,7 +36,7 @@ function setState(state, text) {
 }
 
 function open(message) {
-  const goesOn = message.continues && message.continues === report.run && !message.jpeg;
+  const goesOn = message.continues && message.continues === report.run;
   report.run = message.run;
   report.first = null;
   if (goesOn) {
@@ -47,6 +47,7 @@ function open(message) {
     strip.clear();
     root.style.setProperty('--aspect', `${message.width} / ${message.height}`);
     delete root.dataset.beside;
+    if (message.beside) root.dataset.beside = message.beside; // source and result in one picture
     root.dataset.shows = MediaSourceClass ? 'video' : 'canvas';
     player.open(message);
   }
@@ -67,7 +68,6 @@ function append(message) {
     shown: null,
   });
   strip.add(info);
-  if (info.strength !== null) root.dataset.beside = ''; // source and result in one picture
   player.append({ ...message, duration: info.end - info.start });
   setState('live', 'Live');
 }

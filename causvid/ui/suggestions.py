@@ -1,0 +1,90 @@
+"""What to try: prompts and stories that suit a model, as buttons."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import gradio as gr
+
+from causvid.serving.service import Service
+
+Kind = Literal["words", "any"]
+"""Models of a small world know few words; the others, any."""
+
+POCKET_PROMPTS = (
+    "a red car drives right in the desert at sunset",
+    "a yellow balloon rises over the sea by day",
+    "a blue boat sails left on the sea at night",
+    "a green bird flies over the meadow in the rain",
+    "a purple rocket takes off in the snow at night",
+)
+WIDE_PROMPTS = (
+    "A red fox trots through fresh snow in a birch forest, low winter sun, handheld camera",
+    "Waves break against a lighthouse at dusk, long lens, spray in the wind",
+    "A street market at night in the rain, neon reflections, people with umbrellas",
+)
+
+POCKET_STORIES = {
+    "A day passes": """\
+0s: a red car drives right in the desert by day
+4s [recache]: a red car drives right in the desert at sunset
+8s [recache]: a red car drives right in the desert at night
+""",
+    "Weather turns": """\
+0s: a blue boat is still on the sea by day under a clear sky
+4s [blend:2]: a blue boat is still on the sea by day in the rain
+8s [recache]: a blue boat is still on the sea at sunset under a clear sky
+""",
+    "Another place": """\
+0s: a green balloon hovers over the meadow by day
+4s [flush]: a green balloon hovers in the snow by day
+8s [flush]: a green balloon hovers over the sea at night
+""",
+}
+WIDE_STORIES = {
+    "A walk into the night": """\
+0s: A woman in a red coat walks through a sunlit park, tracking shot
+4s [recache]: The woman in the red coat walks through the park at dusk, lamps light up
+8s [recache]: The woman in the red coat walks through the park at night in light rain
+""",
+    "Under water": """\
+0s: A small sailing boat on a calm blue sea, aerial view
+4s [blend:2]: The camera dives below the surface, sun rays under water
+8s [recache]: A coral reef with bright fish, slow camera
+""",
+}
+
+PROMPTS: dict[Kind, tuple[str, ...]] = {"words": POCKET_PROMPTS, "any": WIDE_PROMPTS}
+STORIES: dict[Kind, dict[str, str]] = {"words": POCKET_STORIES, "any": WIDE_STORIES}
+
+
+def kind_of(service: Service, model: str) -> Kind:
+    return "words" if service.models.known_words(model) else "any"
+
+
+class Chips:
+    """A row of buttons for every kind of model that is offered; the chosen one's is in sight.
+
+    Args:
+        named: by kind, the names on the buttons.
+
+    Attributes:
+        buttons: by kind and name.
+        rows: by kind.
+    """
+
+    def __init__(self, service: Service, named: Mapping[Kind, Any]):
+        self._service = service
+        kinds = [kind_of(service, model) for model in service.settings.models]
+        self.buttons: dict[tuple[Kind, str], gr.Button] = {}
+        self.rows: dict[Kind, gr.Row] = {}
+        for kind in dict.fromkeys(kinds):
+            with gr.Row(visible=kind == kinds[0], elem_classes="cv-chips") as self.rows[kind]:
+                for name in named[kind]:
+                    self.buttons[kind, name] = gr.Button(
+                        name, size="sm", min_width=0, scale=0, elem_classes="cv-chip"
+                    )
+
+    def suit(self, model: str) -> dict[gr.blocks.Block, Any]:
+        """Updates of `rows` when `model` is chosen."""
+        chosen = kind_of(self._service, model)
+        return {row: gr.Row(visible=kind == chosen) for kind, row in self.rows.items()}
