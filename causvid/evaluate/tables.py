@@ -110,7 +110,7 @@ def _switch(figures: dict[str, Any]) -> Table:
         (
             f"{name} ({of['switches']})",
             _share(of["in_time"]),
-            _share(of["briefly_in_time"]),
+            _share(of.get("briefly_in_time")),
             _number(of["median"]),
             _number(of["late"]),
             _share(of["kept"]),
