@@ -21,7 +21,7 @@ import numpy as np
 from causvid.cues import Handover
 from causvid.media import FragmentMuxer
 from causvid.request import Request
-from causvid.serving.checks import check_prompt, check_request
+from causvid.serving.checks import check_number, check_prompt, check_request
 from causvid.serving.device import Device
 from causvid.serving.job import Continuation, Job
 from causvid.serving.models import Models
@@ -118,7 +118,7 @@ class Service:
             raise ValueError("this video is still being made: steer it, or stop it first")
         if not earlier.ended.continuable:
             raise ValueError("this run left nothing to go on from")
-        if not seconds > 0:
+        if not check_number("extension", seconds) > 0:
             raise ValueError(f"the extension is {seconds:g} s; expected more than 0")
         before = earlier.ended.manifest["video"]["seconds"]
         if before + seconds > self.settings.longest:
@@ -128,7 +128,7 @@ class Service:
             )
         if prompt is not None:
             prompt = check_prompt(prompt, self.settings)
-            Handover.parse(handover)
+            Handover.parse(handover or "")
         new, folder = self._new_folder()
         snapshot = _keep(earlier.job.snapshot_path, folder / "begin.safetensors")
         video = earlier.job.video
@@ -159,7 +159,7 @@ class Service:
             ValueError: if the prompt, the hand-over or the run cannot be used.
         """
         prompt = check_prompt(prompt, self.settings)
-        Handover.parse(handover)
+        Handover.parse(handover or "")
         live = self._find(run)
         if live.ended is not None:
             raise ValueError("this video is finished: extend it with the new prompt instead")

@@ -15,8 +15,9 @@ import gradio as gr
 
 from causvid.preflight import preflight as estimate
 from causvid.presets import describe as describe_model
+from causvid.prompts import PromptSchedule
 from causvid.request import Mode, Request
-from causvid.serving.checks import check_image, check_video, read_size
+from causvid.serving.checks import check_image, check_video
 from causvid.serving.job import Ended
 from causvid.serving.run import Run
 from causvid.serving.service import Service
@@ -252,15 +253,17 @@ class Endpoints:
     ) -> dict[str, Any]:
         settings = self._service.settings
         preset = self._service.models.preset(model or settings.model)
-        height, width = read_size(size)
+        choices = Choices(seconds, size=size, window=window, decoder=decoder, model=preset.name)
+        prompts = PromptSchedule.constant("any")
+        request = read_request(self._service, preset.modes[0], prompts, choices)
         cost = estimate(
             preset,
-            None if height is None else (height, width),
-            seconds,
+            (request.height, request.width),
+            request.seconds,
             settings.device,
             dtype=settings.torch_dtype,
-            decoder=decoder,
-            window=None if window is None else int(window),
+            decoder=request.decoder,
+            window=request.window,
         )
         return {
             "model": cost.preset,
