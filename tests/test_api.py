@@ -237,8 +237,10 @@ def test_a_run_goes_on_by_a_number_and_a_hand_over(client):
     for seconds, said in ((None, "is empty; expected a number"), ("x", "a number"), (0, "than 0")):
         with pytest.raises(AppError, match=f"the extension .*{said}"):
             client.predict(run, seconds, api_name="/extend")
-    with pytest.raises(AppError, match="hand-over '' is unknown; expected swap"):
-        client.predict(run, 1, "a boat", None, api_name="/extend")
+    with pytest.raises(AppError, match="hand-over 'soft' is unknown; expected swap"):
+        client.predict(run, 1, "a boat", "soft", api_name="/extend")
+    _, longer, _ = client.predict(run, 1, "a boat", None, api_name="/extend")
+    assert longer["request"]["prompts"]["cues"][-1]["handover"] == "recache", "the default"
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ class Service:
             )
         if prompt is not None:
             prompt = check_prompt(prompt, self.settings)
-            Handover.parse(handover or "")
+            Handover.parse(handover)
         new, folder = self._new_folder()
         snapshot = _keep(earlier.job.snapshot_path, folder / "begin.safetensors")
         video = earlier.job.video
@@ -159,7 +159,7 @@ class Service:
             ValueError: if the prompt, the hand-over or the run cannot be used.
         """
         prompt = check_prompt(prompt, self.settings)
-        Handover.parse(handover or "")
+        Handover.parse(handover)
         live = self._find(run)
         if live.ended is not None:
             raise ValueError("this video is finished: extend it with the new prompt instead")

@@ -26,6 +26,7 @@ from causvid.ui.presence import Presence, listeners
 from causvid.ui.reading import Choices, read_prompts, read_request
 from causvid.ui.watching import save_chunk, save_results
 
+HANDOVER = "recache"
 Yielded = tuple[str | None, dict[str, Any], str | None]
 
 
@@ -191,7 +192,7 @@ class Endpoints:
             yield item
 
     async def extend(
-        self, run: str, seconds: float = 5, prompt: str | None = None, handover: str = "recache"
+        self, run: str, seconds: float = 5, prompt: str | None = None, handover: str = HANDOVER
     ) -> AsyncIterator[Yielded]:
         """Go on from where a run ended, chunk by chunk; the final video contains both.
 
@@ -202,11 +203,12 @@ class Endpoints:
             handover: How it takes over: swap, recache, flush or blend:N.
         """
         with explained():
+            handover = handover or HANDOVER
             longer = self._service.extend(run, seconds, prompt=prompt or None, handover=handover)
         async for item in self._served(longer):
             yield item
 
-    def steer(self, run: str, prompt: str, handover: str = "recache") -> dict[str, Any]:
+    def steer(self, run: str, prompt: str, handover: str = HANDOVER) -> dict[str, Any]:
         """Change the prompt of a video while it is made, from the next chunk on.
 
         Args:
@@ -215,6 +217,7 @@ class Endpoints:
             handover: How it takes over: swap, recache, flush or blend:N.
         """
         with explained():
+            handover = handover or HANDOVER
             self._service.steer(run, prompt, handover)
         return {"run": run, "prompt": prompt.strip(), "handover": handover, "accepted": True}
 
