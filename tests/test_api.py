@@ -196,12 +196,51 @@ def test_the_models_and_their_cost_are_told(client):
         ({"prompt": "a", "decoder": "tiny"}, "no tiny decoder"),
         ({"prompt": "a", "steps": 99}, "1 … 50"),
         ({"prompt": "a", "window": 1}, "cannot hold"),
+        ({"prompt": "a", "window": 10**6}, "the window is 1000000 latent frames; allowed are 21"),
+        ({"prompt": "a", "seconds": "long"}, "the length is 'long'; expected a number"),
+        ({"prompt": "a", "seconds": True}, "the length is True; expected a number"),
+        ({"prompt": "a", "seed": None}, "the seed is empty; expected a whole number"),
+        ({"prompt": "a", "seed": "x"}, "the seed is 'x'; expected a whole number"),
+        ({"prompt": "a", "steps": "few"}, "the number of steps is 'few'; expected a whole number"),
+        ({"prompt": "a", "sink": 0.5}, "the sink is 0.5; expected a whole number"),
     ],
 )
 def test_what_is_beyond_the_limits_is_refused_with_a_reason(app, client, parameters, said):
     with pytest.raises(AppError, match=said):
         client.predict(**parameters, api_name="/text_to_video")
     assert app.service.device.load == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"seconds": "long"}, "the length is 'long'; expected a number"),
+        ({"seconds": 1e9}, "allowed are 30"),
+        ({"window": 10**6}, "allowed are 21"),
+        ({"decoder": "fast"}, "full or tiny"),
+    ],
+)
+def test_what_cannot_be_made_is_not_estimated(client, parameters, said):
+    with pytest.raises(AppError, match=said):
+        client.predict(**parameters, api_name="/preflight")
+
+
+def test_words_in_place_of_a_file_are_refused(client):
+    for name, endpoint in (("image", "/image_to_video"), ("video", "/video_to_video")):
+        with pytest.raises(AppError, match=r"got 'red\.png' for a file; expected handle_file"):
+            client.predict(**{name: "red.png", "prompt": "a ball"}, api_name=endpoint)
+
+
+def test_a_run_goes_on_by_a_number_and_a_hand_over(client):
+    _, manifest, _ = client.predict("a ball", seconds=1, api_name="/text_to_video")
+    run = manifest["run"]
+    for seconds, said in ((None, "is empty; expected a number"), ("x", "a number"), (0, "than 0")):
+        with pytest.raises(AppError, match=f"the extension .*{said}"):
+            client.predict(run, seconds, api_name="/extend")
+    with pytest.raises(AppError, match="hand-over 'soft' is unknown; expected swap"):
+        client.predict(run, 1, "a boat", "soft", api_name="/extend")
+    _, longer, _ = client.predict(run, 1, "a boat", None, api_name="/extend")
+    assert longer["request"]["prompts"]["cues"][-1]["handover"] == "recache", "the default"
 
 
 @pytest.mark.parametrize(

@@ -494,6 +494,32 @@ def test_the_prompt_changes_while_it_plays_then_extend_and_branch(visit):
     assert len(made["chunks"]) > after
 
 
+@pytest.mark.parametrize(
+    ("field", "entry", "said"),
+    [
+        ("Seed", "", "the seed is empty; expected a whole number"),
+        ("Seed", "-1", "the seed is -1; expected 0 to"),
+        ("Seed", "1.5", "the seed is 1.5; expected a whole number"),
+        ("Extend by (s)", "", "the extension is empty; expected a number"),
+        ("Extend by (s)", "0", "the extension is 0 s; expected more than 0"),
+        ("Extend by (s)", "1000", "would have"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_by_its_name(visit, field, entry, said):
+    page = visit()
+    if field != "Seed":
+        generate(page)
+        wait_for(page, lambda: report(page)["chunks"])
+        page.locator("#stop-button").click()
+        wait_for_end(page)
+    page.get_by_label(field, exact=True).locator("visible=true").fill(entry)
+    if field == "Seed":
+        generate(page)
+    else:
+        page.get_by_role("button", name="Extend", exact=True).click()
+    wait_for(page, lambda: said in status(page))
+
+
 def test_the_dice_rolls_another_seed(visit):
     page = visit()
     seed = page.get_by_label("Seed", exact=True).locator("visible=true")

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,28 @@ def check_schedule(source: object, settings: Settings) -> PromptSchedule:
     return schedule
 
 
+def check_number(name: str, value: Any, *, whole: bool = False) -> float | int:
+    """The number that `value` is.
+
+    Raises:
+        ValueError: if it is none, or is to be whole and is not.
+    """
+    kind = "a whole number" if whole else "a number"
+    if value is None or value == "":
+        raise ValueError(f"the {name} is empty; expected {kind}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"the {name} is {value!r:.40}; expected {kind}")
+    if whole and (not math.isfinite(value) or value != int(value)):
+        raise ValueError(f"the {name} is {value:g}; expected a whole number")
+    return int(value) if whole else value
+
+
+def largest_window(preset: Preset) -> int:
+    """Latent frames: what the published models attend to, or the model's own window. Memory grows
+    with it."""
+    return max(21, preset.generation.window)
+
+
 def check_request(request: Request, preset: Preset, settings: Settings) -> Request:
     """The request with its size filled in.
 
@@ -82,6 +105,10 @@ def check_request(request: Request, preset: Preset, settings: Settings) -> Reque
         _check_work(seconds, height, width, settings)
     if not 0 < request.strength <= 1:
         raise ValueError(f"the strength is {request.strength:g}; expected above 0 and at most 1")
+    if request.window is not None and request.window > largest_window(preset):
+        raise ValueError(
+            f"the window is {request.window} latent frames; allowed are {largest_window(preset)}"
+        )
     if not 0 <= request.seed < 2**63:
         raise ValueError(f"the seed is {request.seed}; expected 0 to 2^63 - 1")
     return dataclasses.replace(request, height=height, width=width)

@@ -21,7 +21,7 @@ import numpy as np
 from causvid.cues import Handover
 from causvid.media import FragmentMuxer
 from causvid.request import Request
-from causvid.serving.checks import check_prompt, check_request
+from causvid.serving.checks import check_number, check_prompt, check_request
 from causvid.serving.device import Device
 from causvid.serving.job import Continuation, Job
 from causvid.serving.models import Models
@@ -118,7 +118,7 @@ class Service:
             raise ValueError("this video is still being made: steer it, or stop it first")
         if not earlier.ended.continuable:
             raise ValueError("this run left nothing to go on from")
-        if not seconds > 0:
+        if not check_number("extension", seconds) > 0:
             raise ValueError(f"the extension is {seconds:g} s; expected more than 0")
         before = earlier.ended.manifest["video"]["seconds"]
         if before + seconds > self.settings.longest:

@@ -15,8 +15,9 @@ import gradio as gr
 
 from causvid.preflight import preflight as estimate
 from causvid.presets import describe as describe_model
+from causvid.prompts import PromptSchedule
 from causvid.request import Mode, Request
-from causvid.serving.checks import check_image, check_video, read_size
+from causvid.serving.checks import check_image, check_video
 from causvid.serving.job import Ended
 from causvid.serving.run import Run
 from causvid.serving.service import Service
@@ -25,6 +26,7 @@ from causvid.ui.presence import Presence, listeners
 from causvid.ui.reading import Choices, read_prompts, read_request
 from causvid.ui.watching import save_chunk, save_results
 
+HANDOVER = "recache"
 Yielded = tuple[str | None, dict[str, Any], str | None]
 
 
@@ -190,7 +192,7 @@ class Endpoints:
             yield item
 
     async def extend(
-        self, run: str, seconds: float = 5, prompt: str | None = None, handover: str = "recache"
+        self, run: str, seconds: float = 5, prompt: str | None = None, handover: str = HANDOVER
     ) -> AsyncIterator[Yielded]:
         """Go on from where a run ended, chunk by chunk; the final video contains both.
 
@@ -201,11 +203,12 @@ class Endpoints:
             handover: How it takes over: swap, recache, flush or blend:N.
         """
         with explained():
+            handover = handover or HANDOVER
             longer = self._service.extend(run, seconds, prompt=prompt or None, handover=handover)
         async for item in self._served(longer):
             yield item
 
-    def steer(self, run: str, prompt: str, handover: str = "recache") -> dict[str, Any]:
+    def steer(self, run: str, prompt: str, handover: str = HANDOVER) -> dict[str, Any]:
         """Change the prompt of a video while it is made, from the next chunk on.
 
         Args:
@@ -214,6 +217,7 @@ class Endpoints:
             handover: How it takes over: swap, recache, flush or blend:N.
         """
         with explained():
+            handover = handover or HANDOVER
             self._service.steer(run, prompt, handover)
         return {"run": run, "prompt": prompt.strip(), "handover": handover, "accepted": True}
 
@@ -252,15 +256,17 @@ class Endpoints:
     ) -> dict[str, Any]:
         settings = self._service.settings
         preset = self._service.models.preset(model or settings.model)
-        height, width = read_size(size)
+        choices = Choices(seconds, size=size, window=window, decoder=decoder, model=preset.name)
+        prompts = PromptSchedule.constant("any")
+        request = read_request(self._service, preset.modes[0], prompts, choices)
         cost = estimate(
             preset,
-            None if height is None else (height, width),
-            seconds,
+            (request.height, request.width),
+            request.seconds,
             settings.device,
             dtype=settings.torch_dtype,
-            decoder=decoder,
-            window=None if window is None else int(window),
+            decoder=request.decoder,
+            window=request.window,
         )
         return {
             "model": cost.preset,

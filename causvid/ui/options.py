@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 
 from causvid.catalogue import Preset, Size
+from causvid.serving.checks import largest_window
 from causvid.serving.service import Service
 from causvid.ui.about import licence_notice
 from causvid.ui.reading import Choices
@@ -39,9 +40,7 @@ class Options:
                     min_width=170,
                 )
             dice = gr.Button("⚄ Roll", render=False)
-            parts["seed"] = gr.Number(
-                0, label="Seed", precision=0, minimum=0, buttons=[dice], scale=2, min_width=120
-            )
+            parts["seed"] = gr.Number(0, label="Seed", buttons=[dice], scale=2, min_width=120)
         if seconds is not None and settings.endless_seconds:
             parts["endless"] = gr.Checkbox(
                 False, label=f"Endless: until you stop it, {_minutes(settings)} at most"
@@ -167,7 +166,7 @@ def _decoder_choices(preset: Preset, tiny_loaded: bool) -> list[tuple[str, str]]
 def _window_range(preset: Preset) -> tuple[int, int]:
     generation = preset.generation
     largest = max(generation.chunks.first, generation.chunks.rest)
-    return min(generation.window, 2 * largest), max(21, generation.window)
+    return min(generation.window, 2 * largest), largest_window(preset)
 
 
 def _of_model(service: Service, name: str) -> list[Any]:

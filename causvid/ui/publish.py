@@ -7,14 +7,35 @@ import inspect
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import FileData
+from pydantic import ValidationError
 
 from causvid.serving.service import Service
 from causvid.ui.api import Endpoints
 from causvid.ui.presence import Presence
 
 
+class PassedFile(FileData):
+    """Gradio's description of a file; anything else is refused with a sentence, not a traceback."""
+
+    @classmethod
+    def model_validate(cls, value: Any, **options: Any) -> "PassedFile":
+        try:
+            return super().model_validate(value, **options)
+        except ValidationError:
+            raise gr.Error(
+                f"got {value!r:.60} for a file; expected handle_file(PATH) of gradio_client, or "
+                '{"path": PATH, "meta": {"_type": "gradio.FileData"}}',
+                print_exception=False,
+            ) from None
+
+
 class UploadedFile(gr.File):
     """A file input that hands over the path, without the empty file that Gradio's leaves beside."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.data_model = PassedFile
 
     def get_block_name(self) -> str:
         return "file"

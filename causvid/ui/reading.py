@@ -4,9 +4,16 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from causvid.pipeline import DEFAULT_SECONDS
 from causvid.prompts import PromptSchedule
 from causvid.request import Mode, Request
-from causvid.serving.checks import check_prompt, check_request, check_schedule, read_size
+from causvid.serving.checks import (
+    check_number,
+    check_prompt,
+    check_request,
+    check_schedule,
+    read_size,
+)
 from causvid.serving.service import Service
 
 
@@ -15,7 +22,7 @@ class Choices:
     """The parameters that every way to a video has; numbers may come as floats.
 
     Args:
-        seconds: 0 for an endless video; `None` for the whole source of video-to-video.
+        seconds: 0 for an endless video; `None` for 5, or the whole source of video-to-video.
         seed: of the noise.
         size: WIDTHxHEIGHT; `None` for the model's own, as for the next three.
         steps, window, sink: as in `Request`.
@@ -56,19 +63,24 @@ def read_request(
         ValueError: says what came and what is allowed.
     """
     height, width = read_size(choices.size)
+    seconds = choices.seconds
+    if seconds is not None:
+        seconds = check_number("length", seconds)
+    if mode != "video":
+        seconds = {None: DEFAULT_SECONDS, 0: math.inf}.get(seconds, seconds)
     if choices.decoder not in ("full", "tiny"):
         raise ValueError(f"the decoder is {choices.decoder!r:.40}; expected full or tiny")
     request = Request(
         model=choices.model or service.settings.model,
         mode=mode,
         prompts=prompts,
-        seconds=math.inf if choices.seconds == 0 and mode != "video" else choices.seconds,
-        seed=_whole("seed", choices.seed),
+        seconds=seconds,
+        seed=check_number("seed", choices.seed, whole=True),
         height=height,
         width=width,
-        strength=choices.strength,
-        adaptive_strength=choices.adaptive_strength,
-        steps=_whole("steps", choices.steps),
+        strength=check_number("strength", choices.strength),
+        adaptive_strength=bool(choices.adaptive_strength),
+        steps=_whole("number of steps", choices.steps),
         window=_whole("window", choices.window),
         sink=_whole("sink", choices.sink),
         decoder=choices.decoder,
@@ -77,8 +89,5 @@ def read_request(
 
 
 def _whole(name: str, value: float | None) -> int | None:
-    if value is None:
-        return None
-    if not math.isfinite(value) or value != int(value):
-        raise ValueError(f"{name} is {value}; expected a whole number")
-    return int(value)
+    """`None`, the model's own, stays."""
+    return None if value is None else check_number(name, value, whole=True)

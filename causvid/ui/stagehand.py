@@ -18,7 +18,6 @@ class Stagehand:
     """The stage and its controls, and what they become as a run goes on."""
 
     def __init__(self, service: Service):
-        longest = service.settings.max_seconds
         self.stage = Stage()
         self.stop = gr.Button(
             "Stop", variant="stop", interactive=False, size="md", elem_id="stop-button"
@@ -34,9 +33,7 @@ class Stagehand:
                 self.handover = gr.Dropdown(
                     HANDOVERS, value="recache", label="Hand-over", min_width=110
                 )
-                self.seconds = gr.Number(
-                    5, label="Extend by (s)", minimum=1, maximum=longest, min_width=90
-                )
+                self.seconds = gr.Number(5, label="Extend by (s)", min_width=90)
         self.model = gr.State(service.settings.model)  # of the run on the stage
         Remark(service).follow(self.prompt, self.model)
         with gr.Row(elem_classes="cv-actions"):
