@@ -159,11 +159,13 @@ class Generator:
         transformer: the causal transformer.
         config: what is generated.
         grid: the size of what is generated.
+        compiled: whether the transformer's layers are, and have their own linear layers.
     """
 
     transformer: CausalWanTransformer
     config: GeneratorConfig
     grid: LatentGrid
+    compiled: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -221,7 +223,7 @@ class Generator:
         """One pass over the open chunk `[b, f, c, h, w]` at `level` → its clean latents."""
         # float64, as the time reaches the model on a scale of 1000
         times = torch.full(noisy.shape[:2], level.time, dtype=torch.float64, device=noisy.device)
-        with nullcontext() if self.transformer.compiled else onednn_linear(noisy.device):
+        with nullcontext() if self.compiled else onednn_linear(noisy.device):
             velocity = self.transformer(noisy, times, memory.text, memory=memory.cache)
         return clean_from_velocity(noisy, velocity.to(noisy.dtype), level.sigma)
 

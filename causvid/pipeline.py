@@ -143,7 +143,7 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             temporal_stride=codec.temporal_stride,
             patch=self.transformer.config.patch_size[1],
         )
-        return Generator(self.transformer, config, grid)
+        return Generator(self.transformer, config, grid, compiled=self.transformer.compiled)
 
     def stream(
         self,
