@@ -55,7 +55,7 @@ def _lowered(layer: nn.Linear) -> LoweredLinear:
 
 
 def lower_decoder(model: TinyAutoencoder) -> None:
-    """Lower the convolutional decoder, in place; a linear shortcut stays exact, as it carries most
-    of a picture."""
-    if model.decoder is not None:
+    """Lower the convolutional decoder, in place, if a linear shortcut carries most of a picture and
+    stays exact: bfloat16 alone has too few levels for pixels."""
+    if model.decoder is not None and model.shortcut is not None:
         model.decoder.to(LOWERED)

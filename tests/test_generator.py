@@ -82,7 +82,6 @@ def test_each_step_is_asked_at_its_level_and_the_clean_pass_comes_last(generator
     asked = []
 
     class Spy:
-        compiled = False
         config, dtype, device = generator.transformer.config, torch.float32, CPU
 
         def __call__(self, x, times, text, *, memory):

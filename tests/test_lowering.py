@@ -94,6 +94,12 @@ def test_a_lowered_decoder_keeps_its_shortcut_exact():
     torch.testing.assert_close(made, expected, atol=3e-2, rtol=0)
 
 
+def test_a_decoder_without_a_shortcut_is_left_alone():
+    model = TinyAutoencoder(encoder_channels=(4,) * 4, decoder_channels=(8, 4, 4, 4))
+    lower_decoder(model)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
 @pytest.mark.parametrize("native", [True, False])
 def test_pocket_is_lowered_where_the_processor_has_it(monkeypatch, native):
     monkeypatch.setattr(presets, "native_bfloat16", lambda: native)

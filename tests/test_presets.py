@@ -15,11 +15,18 @@ from causvid import presets
 from causvid.autoencoder_tiny import TinyAutoencoder
 from causvid.catalogue import FLAT, PRESETS, HubFile, Preset, TransformerSize
 from causvid.checkpoint import transformer_names
+from causvid.lowering import is_lowered
 from causvid.presets import PresetError, default_preset, get_preset, load_preset
 from causvid.training.words import tiny_text_encoder, word_tokenizer
 
 GOLDEN = Path(__file__).parent / "golden/dit"
 TEXT_LENGTH = 16
+
+
+@pytest.fixture(autouse=True)
+def no_bfloat16(monkeypatch):
+    """Weights arrive as they are, on whatever processor."""
+    monkeypatch.setattr(presets, "native_bfloat16", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +118,14 @@ def test_a_preset_becomes_a_pipeline_that_streams(preset, downloads, weights):
         ("base", ("vae/*", "text_encoder/*", "tokenizer/*"), preset.base.revision),
         ("weights", "model.pt", "0" * 40),
     ]
+
+
+def test_products_are_lowered_where_the_processor_has_bfloat16(preset, downloads, monkeypatch):
+    monkeypatch.setattr(presets, "native_bfloat16", lambda: True)
+    pipe = load_preset(preset)
+    assert is_lowered(pipe.transformer)
+    with pipe.stream("a red car", seconds=0.5) as stream:
+        assert [chunk.frames.shape for chunk in stream] == [(9, 32, 48, 3)]
 
 
 def test_a_lora_is_merged_into_the_weights(preset, downloads, weights):
