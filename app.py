@@ -3,10 +3,7 @@
 import os
 import sys
 
-# Read when torch is loaded: waiting threads spin for some microseconds, then sleep. Sleeping at
-# once costs a quarter of the speed, and spinning on takes the cores from everyone else.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+import causvid.threads  # noqa: F401  (before torch)
 
 # Read when Gradio is loaded, which ends in a traceback if it is no number.
 port = os.environ.get("GRADIO_SERVER_PORT", "7860")

@@ -3,15 +3,10 @@
 import argparse
 import importlib
 import logging
-import os
 import sys
 from typing import NamedTuple
 
-# Read when torch is loaded. Waiting threads that spin for long make a chunk take many times as long
-# as soon as another process wants the same cores; spinning for some microseconds before they sleep
-# makes it a quarter shorter on an idle machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+import causvid.threads  # noqa: F401  (before torch)
 
 
 class Command(NamedTuple):

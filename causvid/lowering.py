@@ -30,8 +30,7 @@ class LoweredLinear(nn.Linear):
 
 
 def lower_transformer(model: CausalWanTransformer) -> None:
-    """Lower the linear layers of all blocks, in place; what they are multiplied with is most of
-    the model's work."""
+    """Lower the linear layers of all blocks, in place: most of the model's work."""
     for block in model.blocks:
         for parent in list(block.modules()):
             for name, layer in parent.named_children():
@@ -42,6 +41,12 @@ def lower_transformer(model: CausalWanTransformer) -> None:
 def is_lowered(model: nn.Module) -> bool:
     """Whether some of its linear layers are."""
     return any(isinstance(layer, LoweredLinear) for layer in model.modules())
+
+
+def arithmetic_of(model: CausalWanTransformer) -> str:
+    """What a model computes in, for people: `"float32, products in bfloat16"` if it is lowered."""
+    dtype = str(model.dtype).removeprefix("torch.")
+    return f"{dtype}, products in bfloat16" if is_lowered(model) else dtype
 
 
 def _lowered(layer: nn.Linear) -> LoweredLinear:

@@ -17,6 +17,7 @@ import torch
 
 import causvid
 from causvid.catalogue import Preset
+from causvid.lowering import arithmetic_of
 from causvid.pipeline import CausVidPipeline, Decoder, ImageInput, VideoInput
 from causvid.prompts import PromptSchedule
 from causvid.stream import FrameChunk, Stream
@@ -172,7 +173,7 @@ class Manifest:
                 "diffusers": diffusers.__version__,
                 "python": platform.python_version(),
                 "device": str(self.stream.generator.device),
-                "dtype": str(self.stream.generator.transformer.dtype).removeprefix("torch."),
+                "dtype": arithmetic_of(self.stream.generator.transformer),
             },
         }
 

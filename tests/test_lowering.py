@@ -1,5 +1,7 @@
 """Lowered layers are the same layers to bfloat16's rounding, and everything else stays exact."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -10,31 +12,15 @@ from causvid.autoencoder_tiny import TinyAutoencoder
 from causvid.lowering import (
     LOWERED,
     LoweredLinear,
+    arithmetic_of,
     is_lowered,
     lower_decoder,
     lower_transformer,
     native_bfloat16,
 )
 from causvid.presets import load_preset
-from causvid.transformer import CausalWanTransformer
 
 PROMPT = "a red car drives to the left through a meadow at noon"
-
-
-def small_transformer() -> CausalWanTransformer:
-    torch.manual_seed(0)
-    return CausalWanTransformer(
-        patch_size=(1, 1, 1),
-        num_attention_heads=2,
-        attention_head_dim=24,
-        in_channels=4,
-        out_channels=4,
-        text_dim=16,
-        freq_dim=16,
-        ffn_dim=64,
-        num_layers=2,
-        text_length=5,
-    ).eval()
 
 
 def small_autoencoder() -> TinyAutoencoder:
@@ -48,8 +34,8 @@ def small_autoencoder() -> TinyAutoencoder:
     ).eval()
 
 
-def test_a_lowered_layer_is_what_autocast_makes_of_it():
-    model = small_transformer()
+def test_a_lowered_layer_is_what_autocast_makes_of_it(transformer):
+    model = deepcopy(transformer)
     layer = model.blocks[0].ffn.net[2]
     x = torch.randn(2, 3, 64)
     with torch.autocast("cpu", LOWERED), torch.no_grad():
@@ -61,25 +47,29 @@ def test_a_lowered_layer_is_what_autocast_makes_of_it():
 
 
 @torch.inference_mode()
-def test_a_lowered_transformer_is_close_to_the_exact_one():
-    exact, lowered = small_transformer(), small_transformer()
+def test_a_lowered_transformer_is_close_to_the_exact_one(transformer):
+    exact, lowered = transformer, deepcopy(transformer)
     lower_transformer(lowered)
-    latents, times = torch.randn(1, 3, 4, 4, 4), torch.full((1, 3), 0.5)
-    text = torch.randn(1, 5, 16)
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(1, 3, 8, 4, 4, generator=generator)
+    times = torch.full((1, 3), 0.5)
+    text = torch.randn(1, exact.config.text_length, 16, generator=generator)
     expected, actual = exact(latents, times, text), lowered(latents, times, text)
     assert actual.dtype == torch.float32
     error = (actual - expected).square().mean().sqrt() / expected.square().mean().sqrt()
     assert 0 < error < 2e-2
 
 
-def test_only_layers_of_blocks_are_lowered_and_names_stay():
-    exact, lowered = small_transformer(), small_transformer()
+def test_only_layers_of_blocks_are_lowered_and_names_stay(transformer):
+    exact, lowered = transformer, deepcopy(transformer)
     lower_transformer(lowered)
     assert list(lowered.state_dict()) == list(exact.state_dict())
     for name, layer in lowered.named_modules():
         if isinstance(layer, nn.Linear):
             assert isinstance(layer, LoweredLinear) == name.startswith("blocks.")
     assert is_lowered(lowered) and not is_lowered(exact)
+    assert arithmetic_of(exact) == "float32"
+    assert arithmetic_of(lowered) == "float32, products in bfloat16"
     assert lowered.dtype == torch.float32
 
 

@@ -30,6 +30,7 @@ from causvid.benchmark.counts import ChunkCost, count_baseline, count_ours, full
 from causvid.benchmark.headline import Race, Side, TeacherConfig, load_teacher, race
 from causvid.benchmark.pieces import Piece, StreamRun, measure_pieces, measure_stream
 from causvid.benchmark.timing import Hardware, Seconds
+from causvid.lowering import arithmetic_of
 from causvid.pipeline import CausVidPipeline
 from causvid.presets import Preset, default_preset, get_preset, load_preset
 from causvid.training.stages import POCKET
@@ -247,7 +248,7 @@ def _setting(preset: Preset, pipe: CausVidPipeline) -> dict[str, Any]:
         "model": preset.name,
         "width": grid.width,
         "height": grid.height,
-        "dtype": str(pipe.transformer.dtype).removeprefix("torch."),
+        "dtype": arithmetic_of(pipe.transformer),
     }
 
 

@@ -251,15 +251,21 @@ def measure(model: TinyAutoencoder, clips: Sequence[Tensor]) -> Fidelity:
 
 
 def _gradients(x: Tensor) -> tuple[Tensor, Tensor]:
-    return x.diff(dim=-1), x.diff(dim=-2)
+    """Across columns and across rows; the last dimension counts the steps of either."""
+    return x.diff(dim=-1), x.diff(dim=-2).mT
+
+
+def _borders(gradient: Tensor, stride: int) -> Tensor:
+    """Which steps of a gradient cross the border of a cell of `stride` pixels."""
+    return torch.arange(1, gradient.shape[-1] + 1, device=gradient.device) % stride == 0
 
 
 def seam(pixels: Tensor, stride: int) -> float:
     """Gradient of pixels [b, t, 3, H, W] across borders of `stride`-pixel cells over elsewhere."""
     ratios = []
-    for gradient in (pixels.diff(dim=-1), pixels.diff(dim=-2).mT):
+    for gradient in _gradients(pixels):
         columns = gradient.abs().mean(dim=tuple(range(gradient.ndim - 1)))
-        border = torch.arange(1, len(columns) + 1) % stride == 0
+        border = _borders(gradient, stride)
         ratios.append((columns[border].mean() / columns[~border].mean()).item())
     return sum(ratios) / 2
 
@@ -317,8 +323,8 @@ class DecoderConfig:
         """
         error = made - real
         edges = sum(
-            (gradient.abs() * self._weights(gradient.shape[-1], stride).to(error)).mean()
-            for gradient in (error.diff(dim=-1), error.diff(dim=-2).mT)
+            (gradient.abs() * torch.where(_borders(gradient, stride), self.border, 1.0)).mean()
+            for gradient in _gradients(error)
         )
         return (
             self.absolute * error.abs().mean()
@@ -326,10 +332,6 @@ class DecoderConfig:
             + self.gradient * edges
             + self.change * error.diff(dim=1).abs().mean()
         )
-
-    def _weights(self, count: int, stride: int) -> Tensor:
-        border = torch.arange(1, count + 1) % stride == 0
-        return torch.where(border, self.border, 1.0)
 
 
 Remake = Callable[[Tensor, list[str], torch.Generator], Tensor]
