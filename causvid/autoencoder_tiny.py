@@ -114,19 +114,28 @@ class LinearShortcut(nn.Module):
     `latents - 1` earlier ones (the first latent stands in for its missing predecessors, since a
     stream begins as if its first picture had always been there). Seeing neighbours is what keeps
     the patch grid invisible.
+
+    Thousands of pixels depend on far fewer mixtures of what is seen. With a `rank`, those are made
+    first (`mixer`), and pixels of them, at a fraction of the products and of the weights.
     """
 
-    def __init__(self, channels: int, stride: int, frames: int, latents: int) -> None:
+    def __init__(self, channels: int, stride: int, frames: int, latents: int, rank: int) -> None:
         super().__init__()
         self.stride, self.frames, self.latents = stride, frames, latents
         self.encoder = nn.Conv2d(3 * frames, channels, stride, stride=stride)
-        self.decoder = nn.Conv2d(
-            latents * channels,
-            3 * frames * stride**2,
-            3,
-            padding=1,
-            padding_mode="replicate",
-        )
+        seen, pixels = latents * channels, 3 * frames * stride**2
+        if not 0 <= rank <= pixels:
+            raise ValueError(f"a shortcut's rank is at most {pixels}, its pixels, got {rank}")
+        self.mixer = None
+        if rank:
+            self.mixer = self._neighbours(seen, rank, bias=False)
+            self.decoder = nn.Conv2d(rank, pixels, 1)
+        else:
+            self.decoder = self._neighbours(seen, pixels)
+
+    @staticmethod
+    def _neighbours(inputs: int, outputs: int, *, bias: bool = True) -> nn.Conv2d:
+        return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate", bias=bias)
 
     def encode(self, pixels: Tensor) -> Tensor:
         b, t, c, h, w = pixels.shape
@@ -141,7 +150,10 @@ class LinearShortcut(nn.Module):
         history = torch.cat([past.to(latents), latents], dim=1)
         memory["shortcut"] = history[:, frames:].clone()
         seen = [history[:, i : i + frames] for i in reversed(range(self.latents))]
-        groups = F.pixel_shuffle(self.decoder(torch.cat(seen, dim=2).flatten(0, 1)), self.stride)
+        mixed = torch.cat(seen, dim=2).flatten(0, 1)
+        if self.mixer is not None:
+            mixed = self.mixer(mixed)
+        groups = F.pixel_shuffle(self.decoder(mixed), self.stride)
         return groups.reshape(latents.shape[0], -1, 3, *groups.shape[-2:])
 
 
@@ -182,6 +194,7 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
         space_scales: spatial scale of each decoder stage; the encoder runs them backwards.
         time_scales: temporal scale of each decoder stage; the encoder runs them backwards.
         shortcut_latents: latents seen by the linear decoder shortcut; 0 for no shortcut.
+        shortcut_rank: mixtures of them that its pixels are made of; 0 for no such bound.
         decoder_gain: factor on the output of the convolutional decoder. Beside a shortcut it should
             be about as small as what the shortcut leaves to explain: Adam's first steps know no
             scale, and at full size they are noise that the network learns to avoid by dying.
@@ -190,8 +203,9 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
             here because it travels with the weights, applied by the codec.
 
     Raises:
-        ValueError: if widths, blocks and scales do not describe the same number of stages, or
-            one direction has neither convolutions nor a shortcut.
+        ValueError: if widths, blocks and scales do not describe the same number of stages,
+            one direction has neither convolutions nor a shortcut, or the shortcut's rank exceeds
+            the pixels of a latent.
     """
 
     _supports_gradient_checkpointing = False
@@ -208,6 +222,7 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
         space_scales: Sequence[int] = (2, 2, 2),
         time_scales: Sequence[int] = (1, 2, 2),
         shortcut_latents: int = 0,
+        shortcut_rank: int = 0,
         decoder_gain: float = 1.0,
         leak: float = 0.0,
         latents_mean: Sequence[float] | None = None,
@@ -270,7 +285,11 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
 
         if shortcut_latents:
             self.shortcut = LinearShortcut(
-                latent_channels, self.spatial_stride, self.temporal_stride, shortcut_latents
+                latent_channels,
+                self.spatial_stride,
+                self.temporal_stride,
+                shortcut_latents,
+                shortcut_rank,
             )
 
     @apply_forward_hook

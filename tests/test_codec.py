@@ -69,6 +69,7 @@ def pocket_tiny() -> TinyAutoencoder:
         space_scales=(2, 2, 2),
         time_scales=(1, 2, 2),
         shortcut_latents=2,
+        shortcut_rank=40,
         latents_mean=[0.1 * i for i in range(8)],
         latents_std=[1.0 + 0.2 * i for i in range(8)],
     )
@@ -336,6 +337,7 @@ def test_unknown_weights_are_refused():
         ({"encoder_channels": ()}, "no convolutions and no shortcut"),
         ({"decoder_channels": (8, 8)}, "3 stages need 4 widths"),
         ({"time_scales": (2, 2)}, "same number of stages"),
+        ({"shortcut_latents": 1, "shortcut_rank": 769}, "at most 768"),
     ],
 )
 def test_an_inconsistent_architecture_is_refused(options, message):

@@ -41,7 +41,7 @@ EXACT = 1e-3
 """Noise of latents that are as good as exact."""
 
 
-def small_model(channels: int = 6) -> TinyAutoencoder:
+def small_model(channels: int = 6, *, rank: int = 0) -> TinyAutoencoder:
     torch.manual_seed(0)
     return TinyAutoencoder(
         latent_channels=channels,
@@ -49,6 +49,7 @@ def small_model(channels: int = 6) -> TinyAutoencoder:
         decoder_channels=(8, 8, 8, 8),
         decoder_blocks=(1, 1, 1),
         shortcut_latents=2,
+        shortcut_rank=rank,
     )
 
 
@@ -92,6 +93,26 @@ def test_more_channels_keep_more(fitted):
     fit_encoder(poor, clips())
     fit_decoder(poor, clips(), EXACT)
     assert measure(poor, clips()).psnr < measure(fitted, clips()).psnr
+
+
+@pytest.mark.parametrize("rank", [12, 108])
+def test_the_best_linear_decoder_of_a_rank_is_found(fitted, rank):
+    """108 mixtures of 108 numbers lose nothing; fewer lose less than a truncated map would."""
+    reduced = small_model(rank=rank)
+    fit_encoder(reduced, clips())
+    fit_decoder(reduced, clips(), EXACT)
+    mapped = fitted.shortcut.decoder
+    kept = torch.linalg.svd(mapped.weight.detach().flatten(1), full_matrices=False)
+    truncated = small_model().eval()
+    truncated.load_state_dict(fitted.state_dict())
+    truncated.register_to_config(latents_std=fitted.config.latents_std)
+    product = (kept.U[:, :rank] * kept.S[:rank]) @ kept.Vh[:rank]
+    truncated.shortcut.decoder.weight.data.copy_(product.view_as(mapped.weight))
+    psnr, best, naive = (measure(m, clips()).psnr for m in (reduced.eval(), fitted, truncated))
+    if rank == 108:
+        assert psnr == pytest.approx(best, abs=1e-3) and naive == pytest.approx(best, abs=1e-3)
+    else:
+        assert naive < psnr < best
 
 
 def test_a_decoder_fitted_to_noisy_latents_is_better_at_those_alone(fitted):
@@ -192,6 +213,7 @@ def test_a_fitted_codec_is_as_good_as_its_shortcut_before_training():
         latent_channels=6,
         patch_size=1,
         space_scales=(2, 2, 1),
+        shortcut_rank=24,
         decoder_channels=(8, 8, 8, 8),
         decoder_blocks=(1, 1, 1),
     )

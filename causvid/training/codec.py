@@ -87,6 +87,7 @@ class CodecConfig:
     patch_size: int = 2
     space_scales: tuple[int, ...] = (2, 2, 2)
     shortcut_latents: int = 2
+    shortcut_rank: int = 256
     decoder_channels: tuple[int, ...] = (128, 96, 64, 32)
     decoder_blocks: tuple[int, ...] = (2, 2, 1)
     decoder_gain: float = 0.03
@@ -142,7 +143,8 @@ def fit_encoder(model: TinyAutoencoder, clips: Iterable[Tensor]) -> None:
 
 @torch.no_grad()
 def fit_decoder(model: TinyAutoencoder, clips: Iterable[Tensor], latent_noise: float) -> None:
-    """Sets the decoder shortcut to the least-squares map from noisy latents to pixels.
+    """Sets the decoder shortcut to the least-squares map from noisy latents to pixels, or to the
+    best such map of its rank.
 
     It is Wiener's filter: the more a neighbour, in space or time, tells about a pixel, the more
     it is asked, and the less the errors of one latent show as a seam or a flicker.
@@ -174,10 +176,31 @@ def fit_decoder(model: TinyAutoencoder, clips: Iterable[Tensor], latent_noise: f
     variance = scale.square().repeat(latents_seen)[:, None].expand(-1, 9).flatten()
     gram.diagonal()[:-1] += count * variance
     solution = torch.linalg.solve(gram, cross).T  # [outputs, inputs]
-    shortcut.decoder.weight.copy_(solution[:, :-1].reshape(shortcut.decoder.weight.shape))
-    shortcut.decoder.bias.copy_(solution[:, -1])
+    _set_linear_map(shortcut, solution[:, :-1], solution[:, -1], gram / count)
     if model.decoder is not None:
         begin_decoder(model)
+
+
+def _set_linear_map(shortcut: LinearShortcut, weight: Tensor, bias: Tensor, moments: Tensor):
+    """The decoder of a shortcut, or the best one of its rank.
+
+    Args:
+        weight, bias: `[outputs, inputs]`, `[outputs]`.
+        moments: second moments of inputs and a constant 1, `[inputs + 1, inputs + 1]`.
+    """
+    if shortcut.mixer is not None:
+        # Reduced-rank regression: kept are the directions in which pixels vary most. The mean of
+        # what is lost goes to the bias.
+        mean = moments[:-1, -1]
+        spread = moments[:-1, :-1] - torch.outer(mean, mean)
+        _, directions = torch.linalg.eigh(weight @ spread @ weight.T)
+        directions = directions[:, -shortcut.mixer.out_channels :]
+        mixer = directions.T @ weight
+        bias = bias + (weight - directions @ mixer) @ mean
+        shortcut.mixer.weight.copy_(mixer.reshape(shortcut.mixer.weight.shape))
+        weight = directions
+    shortcut.decoder.weight.copy_(weight.reshape(shortcut.decoder.weight.shape))
+    shortcut.decoder.bias.copy_(bias)
 
 
 def begin_decoder(model: TinyAutoencoder) -> None:
@@ -362,16 +385,13 @@ class DecoderStage(ModelStage):
     ) -> None:
         model.requires_grad_(False)
         model.decoder.requires_grad_(True)
-        model.shortcut.decoder.requires_grad_(True)
+        linear = [p for name, p in model.shortcut.named_parameters() if "encoder" not in name]
+        for parameter in linear:
+            parameter.requires_grad_(True)
         super().__init__(model, config.optimiser, steps=config.steps, seed=seed)
         self.optimiser.param_groups.clear()
         self.optimiser.add_param_group({"params": list(model.decoder.parameters())})
-        self.optimiser.add_param_group(
-            {
-                "params": list(model.shortcut.decoder.parameters()),
-                "scale": config.shortcut_scale,
-            }
-        )
+        self.optimiser.add_param_group({"params": linear, "scale": config.shortcut_scale})
         self.config = config
         self.remake = remake
         self.encode = model.encode
