@@ -20,8 +20,6 @@ from causvid.generator import Generator, GeneratorConfig, Memory, seeded_noise
 from causvid.geometry import ChunkPattern, LatentGrid
 from causvid.pipeline import CausVidPipeline
 from causvid.snapshot import unpack
-from causvid.training import dmd as dmd_module
-from causvid.training import teacher as teacher_module
 from causvid.training.assembly import export, load_exported, new_model
 from causvid.training.data import Clip, LatentCache, shard_path, write_shard
 from causvid.training.dmd import DmdConfig, DmdStage
@@ -33,7 +31,7 @@ from causvid.training.stage import OptimiserConfig
 from causvid.training.stages import TransformerShape
 from causvid.training.teacher import CausalStage, FlowConfig, Phase, TeacherStage
 from causvid.training.trainer import LoopConfig, finished_average, train
-from causvid.training.words import EOS_ID, word_tokenizer
+from causvid.training.words import word_tokenizer
 from causvid.training.world import ShardConfig, render_shard
 
 WORDS = ("red", "blue", "car", "boat")
@@ -140,8 +138,9 @@ def stages(tokenizer, data, teacher, tmp_path):
             steps=steps,
             batch=4,
             window=3,
+            rollout_chunks=(2, 3),
             critic_updates=2,
-            **({"rollout_chunks": (2, 3), "switch_share": 0.0} | options),
+            **({"switch_share": 0.0} | options),
         )
         generator = Generator(
             copy_of(teacher, tmp_path).transformer, GENERATION, LatentGrid(32, 48, 16, patch=1)
@@ -197,71 +196,6 @@ def test_a_stopped_run_continues_bit_for_bit(stages, name, tmp_path):
     parts = load_file(finished_average(tmp_path / "parts") / file)
     for key, tensor in whole.items():
         assert_close(parts[key], tensor, rtol=0, atol=0)
-
-
-def told(monkeypatch, module) -> list:
-    """Collects what a training module says of each prompt's window; `None` for nothing."""
-    heard = []
-
-    def listening(*args, begun=None):
-        heard.append(begun)
-        return tokenise(*args, begun=begun)
-
-    monkeypatch.setattr(module, "tokenise", listening)
-    return heard
-
-
-@pytest.mark.parametrize(
-    ("options", "begun"),
-    [
-        ({"rollout_chunks": (2,)}, False),  # judged from its first picture on
-        ({"rollout_chunks": (3,)}, True),
-        ({"rollout_chunks": (3,), "switch_share": 1.0}, True),
-        ({"rollout_chunks": (2,), "image_share": 1.0}, False),
-    ],
-)
-def test_judges_are_told_where_in_a_video_they_are_and_students_are_not(
-    stages, monkeypatch, options, begun
-):
-    stage = stages["dmd"](4, **({"begun_told": True, "image_share": 0.0} | options))
-    stage.prepare(Accelerator(cpu=True))
-    heard = told(monkeypatch, dmd_module)
-    stage.update(0)
-    students = 1 + ("switch_share" in options)
-    assert heard == [None] * students + [[begun] * 4] * 2, "the prompt, and no prompt"
-
-
-def test_a_picture_from_the_middle_of_a_scene_is_judged_as_such(stages, monkeypatch, tmp_path):
-    clips = [Clip(torch.zeros(5, 4, 2, 3), ("red car",), late=late) for late in (False, True)]
-    write_shard(shard_path(tmp_path / "mixed", 0), clips)
-    stage = stages["dmd"](4, begun_told=True, rollout_chunks=(2,), image_share=1.0)
-    stage.data = LatentCache(tmp_path / "mixed")
-    stage.data.open()
-    stage.prepare(Accelerator(cpu=True))
-    heard = told(monkeypatch, dmd_module)
-    drawn = stage.data.batch((0, 0, 0), frames=3, size=4, begin="picture").begun.tolist()
-    stage.update(0)
-    assert set(drawn) == {False, True} and heard[1:] == [drawn] * 2
-
-
-def test_a_teacher_hears_which_windows_begin_in_the_middle(teacher, tokenizer, data, monkeypatch):
-    heard = told(monkeypatch, teacher_module)
-    config = replace(flow_config(2), begun_told=True)
-    stage = TeacherStage(teacher, tokenizer, data, config)
-    stage.prepare(Accelerator(cpu=True))
-    keys = [(0, 1, index) for index in range(8)]
-    for key in keys:
-        stage.loss(1, key)
-    assert heard == [data.batch(key, frames=3, size=4).begun.tolist() for key in keys]
-    assert {True, False} <= {late for each in heard for late in each}
-
-
-def test_the_sign_for_the_middle_of_a_video_is_a_second_end(tokenizer):
-    plain = tokenise(tokenizer, ["red car", ""], 6)
-    signed = tokenise(tokenizer, ["red car", ""], 6, begun=[True, False])
-    assert signed.mask.sum(1).tolist() == [4, 1] and plain.mask.sum(1).tolist() == [3, 1]
-    assert signed.ids[0, :4].tolist() == [*plain.ids[0, :3].tolist(), EOS_ID]
-    assert torch.equal(signed.ids[1], plain.ids[1])
 
 
 def test_lowered_precision_leaves_the_students_gradients_whole(stages):
@@ -403,7 +337,7 @@ def test_only_pictures_to_go_on_from_begin_in_the_middle_of_a_scene(tmp_path):
     for begin in ("scene", "picture", "anywhere"):
         batch = cache.batch((0, 3), frames=2, size=64, begin=begin)
         firsts[begin] = set(batch.latents[:, 0, 0, 0, 0].tolist())
-        assert torch.equal(batch.begun, batch.latents[:, 0, 0, 0, 0] > 0)
+        assert torch.equal(batch.late, batch.latents[:, 0, 0, 0, 0] >= 100)
     assert firsts == {"scene": {0}, "picture": {0, 100}, "anywhere": {0, 1, 2, 101, 102}}
     with pytest.raises(ValueError, match="begin scene"):
         write_shard(shard_path(tmp_path / "late", 0), clips[1:])
@@ -421,7 +355,7 @@ def test_rendered_shards_hold_scenes_from_their_beginning_and_from_later_on(tmp_
     cache.open()
     batch = cache.batch((0,), frames=2, size=32, begin="picture")
     assert batch.latents.shape == (32, 2, 4, 2, 3)
-    assert 0 < batch.begun.sum() < 32
+    assert 0 < batch.late.sum() < 32
 
 
 def test_missing_data_are_named(tmp_path):

@@ -87,7 +87,7 @@ class CodecConfig:
     patch_size: int = 2
     space_scales: tuple[int, ...] = (2, 2, 2)
     shortcut_latents: int = 2
-    shortcut_rank: int = 256
+    shortcut_rank: int = 192
     decoder_channels: tuple[int, ...] = (128, 96, 64, 32)
     decoder_blocks: tuple[int, ...] = (2, 2, 1)
     decoder_gain: float = 0.03

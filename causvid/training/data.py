@@ -40,12 +40,12 @@ class Batch:
     """Latents `[b, f, c, h, w]` in float32 and one caption each.
 
     Attributes:
-        begun: bool `[b]`, whether a window's scene had begun before it did.
+        late: bool `[b]`, whether a clip's scene had begun before it did.
     """
 
     latents: Tensor
     captions: list[str]
-    begun: Tensor
+    late: Tensor
 
 
 def shard_path(folder: Path, index: int) -> Path:
@@ -152,7 +152,7 @@ class LatentCache:
             raise ValueError(
                 f"no clip in {self.folder} has {frames} latent frames, to begin {begin}"
             )
-        windows, captions, begun = [], [], []
+        windows, captions, lates = [], [], []
         while len(windows) < size:
             clip = int(rng.integers(len(self)))
             shard = int(np.searchsorted(self._ends, clip, side="right"))
@@ -166,5 +166,5 @@ class LatentCache:
             offset = 0 if first and not least else int(rng.integers(least, slack + 1))
             windows.append(latents[row, offset : offset + frames].float())
             captions.append(texts[row][int(rng.integers(len(texts[row])))])
-            begun.append(late[row] or offset > 0)
-        return Batch(torch.stack(windows), captions, torch.tensor(begun))
+            lates.append(late[row])
+        return Batch(torch.stack(windows), captions, torch.tensor(lates))

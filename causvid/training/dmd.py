@@ -9,7 +9,7 @@ arXiv 2506.08009); `student_input="data"` is the paper's way, noisy chunks of re
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -65,8 +65,6 @@ class DmdConfig:
             section 3.3).
         handovers: how they change, drawn with equal chance.
         student_input: its own rollouts, or noisy data.
-        begun_told: whether teacher and critic are told that what they judge began before they see
-            it (`FlowConfig.begun_told`); only a teacher that has learned the sign knows it.
         teacher: whether teacher and critic see all frames of what they judge, or each chunk only
             its past (the symmetric set-up that the paper compares with, section 5.3).
     """
@@ -90,7 +88,6 @@ class DmdConfig:
         Handover("blend", 1),
     )
     student_input: StudentInput = "rollout"
-    begun_told: bool = False
     teacher: TeacherKind = "bidirectional"
 
     def __post_init__(self):
@@ -100,18 +97,6 @@ class DmdConfig:
             raise ValueError(f"student_input is 'rollout' or 'data', got {self.student_input!r}")
         if self.critic_updates < 1 or not self.rollout_chunks:
             raise ValueError("distribution matching needs critic updates and rollout lengths")
-
-
-class _Made(NamedTuple):
-    """What the student made, to be judged.
-
-    Attributes:
-        latents: clean, `[b, f, c, h, w]`.
-        begun: for each clip, whether its scene began before.
-    """
-
-    latents: Tensor
-    begun: list[bool]
 
 
 class DmdStage:
@@ -189,18 +174,18 @@ class DmdStage:
         switched = bool(torch.rand((), generator=draw) < config.switch_share)
         begin = "picture" if given else "anywhere"
         batch = self.data.batch(key, frames=config.window, size=config.batch, begin=begin)
-        captions, text, following = batch.captions, self._embed(batch.captions), None
+        text, empty = self._embed(batch.captions), self._embed([""] * config.batch)
+        following = None
         if switched and config.student_input == "rollout":
-            captions = self.data.batch((*key, 1), frames=1, size=config.batch).captions
-            following = self._embed(captions)
+            others = self.data.batch((*key, 1), frames=1, size=config.batch)
+            following = self._embed(others.captions)
 
         # No autocast around the whole rollout: it caches lowered weights, and those that a pass
         # without gradients has cached would cut off the gradients of the next one. Every forward
         # pass has its own.
         with self._attention():
-            generated, begun = self._generate(batch, text, following, draw, given)
-        told = begun if config.begun_told else None
-        text, empty = self._embed(captions, told), self._embed([""] * config.batch, told)
+            generated = self._generate(batch, text, following, draw, given)
+        text = text if following is None else following
         loss, gradient = self.student_loss(generated, text, empty, draw)
         accelerator.backward(loss)
         self._share_gradients()
@@ -261,14 +246,14 @@ class DmdStage:
         following: Tensor | None,
         draw: torch.Generator,
         given: bool,
-    ) -> _Made:
-        """The student's clean prediction of what is judged, differentiable.
+    ) -> Tensor:
+        """The student's clean prediction `[b, f, c, h, w]` of what is judged, differentiable.
 
         `given`: whether a rollout's first chunk is the batch's, as in image-to-video.
         `following`: the embeddings to which the words change on the way.
         """
         if self.config.student_input == "data":
-            return _Made(self._from_data(batch, text, draw), batch.begun.tolist())
+            return self._from_data(batch, text, draw)
         config, pattern = self.config, self.generator.config.chunks
         chunks = config.rollout_chunks[_draw(len(config.rollout_chunks), draw)]
         switch = None
@@ -302,8 +287,7 @@ class DmdStage:
             first=batch.latents[:, : pattern.first].to(device) if given else None,
             following=following,
         )
-        from_middle = batch.begun if given else torch.zeros_like(batch.begun)
-        return _Made(made[:, start:], (from_middle | (start > 0)).tolist())
+        return made[:, start:]
 
     def _from_data(self, batch: Batch, text: Tensor, draw: torch.Generator) -> Tensor:
         device, pattern = self.accelerator.device, self.generator.config.chunks
@@ -341,9 +325,9 @@ class DmdStage:
         return block_causal_mask((part,) * (part > 0) + (rest,) * whole)
 
     @torch.no_grad()
-    def _embed(self, captions: list[str], begun: list[bool] | None = None) -> Tensor:
+    def _embed(self, captions: list[str]) -> Tensor:
         device = self.accelerator.device
-        tokens = tokenise(self.tokenizer, captions, self.length, begun=begun)
+        tokens = tokenise(self.tokenizer, captions, self.length)
         return self.teacher.embed(tokens.ids.to(device), tokens.mask.to(device))
 
     def _attention(self):

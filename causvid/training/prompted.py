@@ -4,7 +4,7 @@ At inference both halves are used apart (`causvid.text`, `causvid.generator`); i
 share one forward pass, so that gradients reach the words and data parallelism sees one module.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -24,23 +24,8 @@ class Tokens(NamedTuple):
     mask: Tensor
 
 
-def tokenise(
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: list[str],
-    length: int,
-    *,
-    begun: Sequence[bool] | None = None,
-) -> Tokens:
-    """Ids and mask of `prompts`, cut and padded to `length`.
-
-    Args:
-        begun: for each prompt, whether its scene began before the window that it is for. Those end
-            twice: a sign that no viewer writes, by which a teacher tells the middle of a video
-            from its beginning. Without it, prompts are for beginnings.
-    """
-    if begun is not None:
-        marked = zip(prompts, begun, strict=True)
-        prompts = [text + tokenizer.eos_token if late else text for text, late in marked]
+def tokenise(tokenizer: PreTrainedTokenizerBase, prompts: list[str], length: int) -> Tokens:
+    """Ids and mask of `prompts`, cut and padded to `length`."""
     encoded = tokenizer(
         prompts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
     )

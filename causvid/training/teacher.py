@@ -8,7 +8,6 @@ first, then ever longer clips: appearance is learned from single latents at a fr
 level of its own (Diffusion Forcing, arXiv 2407.01392; CausVid, arXiv 2412.07772, section 4.1).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,9 +48,6 @@ class FlowConfig:
         shift: of the sampled noise levels; more than 1 favours high noise.
         caption_dropout: share of empty captions, for classifier-free guidance.
         flicker_weight: of `flicker_loss` beside the flow matching loss.
-        begun_told: whether the words of a window that begins in the middle of its scene say so
-            (see `tokenise`). A prompt asks for a beginning; distribution matching, of a video that
-            goes on, for the rest.
     """
 
     phases: tuple[Phase, ...]
@@ -59,7 +55,6 @@ class FlowConfig:
     shift: float = 3.0
     caption_dropout: float = 0.1
     flicker_weight: float = 0.0
-    begun_told: bool = False
 
     @property
     def steps(self) -> int:
@@ -105,23 +100,17 @@ class TeacherStage(ModelStage):
         phase = self.config.phase_at(step)
         batch = self.data.batch(key, frames=phase.frames, size=phase.batch)
         generator = seeded(*key)
-        begun = batch.begun.tolist() if self.config.begun_told else None
-        tokens = self.tokens(batch.captions, generator, begun)
+        tokens = self.tokens(batch.captions, generator)
         # One stratum of levels per sample: the same distribution, less noise in the gradient.
         u = (torch.arange(phase.batch) + torch.rand(phase.batch, generator=generator)) / phase.batch
         sigma = self.config.shifted(u)[:, None].expand(-1, phase.frames)
         return self.flow_loss(batch.latents, sigma, tokens, generator)
 
-    def tokens(
-        self,
-        captions: list[str],
-        generator: torch.Generator,
-        begun: Sequence[bool] | None = None,
-    ) -> Tokens:
-        """Captions as tokens, some of them dropped; `begun` as in `tokenise`."""
+    def tokens(self, captions: list[str], generator: torch.Generator) -> Tokens:
+        """Captions as tokens, some of them dropped."""
         dropped = torch.rand(len(captions), generator=generator) < self.config.caption_dropout
         kept = ["" if drop else text for text, drop in zip(captions, dropped, strict=True)]
-        return tokenise(self.tokenizer, kept, self.length, begun=begun)
+        return tokenise(self.tokenizer, kept, self.length)
 
     def flow_loss(
         self,
@@ -185,7 +174,7 @@ class CausalStage(TeacherStage):
         u = same_within_chunks(torch.rand(shape, generator=generator), self.chunks)
         drawn = same_within_chunks(torch.rand(shape, generator=generator), self.chunks)
         given = drawn < self.clean_share
-        given[:, : self.chunks.first] |= batch.begun[:, None]
+        given[:, : self.chunks.first] |= batch.late[:, None]
         last = self.chunks.start(self.chunks.chunk_of(phase.frames - 1))
         given[:, last:] &= ~given.all(1, keepdim=True)  # something is left to learn
         sigma = self.config.shifted(u).masked_fill(given, 0.0)
