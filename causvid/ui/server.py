@@ -20,6 +20,7 @@ from causvid.serving.zero import LentDevice, carry_out, lent_seconds
 from causvid.settings import Settings, SettingsError
 from causvid.ui.page import build_page
 from causvid.ui.presence import Presence, notice_lost_networks
+from causvid.ui.publish import WRONG_CALL, refuse_call
 from causvid.ui.stage import static
 from causvid.ui.uploads import Uploads
 
@@ -99,6 +100,7 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
         app_kwargs={
             "routes": [Route("/healthz", health)],
             "middleware": [Middleware(presence.middleware)],
+            "exception_handlers": dict.fromkeys(WRONG_CALL, refuse_call),
         },
         prevent_thread_lock=True,
         **options,
