@@ -250,6 +250,9 @@ def test_a_run_goes_on_by_a_number_and_a_hand_over(client):
         ([[0, "a ball"], [5, "sea"]], "video ends"),
         ([[1, "a ball"]], "row 1"),
         ({"cues": "none"}, "expected"),
+        (None, "got None; expected {"),
+        ("", "there is no prompt; expected words, or lines such as"),
+        ([], "there is no cue; expected at least one, at 0 s"),
     ],
 )
 def test_a_bad_schedule_names_its_row(client, schedule, said):

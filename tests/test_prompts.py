@@ -122,6 +122,8 @@ class TestErrors:
             ("0s: a\n\n5s b", "line 3: '5s b' is not a cue; expected '4.5s: a red car'"),
             ("0s: a\n1:30 b", "line 2: '1:30 b' is not a cue"),
             ("0s a red car", "line 1: '0s a red car' is not a cue"),
+            ("-1s: a red car", "line 1: '-1s: a red car' is not a cue"),
+            ({"headers": ["a"]}, "got {'headers': ['a']}; expected {\"version\": 1"),
             ("0s: a\n5s [morph]: b", "line 2: hand-over 'morph' is unknown; expected swap"),
             ("0s: a\n5s [blend]: b", "line 2: hand-over 'blend' is unknown"),
             ("0s: a\n5s [blend:0]: b", "line 2: hand-over 'blend' over 0 chunks"),
