@@ -129,21 +129,15 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         Raises:
             ValueError: if size or settings do not fit the model.
         """
-        config = self.generation
-        if steps is not None:
-            config = config.with_steps(steps)
-        config = dataclasses.replace(
-            config, **{name: value for name, value in changes.items() if value is not None}
+        return make_generator(
+            self.transformer,
+            self.codec(),
+            self.generation,
+            height=height,
+            width=width,
+            steps=steps,
+            **changes,
         )
-        codec = self.codec()
-        grid = LatentGrid(
-            height=config.height if height is None else height,
-            width=config.width if width is None else width,
-            spatial_stride=codec.spatial_stride,
-            temporal_stride=codec.temporal_stride,
-            patch=self.transformer.config.patch_size[1],
-        )
-        return Generator(self.transformer, config, grid, compiled=self.transformer.compiled)
 
     def stream(
         self,

@@ -139,7 +139,7 @@ class TestErrors:
             ('{"start": ' + "9" * 5000 + "}", "not a schedule"),
             ('{"version": 2, "cues": []}', "version is 2; expected 1"),
             ('{"version": 1, "cues": []}', "there is no cue"),
-            ('{"cue": []}', "got None; expected"),
+            ('{"cue": []}', "got {'cue': []}; expected"),
             ({"cues": "0s: a"}, "got '0s: a'; expected"),
             ([[0, "a"], "b"], "row 2: got 'b'; expected start, prompt, handover"),
             ([[0, "a"], [1, "b", "swap", 4]], "row 2: got"),
