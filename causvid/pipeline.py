@@ -282,6 +282,32 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         return self.prompt_encoder(prompts, device=self._execution_device)
 
 
+def make_generator(
+    transformer: CausalWanTransformer,
+    codec: VideoCodec,
+    config: GeneratorConfig,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    steps: int | None = None,
+    **changes: Any,
+) -> Generator:
+    """As `CausVidPipeline.generator`, for models that need not have weights yet."""
+    if steps is not None:
+        config = config.with_steps(steps)
+    config = dataclasses.replace(
+        config, **{name: value for name, value in changes.items() if value is not None}
+    )
+    grid = LatentGrid(
+        height=config.height if height is None else height,
+        width=config.width if width is None else width,
+        spatial_stride=codec.spatial_stride,
+        temporal_stride=codec.temporal_stride,
+        patch=transformer.config.patch_size[1],
+    )
+    return Generator(transformer, config, grid, compiled=transformer.compiled)
+
+
 def _frames(video: VideoInput, generator: Generator) -> Iterable[np.ndarray]:
     """The pictures of a file at the generator's rate and size; other pictures as they come."""
     if not isinstance(video, str | Path | bytes):
