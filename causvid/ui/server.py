@@ -130,6 +130,11 @@ def _theme() -> gr.themes.Base:
         block_label_text_weight="550",
         input_placeholder_color="*neutral_500",
         input_placeholder_color_dark="*neutral_400",
+        input_border_width="1px",  # white on white, a shadow alone is hardly to be seen
+        input_border_color="*neutral_300",
+        input_border_color_dark="*neutral_600",
+        input_shadow="none",
+        input_shadow_focus="none",
         button_secondary_shadow="none",
         body_background_fill="*neutral_50",
         block_border_width="1px",

@@ -53,6 +53,16 @@ function open(message) {
   }
   strip.expect(message.seconds);
   setState('waiting', 'Making the first chunk …');
+  keepInSight();
+}
+
+/* A picture of another shape may have grown out of the window that it was looked at in. */
+function keepInSight() {
+  const { top, bottom } = root.querySelector('.cv-screen').getBoundingClientRect();
+  const begins = top >= 0 && top < window.innerHeight;
+  if (begins && bottom > window.innerHeight) {
+    window.scrollBy({ top: Math.min(top, bottom + 8 - window.innerHeight), behavior: 'smooth' });
+  }
 }
 
 function append(message) {
