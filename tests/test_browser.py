@@ -537,6 +537,23 @@ def test_the_dice_rolls_another_seed(visit):
     wait_for(page, lambda: seed.input_value() not in ("", "0"))
 
 
+@pytest.mark.parametrize("height", [700, 1000])
+def test_what_is_made_is_in_sight_wherever_generate_was_pressed(visit, height):
+    """In a high window the stage stays beside the inputs; in a low one the page goes there."""
+    page = visit(viewport={"width": 1280, "height": height})
+    choose(page, "Prompt schedule")
+    wait_for(page, lambda: page.locator(".cv-segments li").count() == 3)
+    page.evaluate("scrollTo(0, 200)")
+    assert seen_whole(page) == (height == 1000)
+    page.locator(".cv-go:visible").evaluate("it => it.scrollIntoView({block: 'start'})")
+    assert page.evaluate("scrollY") > 300
+    page.locator(".cv-go:visible").evaluate("it => it.click()")
+    wait_for(page, lambda: report(page)["chunks"])
+    wait_for(page, lambda: seen_whole(page), 5)
+    page.locator("#stop-button").click()
+    wait_for_end(page)
+
+
 @pytest.mark.parametrize("width", [320, 375, 390, 640, 768, 1000, 1280])
 def test_all_four_tabs_are_in_sight_at_any_width(visit, width):
     page = visit(viewport={"width": width, "height": 800})
