@@ -464,6 +464,42 @@ def test_a_schedule_is_written_as_text_or_in_the_table(visit):
     wait_for(page, lambda: len(cues(page)) == 3 and "at night" in cues(page)[2])
 
 
+def test_stories_fill_the_table_and_rows_are_sorted(visit):
+    page = visit()
+    choose(page, "Prompt schedule")
+    wait_for(page, lambda: len(cues(page)) == 3)
+    page.get_by_role("button", name="Weather turns").click()
+    wait_for(page, lambda: "boat" in cues(page)[0])
+    page.get_by_role("button", name="As text").click()
+    page.locator("#schedule-text textarea").fill('[[4, "a ball"], [0, "a car"], [2, "a boat"]]')
+    page.get_by_role("button", name="Use this text").click()
+    wait_for(page, lambda: len(cues(page)) == 3 and "a car" in cues(page)[0])
+    cell = page.get_by_test_id("cell-0-0")
+    cell.dblclick()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("9")
+    page.keyboard.press("Enter")
+    wait_for(page, lambda: "row 2" in (page.locator(".cv-problem").text_content() or ""))
+    page.get_by_role("button", name="Sort", exact=True).click()
+    wait_for(page, lambda: page.get_by_test_id("cell-2-0").inner_text().strip()[:1] == "9")
+
+
+def test_figures_are_those_of_the_run(visit):
+    page = visit()
+    generate(page)
+    made = wait_for_end(page)
+    figure = {
+        it.get_attribute("data-figure"): it.text_content().split("\u202f")[0]
+        for it in page.locator("[data-figure]").all()
+    }
+    assert float(figure["first"]) == pytest.approx(made["first"] / 1000, abs=0.01)
+    assert float(figure["length"]) == pytest.approx(made["chunks"][-1]["end"], abs=0.1)
+    assert float(figure["speed"]) > 0 and figure["buffer"] == "–"
+    assert page.locator(".cv-gauge[data-level]").count() == 3
+    for gauge in page.locator(".cv-gauge").all():
+        assert "times the first chunk" in gauge.get_attribute("aria-valuetext")
+
+
 def test_stop_ends_a_run_at_once_and_keeps_what_there_is(visit, app):
     page = visit()
     page.get_by_label("Endless").first.check()

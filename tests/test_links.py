@@ -232,3 +232,9 @@ def test_a_call_that_fits_no_endpoint_is_told_what_would(app, quiet, name, param
 def test_a_call_by_position_is_told_what_is_missing(app, quiet):
     assert "404 there is no endpoint /sing" in call(app, "sing", {"data": []}, version="")
     assert "enough input" in call(app, "steer", {"data": ["run"]}, version="")
+
+
+def test_a_page_from_before_a_restart_is_told_to_reload(app, quiet):
+    event = {"fn_index": 9999, "session_hash": "old", "data": []}
+    answer = httpx.post(f"{app.url}/gradio_api/queue/join", json=event)
+    assert answer.status_code == 404 and "reload the page" in answer.json()["detail"]

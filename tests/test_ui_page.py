@@ -112,6 +112,17 @@ def test_tab_options_become_choices(service):
     assert options.read(values).seconds == 0
 
 
+@pytest.mark.parametrize("loaded", [True, False])
+def test_the_tiny_decoder_is_offered_where_there_is_one(loaded):
+    settings = Settings(model="self-forcing", device="cpu", tiny_decoder=loaded)
+    service = Service(settings, Models(settings), NoDevice())
+    with gr.Blocks():
+        options = Options(service, 5.0)
+    assert [name for _, name in options["decoder"].choices] == ["full", "tiny"][: 1 + loaded]
+    assert options["decoder"].visible == loaded
+    service.close()
+
+
 def test_sizes_are_named_by_their_shape():
     named = {name: [size_name(size) for size in PRESETS[name].sizes] for name in PRESETS}
     assert named["self-forcing"] == ["Landscape 832×480", "Portrait 480×832", "Square 640×624"]

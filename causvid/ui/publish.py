@@ -90,14 +90,17 @@ def add_endpoints(service: Service, presence: Presence) -> None:
 
 
 def refuse_call(request: Request, error: Exception) -> JSONResponse:
-    """The answer to a plain call of something else than an endpoint, or with other parameters.
+    """The answer to a call of something else than an endpoint, or with other parameters.
 
     Gradio finds out by stumbling, and would log where.
 
     Raises:
         Exception: `error`, if it comes from elsewhere.
     """
-    _, call, name = request.url.path.rstrip("/").partition("/call/")
+    path = request.url.path.rstrip("/")
+    if path.endswith("/queue/join") and isinstance(error, KeyError):  # of a page served long ago
+        return JSONResponse({"detail": "the app has changed; reload the page"}, status_code=404)
+    _, call, name = path.partition("/call/")
     name = name.removeprefix("v2/")
     names = (*Endpoints.GENERATING, *Endpoints.TELLING)
     if not call or request.method != "POST":
