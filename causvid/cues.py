@@ -32,8 +32,11 @@ _TIME = r"[0-9]+(?:\.[0-9]+)?\s*(?:s|sec|seconds)?|(?:[0-9]+:)?[0-9]{1,2}:[0-9]{
 _HANDOVER = r"swap|recache|flush|blend\s*[:= ]\s*[0-9]{1,3}"
 # The colon must not be followed by a digit, or "1:30 a car" would be read as second 1.
 _CUE_LINE = re.compile(rf"({_TIME})\s*(?:\[([^\]]*)\]|({_HANDOVER}))?\s*:(?![0-9])\s*(.*)", re.I)
-# A text that begins like this is meant as a schedule even if every colon was forgotten.
-_ZERO_TIME = re.compile(r"0+(?:\.0+)?\s*s\b|0+:00\b|0+(?:\.0+)?\s*\[", re.I)
+# A text that begins like this is meant as a schedule even if every colon was forgotten, or the
+# only time is negative.
+_MEANT_AS_TIME = re.compile(
+    rf"0+(?:\.0+)?\s*s\b|0+:00\b|0+(?:\.0+)?\s*\[|-\s*(?:{_TIME})\s*[\[:]", re.I
+)
 
 
 class ScheduleError(ValueError):
@@ -155,7 +158,7 @@ def read_text(text: str) -> tuple[Cue, ...]:
     if not lines:
         raise ScheduleError(f"there is no prompt; expected words, or lines such as {_LINE_FORM}")
     matches = [_CUE_LINE.fullmatch(line) for _, line in lines]
-    if not any(matches) and not _ZERO_TIME.match(lines[0][1]):
+    if not any(matches) and not _MEANT_AS_TIME.match(lines[0][1]):
         return (Cue(0.0, " ".join(line for _, line in lines)),)
     placed = []
     for (place, line), match in zip(lines, matches, strict=True):
@@ -179,7 +182,8 @@ def read_decoded(data: object) -> tuple[Cue, ...]:
     if isinstance(data, Mapping):
         if (version := data.get("version", 1)) != 1:
             raise ScheduleError(f"schedule version is {version!r:.20}; expected 1")
-        data = data.get("cues", data.get("prompts"))
+        found = data.get("cues", data.get("prompts"))
+        data = data if found is None else found
     if isinstance(data, str) or not isinstance(data, Sequence):
         raise ScheduleError(
             f'got {data!r:.60}; expected {{"version": 1, "cues": [{{"start": 0, "prompt": "…"}}]}}'

@@ -129,21 +129,15 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         Raises:
             ValueError: if size or settings do not fit the model.
         """
-        config = self.generation
-        if steps is not None:
-            config = config.with_steps(steps)
-        config = dataclasses.replace(
-            config, **{name: value for name, value in changes.items() if value is not None}
+        return make_generator(
+            self.transformer,
+            self.codec(),
+            self.generation,
+            height=height,
+            width=width,
+            steps=steps,
+            **changes,
         )
-        codec = self.codec()
-        grid = LatentGrid(
-            height=config.height if height is None else height,
-            width=config.width if width is None else width,
-            spatial_stride=codec.spatial_stride,
-            temporal_stride=codec.temporal_stride,
-            patch=self.transformer.config.patch_size[1],
-        )
-        return Generator(self.transformer, config, grid, compiled=self.transformer.compiled)
 
     def stream(
         self,
@@ -286,6 +280,32 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
     def _encode_prompts(self, prompts: list[str]) -> Tensor:
         return self.prompt_encoder(prompts, device=self._execution_device)
+
+
+def make_generator(
+    transformer: CausalWanTransformer,
+    codec: VideoCodec,
+    config: GeneratorConfig,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    steps: int | None = None,
+    **changes: Any,
+) -> Generator:
+    """As `CausVidPipeline.generator`, for models that need not have weights yet."""
+    if steps is not None:
+        config = config.with_steps(steps)
+    config = dataclasses.replace(
+        config, **{name: value for name, value in changes.items() if value is not None}
+    )
+    grid = LatentGrid(
+        height=config.height if height is None else height,
+        width=config.width if width is None else width,
+        spatial_stride=codec.spatial_stride,
+        temporal_stride=codec.temporal_stride,
+        patch=transformer.config.patch_size[1],
+    )
+    return Generator(transformer, config, grid, compiled=transformer.compiled)
 
 
 def _frames(video: VideoInput, generator: Generator) -> Iterable[np.ndarray]:

@@ -17,7 +17,6 @@ from causvid.catalogue import Preset, Size
 from causvid.codec import codec_for
 from causvid.footprint import (
     Decoder,
-    Models,
     cache_bytes,
     codec_costs,
     empty_models,
@@ -26,8 +25,7 @@ from causvid.footprint import (
     transformer_working_bytes,
     weight_bytes,
 )
-from causvid.generator import Generator, GeneratorConfig
-from causvid.geometry import LatentGrid
+from causvid.pipeline import make_generator
 from causvid.presets import get_preset
 
 # CUDA context, workspaces of cuBLAS and cuDNN, and gaps between allocations: a rule of thumb.
@@ -217,7 +215,10 @@ def _estimate(
 ) -> Preflight:
     models = empty_models(preset)
     generation = dataclasses.replace(preset.generation, window=setting.window)
-    generator = _generator(models, generation, setting.size)
+    height, width = setting.size
+    generator = make_generator(
+        models.transformer, codec_for(models.vae), generation, height=height, width=width
+    )
     model, grid = generator.transformer, generator.grid
     chunks = generation.chunks
     largest = max(chunks.first, chunks.rest)
@@ -257,18 +258,6 @@ def _estimate(
         flops_per_chunk=flops(steady),
         total_flops=total + prompt_flops(model),
     )
-
-
-def _generator(models: Models, generation: GeneratorConfig, size: Size) -> Generator:
-    codec = codec_for(models.vae)
-    grid = LatentGrid(
-        height=size.height,
-        width=size.width,
-        spatial_stride=codec.spatial_stride,
-        temporal_stride=codec.temporal_stride,
-        patch=models.transformer.config.patch_size[1],
-    )
-    return Generator(models.transformer, generation, grid)
 
 
 def _smaller(preset: Preset, setting: Setting, device: torch.device) -> Iterator[Setting]:

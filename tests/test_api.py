@@ -211,6 +211,16 @@ def test_what_is_beyond_the_limits_is_refused_with_a_reason(app, client, paramet
     assert app.service.device.load == (0, 0)
 
 
+def test_seconds_times_size_is_limited(app, client):
+    object.__setattr__(app.service.settings, "max_work", 64 * 96 * 4.0)
+    try:
+        for endpoint in ("/text_to_video", "/scheduled_video"):
+            with pytest.raises(AppError, match=r"5 s at 96x64 are too much; .* allowed are 4 s"):
+                client.predict("a ball", 5, api_name=endpoint)
+    finally:
+        object.__setattr__(app.service.settings, "max_work", 1e9)
+
+
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
@@ -250,6 +260,9 @@ def test_a_run_goes_on_by_a_number_and_a_hand_over(client):
         ([[0, "a ball"], [5, "sea"]], "video ends"),
         ([[1, "a ball"]], "row 1"),
         ({"cues": "none"}, "expected"),
+        (None, "got None; expected {"),
+        ("", "there is no prompt; expected words, or lines such as"),
+        ([], "there is no cue; expected at least one, at 0 s"),
     ],
 )
 def test_a_bad_schedule_names_its_row(client, schedule, said):

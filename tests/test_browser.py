@@ -1,7 +1,7 @@
 """The app in a real browser: videos play while they are made, and every control does its work.
 
-Chromium is found on the path; without it these tests are skipped, except in CI. With `SCREENSHOTS`
-set they leave pictures in `screenshots/`.
+Chromium is found on the path; without it these tests are skipped, except in CI. In CI, and with
+`SCREENSHOTS` set, they leave pictures in `screenshots/`.
 """
 
 import base64
@@ -124,7 +124,7 @@ def wait_for_end(page) -> dict:
 
 
 def picture(page, name: str) -> None:
-    if os.environ.get("SCREENSHOTS"):
+    if os.environ.get("SCREENSHOTS") or os.environ.get("CI"):
         folder = Path(__file__).parents[1] / "screenshots"
         folder.mkdir(exist_ok=True)
         page.screenshot(path=folder / f"{name}.png", full_page=True)
@@ -230,6 +230,9 @@ def test_other_shapes_fill_the_stage(visit):
         " return [v.videoWidth, v.videoHeight]; }"
     )
     assert (width, height) == (128, 224)
+    screen = page.locator(".cv-screen").bounding_box()
+    assert screen["width"] / screen["height"] == pytest.approx(128 / 224, rel=0.01), "no bars"
+    assert screen["height"] > 400
     picture(page, "portrait")
 
 
@@ -349,6 +352,7 @@ def test_a_video_plays_with_its_source_and_goes_on_so(visit, files, screen):
     page.locator(".cv-prompt textarea:visible").fill("a red car drives right")
     generate(page)
     wait_for(page, lambda: report(page)["chunks"])
+    wait_for(page, lambda: seen_whole(page), 5)  # on a phone the page moves for it
     page.locator("#stop-button").click()
     before = wait_for_end(page)
     assert_both_in_one(page, 448 / 128 if screen == "desktop" else 224 / 256)
@@ -366,6 +370,11 @@ def test_a_video_plays_with_its_source_and_goes_on_so(visit, files, screen):
             " return [buffered.length, buffered.start(0), buffered.end(0)]; }"
         )
         assert ends == [1, 0, pytest.approx(after["chunks"][-1]["end"], abs=0.01)]
+
+
+def seen_whole(page) -> bool:
+    box = page.locator(".cv-screen").bounding_box()
+    return 0 <= box["y"] <= page.viewport_size["height"] - box["height"]
 
 
 def assert_both_in_one(page, shape: float) -> None:
@@ -455,6 +464,42 @@ def test_a_schedule_is_written_as_text_or_in_the_table(visit):
     wait_for(page, lambda: len(cues(page)) == 3 and "at night" in cues(page)[2])
 
 
+def test_stories_fill_the_table_and_rows_are_sorted(visit):
+    page = visit()
+    choose(page, "Prompt schedule")
+    wait_for(page, lambda: len(cues(page)) == 3)
+    page.get_by_role("button", name="Weather turns").click()
+    wait_for(page, lambda: "boat" in cues(page)[0])
+    page.get_by_role("button", name="As text").click()
+    page.locator("#schedule-text textarea").fill('[[4, "a ball"], [0, "a car"], [2, "a boat"]]')
+    page.get_by_role("button", name="Use this text").click()
+    wait_for(page, lambda: len(cues(page)) == 3 and "a car" in cues(page)[0])
+    cell = page.get_by_test_id("cell-0-0")
+    cell.dblclick()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("9")
+    page.keyboard.press("Enter")
+    wait_for(page, lambda: "row 2" in (page.locator(".cv-problem").text_content() or ""))
+    page.get_by_role("button", name="Sort", exact=True).click()
+    wait_for(page, lambda: page.get_by_test_id("cell-2-0").inner_text().strip()[:1] == "9")
+
+
+def test_figures_are_those_of_the_run(visit):
+    page = visit()
+    generate(page)
+    made = wait_for_end(page)
+    figure = {
+        it.get_attribute("data-figure"): it.text_content().split("\u202f")[0]
+        for it in page.locator("[data-figure]").all()
+    }
+    assert float(figure["first"]) == pytest.approx(made["first"] / 1000, abs=0.01)
+    assert float(figure["length"]) == pytest.approx(made["chunks"][-1]["end"], abs=0.1)
+    assert float(figure["speed"]) > 0 and figure["buffer"] == "–"
+    assert page.locator(".cv-gauge[data-level]").count() == 3
+    for gauge in page.locator(".cv-gauge").all():
+        assert "times the first chunk" in gauge.get_attribute("aria-valuetext")
+
+
 def test_stop_ends_a_run_at_once_and_keeps_what_there_is(visit, app):
     page = visit()
     page.get_by_label("Endless").first.check()
@@ -528,7 +573,24 @@ def test_the_dice_rolls_another_seed(visit):
     wait_for(page, lambda: seed.input_value() not in ("", "0"))
 
 
-@pytest.mark.parametrize("width", [390, 640, 768, 1000, 1280])
+@pytest.mark.parametrize("height", [700, 1000])
+def test_what_is_made_is_in_sight_wherever_generate_was_pressed(visit, height):
+    """In a high window the stage stays beside the inputs; in a low one the page goes there."""
+    page = visit(viewport={"width": 1280, "height": height})
+    choose(page, "Prompt schedule")
+    wait_for(page, lambda: page.locator(".cv-segments li").count() == 3)
+    page.evaluate("scrollTo(0, 200)")
+    assert seen_whole(page) == (height == 1000)
+    page.locator(".cv-go:visible").evaluate("it => it.scrollIntoView({block: 'start'})")
+    assert page.evaluate("scrollY") > 300
+    page.locator(".cv-go:visible").evaluate("it => it.click()")
+    wait_for(page, lambda: report(page)["chunks"])
+    wait_for(page, lambda: seen_whole(page), 5)
+    page.locator("#stop-button").click()
+    wait_for_end(page)
+
+
+@pytest.mark.parametrize("width", [320, 375, 390, 640, 768, 1000, 1280])
 def test_all_four_tabs_are_in_sight_at_any_width(visit, width):
     page = visit(viewport={"width": width, "height": 800})
     assert page.get_by_role("tab").locator("visible=true").count() == 4
@@ -728,3 +790,55 @@ def test_the_keyboard_is_enough(visit):
     page.locator("#stop-button").focus()
     page.keyboard.press("Enter")
     wait_for_end(page)
+
+
+def press_until(page, reached: str, key: str = "Tab", most: int = 60) -> None:
+    """Press a key until that has the focus which says `reached`."""
+    for _ in range(most):
+        page.keyboard.press(key)
+        if page.evaluate(f"({FOCUSED})()") == reached:
+            return
+    raise AssertionError(f"{reached!r} cannot be reached")
+
+
+FOCUSED = """() => {
+  const it = document.activeElement;
+  return (it.ariaLabel || it.placeholder || it.textContent || it.type).trim();
+}"""
+
+
+def test_a_run_is_made_steered_stopped_and_extended_by_keys_alone(visit):
+    page = visit()
+    lists = page.locator(".options:visible")
+    press_until(page, "What to show")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("a red car in the desert by day")
+    press_until(page, "checkbox")  # endless
+    page.keyboard.press("Space")
+    press_until(page, "Generate")
+    page.keyboard.press("Enter")
+    wait_for(page, lambda: report(page)["chunks"])
+    press_until(page, "From the next chunk on, show …")
+    page.keyboard.type("a red car in the desert at night")
+    press_until(page, "Hand-over")
+    wait_for(page, lambda: lists.count() == 1)
+    for key in ("ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    press_until(page, "Hand-over", "Shift+Tab")
+    press_until(page, "Change now")
+    assert lists.count() == 0, "it would hide what stands below"
+    page.keyboard.press("Space")
+    wait_for(page, lambda: page.locator(".cv-legend li").count() == 2)
+    assert page.locator(".cv-blocks li[data-handover='swap']").count() == 1
+    press_until(page, "Stop", "Shift+Tab")
+    page.keyboard.press("Enter")
+    before = len(wait_for_end(page)["chunks"])
+    press_until(page, "Extend by (s)")
+    page.keyboard.type("1")
+    press_until(page, "Extend")
+    page.keyboard.press("Enter")
+    wait_for(page, lambda: len(report(page)["chunks"]) > before)
+    wait_for_end(page)
+    press_until(page, "Prompt schedule", "Shift+Tab")
+    page.keyboard.press("Enter")
+    assert page.get_by_role("tab", name="Prompt schedule").get_attribute("aria-selected") == "true"

@@ -1,7 +1,10 @@
 """Runs share a device fairly, end at once when told to, and leave nothing behind."""
 
 import asyncio
+import dataclasses
+import json
 import math
+import pickle
 import threading
 import time
 from pathlib import Path
@@ -284,6 +287,13 @@ def test_the_log_has_no_prompts_unless_asked(service, caplog):
     asyncio.run(asyncio.wait_for(_one(service), 30))
     line = caplog.records[-1].message
     assert '"outcome": "finished"' in line and "red car" not in line
+    assert {"run", "model", "seconds", "chunks", "first_frame_seconds", "frames_per_second"} <= set(
+        json.loads(line)
+    )
+    service.settings = dataclasses.replace(service.settings, log_prompts=True)
+    asyncio.run(asyncio.wait_for(_one(service), 30))
+    prompts = json.loads(caplog.records[-1].message)["prompts"]
+    assert prompts["cues"][0]["prompt"] == "a red car"
 
 
 async def _one(service):
@@ -314,8 +324,14 @@ def test_many_runs_leave_no_files_and_no_threads(service):
 
 
 def lend(pipeline, preset, seconds: float = 60.0) -> LentDevice:
-    """A stand-in for the platform."""
-    return LentDevice(lambda job: carry_out(lambda _: (pipeline, preset), job, seconds))
+    """A stand-in for the platform: what goes there and what comes back is pickled."""
+
+    def carry_out_elsewhere(job: Job):
+        copy = pickle.loads(pickle.dumps(job))
+        for event in carry_out(lambda _: (pipeline, preset), copy, seconds):
+            yield pickle.loads(pickle.dumps(event))
+
+    return LentDevice(carry_out_elsewhere)
 
 
 def test_a_lent_device_gives_the_same_events(pipeline, preset, tmp_path, device):
@@ -325,6 +341,7 @@ def test_a_lent_device_gives_the_same_events(pipeline, preset, tmp_path, device)
     other = submit(lent, tmp_path, log, "lent")
     assert shared.over.wait(30) and other.over.wait(30)
     np.testing.assert_array_equal(frames_of(shared.events[:-1]), frames_of(other.events[:-1]))
+    assert all(made.chunk.frames.dtype == np.uint8 for made in other.events[:-1])
 
 
 def test_a_lent_device_stops_through_its_folder(pipeline, preset, tmp_path):
@@ -348,15 +365,24 @@ def test_when_the_device_has_to_be_given_back_what_was_made_stays(pipeline, pres
     assert chunks and end.manifest["video"]["frames"] == made
 
 
-def test_refusals_of_the_platform_are_explained(tmp_path):
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        ("ZeroGPU quota exceeded (requested 60s)", "log in"),
+        ("ZeroGPU illegal duration", "ask for a shorter one"),
+        ("ZeroGPU queue timeout", "try again in a minute"),
+        ("GPU task aborted", "was taken away while the video was made"),
+    ],
+)
+def test_refusals_of_the_platform_are_explained(tmp_path, refusal, said):
     def refuse(_):
-        raise RuntimeError("ZeroGPU quota exceeded (requested 60s)")
+        raise RuntimeError(refusal)
         yield
 
     run = submit(LentDevice(refuse), tmp_path, [], "refused")
     assert run.over.wait(5)
     error = run.events[-1].error
-    assert isinstance(error, ValueError) and "log in" in str(error)
+    assert isinstance(error, ValueError) and said in str(error)
 
 
 def test_lent_time_follows_the_request(tmp_path):

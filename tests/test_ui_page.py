@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -111,6 +112,17 @@ def test_tab_options_become_choices(service):
     assert options.read(values).seconds == 0
 
 
+@pytest.mark.parametrize("loaded", [True, False])
+def test_the_tiny_decoder_is_offered_where_there_is_one(loaded):
+    settings = Settings(model="self-forcing", device="cpu", tiny_decoder=loaded)
+    service = Service(settings, Models(settings), NoDevice())
+    with gr.Blocks():
+        options = Options(service, 5.0)
+    assert [name for _, name in options["decoder"].choices] == ["full", "tiny"][: 1 + loaded]
+    assert options["decoder"].visible == loaded
+    service.close()
+
+
 def test_sizes_are_named_by_their_shape():
     named = {name: [size_name(size) for size in PRESETS[name].sizes] for name in PRESETS}
     assert named["self-forcing"] == ["Landscape 832×480", "Portrait 480×832", "Square 640×624"]
@@ -145,6 +157,42 @@ def test_the_timeline_shows_where_cues_really_go():
     assert "3.81 s" in drawing and "asked for 4 s" in drawing
     assert "flush" in drawing
     assert "<b>boat" not in drawing, "prompts are escaped"
+
+
+def ticks(drawing: str) -> list[float]:
+    return [float(place) for place in re.findall(r'<i style="left:([0-9.]+)%">', drawing)]
+
+
+def test_the_timeline_marks_the_beginning_of_every_chunk_but_the_first():
+    schedule = PromptSchedule.constant("a ball")
+    expected = [TIMELINE.start_time(chunk) for chunk in range(1, TIMELINE.chunk_count(8.0))]
+    drawing = draw_timeline(schedule, 8.0, TIMELINE)
+    length = TIMELINE.duration(TIMELINE.chunk_count(8.0))
+    assert ticks(drawing) == pytest.approx([100 * it / length for it in expected], abs=1e-3)
+    long = ticks(draw_timeline(schedule, 600.0, TIMELINE))
+    assert 60 < len(long) <= 120 and long[-1] > 95, "fewer, but over the whole length"
+
+
+def test_chunks_and_limits_of_a_model_are_known_before_it_is_loaded(service):
+    """Nothing is on this machine of it but its name."""
+    assert not service.models.ready
+    schedule = PromptSchedule.parse("0s: a fox\n4s: a wolf\n")
+    timeline = service.models.timeline("self-forcing")
+    drawing = draw_timeline(schedule, 8.0, timeline)
+    assert len(ticks(drawing)) == timeline.chunk_count(8.0) - 1 > 5
+    assert "asked for 4 s" in drawing, "the cue goes to where a chunk begins"
+
+    def ask(text="a fox", **changes):
+        return Request("self-forcing", PromptSchedule.parse(text), **changes)
+
+    service.models.check(ask(seconds=5.0, height=480, width=832))
+    for request, said in (
+        (ask("0s: a fox\n9s: a wolf", seconds=5.0), "the video ends at"),
+        (ask(height=480, width=830), "not a multiple of 16"),
+        (ask(window=2), "cannot hold"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            service.models.check(request)
 
 
 def test_the_timeline_tells_of_cues_that_are_never_seen():

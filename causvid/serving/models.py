@@ -9,9 +9,12 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from causvid.catalogue import Preset
+from causvid.codec import codec_for
 from causvid.compilation import compile_layers
+from causvid.footprint import empty_models
+from causvid.generator import Generator
 from causvid.geometry import Timeline
-from causvid.pipeline import CausVidPipeline
+from causvid.pipeline import CausVidPipeline, make_generator
 from causvid.presets import get_preset, load_preset
 from causvid.request import Request
 from causvid.settings import Settings
@@ -72,32 +75,37 @@ class Models:
                 self._loaded[name] = (self._load(preset), preset)
             return self._loaded[name]
 
-    def timeline(self, name: str) -> Timeline | None:
-        """Chunks on the clock; `None` while the model is not loaded."""
-        loaded = self._loaded.get(name)
-        return None if loaded is None else loaded[0].generator().timeline
+    def timeline(self, name: str) -> Timeline:
+        """Chunks on the clock, of a model that need not be loaded."""
+        return self._generator(name).timeline
 
     def check(self, request: Request) -> None:
-        """Whether size, settings and cues fit the model; an absent model is asked when it is there.
+        """Whether size, settings and cues fit the model, which need not be loaded.
 
         Raises:
             ValueError: says what came and what was expected.
         """
-        loaded = self._loaded.get(request.model)
-        if loaded is None:
-            return
-        pipeline, _ = loaded
-        generator = pipeline.generator(
+        generator = self._generator(
+            request.model,
             height=request.height,
             width=request.width,
             steps=request.steps,
             window=request.window,
             sink=request.sink,
         )
-        pipeline.codec(request.decoder)
+        preset = self.preset(request.model)
+        if request.decoder == "tiny" and not (self._settings.tiny_decoder and preset.tiny_decoder):
+            raise ValueError("this model has no tiny decoder: use decoder='full'")
         if request.seconds is not None:
             timeline = generator.timeline
             request.prompts.snapped(timeline, timeline.chunk_count(request.seconds))
+
+    def _generator(self, name: str, **changes: int | None) -> Generator:
+        """How a model would generate, found without its weights."""
+        preset = self.preset(name)
+        models = empty_models(preset)
+        codec = codec_for(models.vae)
+        return make_generator(models.transformer, codec, preset.generation, **changes)
 
     def known_words(self, name: str) -> frozenset[str]:
         """The vocabulary of a model whose tokenizer knows whole words; empty for others."""

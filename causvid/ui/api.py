@@ -17,7 +17,7 @@ from causvid.preflight import preflight as estimate
 from causvid.presets import describe as describe_model
 from causvid.prompts import PromptSchedule
 from causvid.request import Mode, Request
-from causvid.serving.checks import check_image, check_video
+from causvid.serving.checks import check_image, check_schedule, check_video
 from causvid.serving.job import Ended
 from causvid.serving.run import Run
 from causvid.serving.service import Service
@@ -187,7 +187,10 @@ class Endpoints:
             model: A name from /models; by default the server's first.
         """
         choices = Choices(seconds, seed, size, steps, window, sink, decoder, model)
-        request = self._request("text", None, schedule, choices)
+        # Not in place of a prompt: an empty one is refused as what it is.
+        with explained():
+            prompts = check_schedule(schedule, self._service.settings)
+            request = read_request(self._service, "text", prompts, choices)
         async for item in self._make(request):
             yield item
 

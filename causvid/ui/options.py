@@ -10,7 +10,7 @@ from causvid.serving.service import Service
 from causvid.ui.about import licence_notice
 from causvid.ui.reading import Choices
 
-_ONE_SHAPE = "trained in {} only: in other shapes things can come out stretched or doubled"
+_ONE_SHAPE = "Trained in {} only: in other shapes things can come out stretched or doubled."
 RANDOM_SEED = "() => Math.floor(Math.random() * 2 ** 31)"
 
 

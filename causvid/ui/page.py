@@ -12,6 +12,7 @@ from causvid.serving.service import Service
 from causvid.ui.about import credits, headline, how_it_works, measured
 from causvid.ui.gallery import Gallery
 from causvid.ui.handlers import Handlers
+from causvid.ui.links import Page
 from causvid.ui.presence import Presence
 from causvid.ui.publish import add_endpoints
 from causvid.ui.schedule_tab import ScheduleTab
@@ -38,7 +39,8 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
     """The whole interface, not yet launched; `presence` tells who is there."""
     presence = presence or Presence()
     kept = math.ceil(60 * service.settings.keep_minutes)  # seconds, for uploads as for runs
-    with gr.Blocks(
+    with Page(
+        upload_bytes=service.settings.upload_mb * 10**6,
         title="CausVid Live",
         delete_cache=(min(60, kept), kept),
         analytics_enabled=False,

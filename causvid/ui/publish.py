@@ -1,6 +1,7 @@
 """Making Gradio events of the endpoints: a component for every parameter, shown to nobody.
 
-It knows the signatures in `api.py`, and nothing of what the functions do.
+It knows the signatures in `api.py`, and nothing of what the functions do. Calls that do not fit a
+signature are answered here.
 """
 
 import inspect
@@ -8,7 +9,10 @@ from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData
+from gradio.route_utils import FnIndexInferError
 from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from causvid.serving.service import Service
 from causvid.ui.api import Endpoints
@@ -83,6 +87,41 @@ def add_endpoints(service: Service, presence: Presence) -> None:
                 concurrency_limit=None,
                 show_progress="hidden",
             )
+
+
+def refuse_call(request: Request, error: Exception) -> JSONResponse:
+    """The answer to a call of something else than an endpoint, or with other parameters.
+
+    Gradio finds out by stumbling, and would log where.
+
+    Raises:
+        Exception: `error`, if it comes from elsewhere.
+    """
+    path = request.url.path.rstrip("/")
+    if path.endswith("/queue/join") and isinstance(error, KeyError):  # of a page served long ago
+        return JSONResponse({"detail": "the app has changed; reload the page"}, status_code=404)
+    _, call, name = path.partition("/call/")
+    name = name.removeprefix("v2/")
+    names = (*Endpoints.GENERATING, *Endpoints.TELLING)
+    if not call or request.method != "POST":
+        raise error
+    if name not in names:
+        there_are = ", ".join(f"/{it}" for it in names)
+        detail = f"there is no endpoint /{name:.60}; there are {there_are}"
+        return JSONResponse({"detail": detail}, status_code=404)
+    if not isinstance(error, TypeError):
+        raise error
+    parameters = list(inspect.signature(getattr(Endpoints, name)).parameters.values())[1:]
+    takes = ", ".join(
+        it.name if it.default is inspect.Parameter.empty else f"{it.name} (optional)"
+        for it in parameters
+    )
+    reason = str(error).partition(". Please")[0]  # Gradio's own, less where to read on
+    return JSONResponse({"detail": f"{reason}; /{name} takes {takes}"}, status_code=422)
+
+
+WRONG_CALL = (TypeError, KeyError, FnIndexInferError)
+"""What Gradio's routes raise then."""
 
 
 def _input(parameter: inspect.Parameter) -> gr.components.Component:

@@ -20,6 +20,7 @@ from causvid.serving.zero import LentDevice, carry_out, lent_seconds
 from causvid.settings import Settings, SettingsError
 from causvid.ui.page import build_page
 from causvid.ui.presence import Presence, notice_lost_networks
+from causvid.ui.publish import WRONG_CALL, refuse_call
 from causvid.ui.stage import static
 from causvid.ui.uploads import Uploads
 
@@ -99,6 +100,7 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
         app_kwargs={
             "routes": [Route("/healthz", health)],
             "middleware": [Middleware(presence.middleware)],
+            "exception_handlers": dict.fromkeys(WRONG_CALL, refuse_call),
         },
         prevent_thread_lock=True,
         **options,
@@ -128,6 +130,11 @@ def _theme() -> gr.themes.Base:
         block_label_text_weight="550",
         input_placeholder_color="*neutral_500",
         input_placeholder_color_dark="*neutral_400",
+        input_border_width="1px",  # white on white, a shadow alone is hardly to be seen
+        input_border_color="*neutral_300",
+        input_border_color_dark="*neutral_600",
+        input_shadow="none",
+        input_shadow_focus="none",
         button_secondary_shadow="none",
         body_background_fill="*neutral_50",
         block_border_width="1px",

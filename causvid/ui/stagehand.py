@@ -31,7 +31,11 @@ class Stagehand:
             )
             with gr.Row():
                 self.handover = gr.Dropdown(
-                    HANDOVERS, value="recache", label="Hand-over", min_width=110
+                    HANDOVERS,
+                    value="recache",
+                    label="Hand-over",
+                    filterable=False,
+                    min_width=110,
                 )
                 self.seconds = gr.Number(5, label="Extend by (s)", min_width=90)
         self.model = gr.State(service.settings.model)  # of the run on the stage

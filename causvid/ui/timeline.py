@@ -9,25 +9,20 @@ HUES = 6  # as in static/strip.js
 _MOST_TICKS = 120
 
 
-def draw_timeline(schedule: PromptSchedule, seconds: float, timeline: Timeline | None) -> str:
+def draw_timeline(schedule: PromptSchedule, seconds: float, timeline: Timeline) -> str:
     """HTML of the schedule over a video of at least `seconds`.
 
     Args:
-        timeline: the model's chunks, for boundaries and snapped times; without it cues stand where
-            they were put.
+        timeline: the model's chunks, for boundaries and snapped times.
 
     Raises:
         ScheduleError: if a cue starts after the end.
     """
-    if timeline is None:
-        length, ticks = seconds, []
-        starts = [cue.start for cue in schedule]
-    else:
-        count = timeline.chunk_count(seconds)
-        length = timeline.duration(count)
-        ticks = [timeline.start_time(chunk) for chunk in range(1, count)]
-        snapped = schedule.snapped(timeline, count).cues
-        starts = [cue.time if cue.replaced_by is None else None for cue in snapped]
+    count = timeline.chunk_count(seconds)
+    length = timeline.duration(count)
+    ticks = [timeline.start_time(chunk) for chunk in range(1, count)]
+    snapped = schedule.snapped(timeline, count).cues
+    starts = [cue.time if cue.replaced_by is None else None for cue in snapped]
     hues: dict[str, int] = {}
     segments, rows = [], []
     shown = [(cue, start) for cue, start in zip(schedule, starts, strict=True) if start is not None]
@@ -48,14 +43,14 @@ def draw_timeline(schedule: PromptSchedule, seconds: float, timeline: Timeline |
                 f'<li class="cv-lost"><time>{cue.start:g} s</time> {html.escape(cue.prompt)} '
                 "<em>(no chunk of its own: the next cue replaces it)</em></li>"
             )
+    every = 1 + len(ticks) // _MOST_TICKS  # of a long video not all could be told apart
     marks = "".join(
-        f'<i style="left:{100 * tick / length:.3f}%"></i>' for tick in ticks[:_MOST_TICKS]
+        f'<i style="left:{100 * tick / length:.3f}%"></i>' for tick in ticks[every - 1 :: every]
     )
-    chunks = f"{len(ticks) + 1} chunks, " if timeline else ""
     return (
         f'<div class="cv-timeline"><ol class="cv-segments">{"".join(segments)}</ol>'
         f'<div class="cv-ticks" aria-hidden="true">{marks}</div>'
-        f'<p class="cv-scale"><span>0 s</span><span>{chunks}{length:.2f} s</span></p>'
+        f'<p class="cv-scale"><span>0 s</span><span>{count} chunks, {length:.2f} s</span></p>'
         f'<ol class="cv-cues">{"".join(rows)}</ol></div>'
     )
 

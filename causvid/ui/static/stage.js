@@ -5,6 +5,7 @@
  * the benchmark and the browser tests.
  */
 const root = element.querySelector('.cv-stage');
+const screen = root.querySelector('.cv-screen');
 const video = root.querySelector('video');
 const canvas = root.querySelector('canvas');
 const status = root.querySelector('.cv-status');
@@ -53,6 +54,17 @@ function open(message) {
   }
   strip.expect(message.seconds);
   setState('waiting', 'Making the first chunk …');
+  keepInSight();
+}
+
+/* A picture of another shape may have grown out of the window that it was looked at in. */
+function keepInSight() {
+  if (shareInSight() > 0) screen.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
+}
+
+function shareInSight() {
+  const { top, bottom } = screen.getBoundingClientRect();
+  return (Math.min(bottom, window.innerHeight) - Math.max(top, 0)) / (bottom - top);
 }
 
 function append(message) {
@@ -120,10 +132,8 @@ document.addEventListener('click', (event) => {
   if (!event.target.closest('.cv-go')) return;
   report.clicked = performance.now();
   report.first = null;
-  const { top, bottom } = root.getBoundingClientRect();
-  if (top > window.innerHeight * 0.7 || bottom < 0) {
-    root.scrollIntoView({ behavior: 'smooth', block: 'center' }); // on a phone it is below
-  }
+  // On a phone it is below, in a low window it may be above.
+  if (shareInSight() < 0.5) root.scrollIntoView({ behavior: 'smooth', block: 'center' });
 }, true);
 
 setInterval(() => {
