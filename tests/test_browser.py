@@ -16,6 +16,7 @@ from appserver import running
 
 from causvid.media import FragmentMuxer, write_video
 from causvid.prompts import PromptSchedule
+from causvid.ui import measure
 from causvid.ui.stage import static
 
 if os.environ.get("CI"):
@@ -64,7 +65,9 @@ def visit(app, browser):
     """A function that opens the page; afterwards no page may have logged an error."""
     pages, complaints = [], []
 
-    def open_(path: str = "/", script: str = "", server=app, **options) -> "playwright.Page":
+    def open_(
+        path: str = "/", script: str = "", server=app, url: str | None = None, **options
+    ) -> "playwright.Page":
         options = {"viewport": {"width": 1280, "height": 1000}, **options}
         page = browser.new_page(**options)
         page.add_init_script(script)
@@ -74,7 +77,7 @@ def visit(app, browser):
             "console",
             lambda message: complaints.append(message.text) if message.type == "error" else None,
         )
-        page.goto(server.url + path)
+        page.goto((url or server.url) + path)
         page.wait_for_selector(".cv-go:visible")
         page.wait_for_function(REPORT)  # the stage is mounted
         page.wait_for_timeout(300)
@@ -169,6 +172,25 @@ def test_text_plays_while_it_is_made_and_can_be_downloaded(visit):
         page.get_by_text("Download MP4").click()
     assert download.value.path().stat().st_size > 1000
     picture(page, "text")
+
+
+@pytest.mark.parametrize(("speed", "slows"), [(0.6, True), (3.0, False)])
+def test_playback_slows_down_where_generation_is_slower(visit, monkeypatch, speed, slows):
+    """Chunks that come at a set multiple of playback speed."""
+    monkeypatch.setattr(measure, "CHUNKS", 8)
+    with measure.ticking(measure.Metronome(16, (128, 224), speed)) as url:
+        page = visit(
+            url=url,
+            script="window.rates = []; document.addEventListener('ratechange', "
+            "(event) => rates.push(event.target.playbackRate), true);",
+        )
+        generate(page)
+        made = wait_for_end(page)
+        assert_played_while_made(made)
+        rates = page.evaluate("rates")
+        assert (min(rates, default=1) < 1) == slows
+        assert page.evaluate("document.querySelector('.cv-stage video').playbackRate") == 1
+        page.close()
 
 
 def test_a_browser_without_mediasource_gets_pictures(visit):

@@ -80,7 +80,7 @@ class Metronome:
         speed: chunks come at this multiple of playback speed.
     """
 
-    def __init__(self, fps: int, size: tuple[int, int], speed: float):
+    def __init__(self, fps: int, size: tuple[int, int], speed: float = 1.0):
         self._fps, self._size, self.speed = fps, size, speed
 
     def submit(self, job: Job, deliver: Callable[[Event], None]) -> "_Beats":
@@ -190,6 +190,20 @@ def _free_port() -> int:
         return free.getsockname()[1]
 
 
+@contextmanager
+def ticking(metronome: Metronome) -> Iterator[str]:
+    """The address of the page with a metronome in place of the model, until the `with` ends."""
+    settings = Settings(model=POCKET.name, device="cpu")
+    service = Service(settings, Models(settings), metronome)
+    port = _free_port()
+    page = launch(service, server_port=port, quiet=True)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        page.close()
+        service.close()
+
+
 def measure(speeds: tuple[float, ...]) -> list[Playback]:
     """Play one run at every speed.
 
@@ -197,21 +211,13 @@ def measure(speeds: tuple[float, ...]) -> list[Playback]:
         ValueError: if there is no browser.
     """
     generation = POCKET.generation
-    metronome = Metronome(generation.fps, (generation.height, generation.width), 1.0)
-    settings = Settings(model=POCKET.name, device="cpu")
-    service = Service(settings, Models(settings), metronome)
-    port = _free_port()
-    page = launch(service, server_port=port, quiet=True)
-    try:
-        with _browser() as browser:
-            played = []
-            for speed in speeds:
-                metronome.speed = speed
-                played.append(_play(browser, f"http://127.0.0.1:{port}", speed, generation.fps))
-            return played
-    finally:
-        page.close()
-        service.close()
+    metronome = Metronome(generation.fps, (generation.height, generation.width))
+    with ticking(metronome) as url, _browser() as browser:
+        played = []
+        for speed in speeds:
+            metronome.speed = speed
+            played.append(_play(browser, url, speed, generation.fps))
+        return played
 
 
 def measure_app(clicks: int = 4) -> Opening:
