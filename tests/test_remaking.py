@@ -14,7 +14,8 @@ from causvid.diorama import VOCABULARY, Scene, caption, render
 from causvid.generator import Generator
 from causvid.geometry import LatentGrid
 from causvid.training.assembly import load_exported
-from causvid.training.codec import DecoderStage, clip_to_pixels
+from causvid.training.clips import clip_to_pixels
+from causvid.training.decoder import DecoderStage
 from causvid.training.ode import student_times
 from causvid.training.remaking import Remaker
 from causvid.training.stages import POCKET

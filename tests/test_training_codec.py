@@ -10,19 +10,16 @@ from torch.testing import assert_close
 
 from causvid.autoencoder_tiny import TinyAutoencoder
 from causvid.codec import TinyCodec
+from causvid.training.clips import clip_to_pixels, diorama_clip
 from causvid.training.codec import (
     CodecConfig,
-    DecoderConfig,
-    DecoderStage,
     begin_decoder,
-    clip_to_pixels,
-    diorama_clip,
     fit_codec,
     fit_decoder,
     fit_encoder,
-    measure,
-    reconstruct,
 )
+from causvid.training.decoder import DecoderConfig, DecoderStage
+from causvid.training.fidelity import measure, reconstruct
 from causvid.training.stage import OptimiserConfig
 from causvid.training.trainer import LoopConfig, finished_average, train
 

@@ -15,8 +15,8 @@ from causvid.diorama import VOCABULARY
 from causvid.generator import Generator
 from causvid.geometry import LatentGrid
 from causvid.training.assembly import load_exported
-from causvid.training.codec import DecoderStage
 from causvid.training.data import LatentCache
+from causvid.training.decoder import DecoderStage
 from causvid.training.dmd import DmdStage
 from causvid.training.ode import OdeStage, write_trajectories
 from causvid.training.prompted import tokenise

@@ -10,7 +10,8 @@ from causvid.drift import Looks
 from causvid.evaluate.cases import Case
 from causvid.evaluate.subjects import Subject
 from causvid.reader import AttributeReader, Reading, read
-from causvid.training.codec import clip_to_pixels, seam
+from causvid.training.clips import clip_to_pixels
+from causvid.training.fidelity import seam
 
 STRIP_FRAMES = 5
 
@@ -33,7 +34,7 @@ class Joints:
     """How strongly pictures change across a model's joints.
 
     Attributes:
-        seam: gradient across cell borders over elsewhere (`causvid.training.codec.seam`).
+        seam: gradient across cell borders over elsewhere (`causvid.training.fidelity.seam`).
         chunk, within: mean change from frame to frame where a chunk begins, and elsewhere, in
             grey levels.
     """

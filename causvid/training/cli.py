@@ -40,8 +40,9 @@ from causvid.generator import Generator
 from causvid.geometry import LatentGrid
 from causvid.reader import AttributeReader
 from causvid.training.assembly import export, load_exported, new_model
-from causvid.training.codec import DecoderConfig, DecoderStage, fit_codec
+from causvid.training.codec import fit_codec
 from causvid.training.data import LatentCache
+from causvid.training.decoder import DecoderConfig, DecoderStage
 from causvid.training.dmd import DmdConfig, DmdStage
 from causvid.training.ode import OdeConfig, OdeStage, write_trajectories
 from causvid.training.precision import mixed_precision, training_attention

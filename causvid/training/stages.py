@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from causvid.catalogue import WAN_BASE, HubFolder
 from causvid.generator import GeneratorConfig
 from causvid.geometry import ChunkPattern
-from causvid.training.codec import CodecConfig, DecoderConfig
+from causvid.training.codec import CodecConfig
+from causvid.training.decoder import DecoderConfig
 from causvid.training.dmd import DmdConfig
 from causvid.training.ode import OdeConfig, TrajectoryConfig
 from causvid.training.reader import ReaderConfig
