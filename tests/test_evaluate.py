@@ -203,12 +203,16 @@ def test_only_what_was_measured_is_held_against_targets():
 
 
 def test_every_part_runs_on_an_exported_folder_and_is_reported(capsys, folder, tmp_path):
-    sizes = ("--reader-clips", 2, "--prompts", 2, "--switches", 1, "--images", 1, "--videos", 1)
+    sizes = (
+        *("--reader-clips", 2, "--codec-clips", 2, "--prompts", 2),
+        *("--switches", 1, "--images", 1, "--videos", 1),
+    )
     arguments = ("--weights", folder, "--quick", *sizes, "--minutes", 0.1, "--teacher-steps", 2)
     report = tmp_path / "report"
     found = run(capsys, *arguments, "--report", report)
     assert found["figures"].keys() == PARTS.keys() - {"ablations"}
     assert found["figures"]["adherence"]["student"]["clips"] == 2
+    assert found["figures"]["codec"]["clips"] == 2 and found["figures"]["codec"]["psnr"] > 5
     assert found["figures"]["switch"]["world"]["in_time"] == 1.0
     assert found["figures"]["pictures"]["rendered again"]["seam"] == pytest.approx(1, abs=0.3)
     assert {target["name"] for target in found["targets"]} >= {"switches in time, recache"}

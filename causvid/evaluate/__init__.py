@@ -1,6 +1,7 @@
 """`python -m causvid evaluate`: does the pocket model show what it is asked for, and for how long?
 
     reader      how far the judge can be trusted: its accuracy on rendered clips
+    codec       what it keeps of rendered clips: error, sharpness, seams
     adherence   share of attributes that read as asked, student and teacher
     pictures    beside rendered clips: Fréchet distance, seams, sharpness, flicker, colours
     switch      how soon and how completely a new prompt takes over, for every hand-over
@@ -95,6 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("images", "image-to-video clips"),
         ("videos", "video-to-video sources, each at every strength"),
         ("reader-clips", "rendered clips that the reader is tested on"),
+        ("codec-clips", "rendered clips that the codec is tested on"),
     ):
         parser.add_argument(f"--{name}", type=int, help=f"number of {what}")
     parser.add_argument("--minutes", type=float, help="length of a long stream")

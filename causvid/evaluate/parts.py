@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -27,9 +28,12 @@ from causvid.evaluate.starting import image_to_video, started
 from causvid.evaluate.subjects import Reconstructed, Rendered, Subject, Weights
 from causvid.evaluate.switching import handing, switches
 from causvid.reader import AttributeReader
+from causvid.training import fidelity
+from causvid.training.clips import diorama_clip
 
 Item = TypeVar("Item")
 
+_SALT = 31_088  # sets clips for the codec apart from those of other draws with the same seed
 _ANOTHER = 1  # variant of rendered clips: the same scenes, other chances
 
 
@@ -39,12 +43,14 @@ class Sizes:
 
     Attributes:
         reader_clips: rendered clips that the reader is tested on.
+        codec_clips: rendered clips that the codec is tested on.
         prompts: clips of the student, and of the teacher.
         streams, minutes: long streams, and their length.
         switches, images, videos: cases of switching, image-to-video and video-to-video.
     """
 
     reader_clips: int = 400
+    codec_clips: int = 32
     prompts: int = 100
     streams: int = 2
     minutes: float = 10.0
@@ -53,7 +59,16 @@ class Sizes:
     videos: int = 10
 
 
-QUICK = Sizes(reader_clips=60, prompts=12, streams=1, minutes=0.5, switches=6, images=6, videos=4)
+QUICK = Sizes(
+    reader_clips=60,
+    codec_clips=8,
+    prompts=12,
+    streams=1,
+    minutes=0.5,
+    switches=6,
+    images=6,
+    videos=4,
+)
 
 
 class Part(NamedTuple):
@@ -120,6 +135,14 @@ class Session:
         indices = progress(range(self.sizes.reader_clips), "reader", self.sizes.reader_clips)
         result = accuracy(self.reader, indices, frames=self.weights.frames, seed=self.seed)
         return Part(asdict(result), {})
+
+    def codec(self) -> Part:
+        """What the codec keeps of rendered clips of held-out scenes."""
+        count, frames = self.sizes.codec_clips, self.weights.frames
+        rng = np.random.default_rng((_SALT, self.seed))
+        clips = (diorama_clip(rng, frames=frames, split="held_out") for _ in range(count))
+        kept = fidelity.measure(self.weights.pipe.vae, progress(clips, "codec", count))
+        return Part({"clips": count, **asdict(kept)}, {})
 
     def adherence(self) -> Part:
         """Whether videos show what was asked for, and whether the codec can show it."""
@@ -190,6 +213,7 @@ class Session:
 
 PARTS: dict[str, Callable[[Session], Part]] = {
     "reader": Session.accuracy,
+    "codec": Session.codec,
     "adherence": Session.adherence,
     "pictures": Session.pictures,
     "switch": Session.switch,

@@ -68,6 +68,14 @@ def _reader(figures: dict[str, Any]) -> Table:
     return Table(title, ("read right", *ATTRIBUTES), rows)
 
 
+def _codec(figures: dict[str, Any]) -> Table:
+    title = f"The codec, on {figures['clips']} rendered clips of held-out scenes"
+    header = ("reconstructions", "PSNR, dB", "seam", "sharpness")
+    row = (f"{figures['psnr']:.2f}", _number(figures["seam"]), _number(figures["sharpness"]))
+    note = "Seam and sharpness over those of the clips."
+    return Table(title, header, (("as viewers see them", *row),), note)
+
+
 def _adherence(figures: dict[str, Any]) -> Table:
     columns = ("mean", "unseen", "seen", "complete")
     rows = tuple(
@@ -206,6 +214,7 @@ def _ablations(figures: dict[str, Any]) -> Table:
 
 _TABLES: dict[str, Callable[[dict[str, Any]], Table]] = {
     "reader": _reader,
+    "codec": _codec,
     "adherence": _adherence,
     "pictures": _pictures,
     "switch": _switch,

@@ -44,6 +44,7 @@ def _ratio(figures: Figures) -> float | None:
 
 TARGETS = (
     Target("reader, worst attribute", lambda f: min(f["reader"]["whole"].values()), at_least=0.98),
+    Target("reconstruction, dB", lambda f: f["codec"]["psnr"], at_least=31.0),
     Target("adherence, teacher", lambda f: f["adherence"]["teacher"]["mean"], at_least=0.95),
     Target("adherence, student over teacher", _ratio, at_least=0.97),
     Target("seam over rendered clips", lambda f: f["pictures"]["student"]["seam"], at_most=1.2),

@@ -1,7 +1,7 @@
 """How well a codec keeps pictures: error, sharpness, and whether its grid shows."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +37,7 @@ class Fidelity:
     sharpness: float
 
 
-def measure(model: TinyAutoencoder, clips: Sequence[Tensor]) -> Fidelity:
+def measure(model: TinyAutoencoder, clips: Iterable[Tensor]) -> Fidelity:
     """Fidelity over clips, one at a time."""
     errors, seams, sharp = [], [], []
     for clip in clips:
