@@ -561,6 +561,18 @@ def test_the_prompt_changes_while_it_plays_then_extend_and_branch(visit):
     assert len(made["chunks"]) > after
 
 
+def test_the_hand_over_is_one_setting_on_the_stage_and_in_every_tab(visit):
+    page = visit()
+    choose(page, "Video to video")
+    page.get_by_role("button", name="Advanced").locator("visible=true").click()
+    advanced = page.get_by_label("When the prompt changes").locator("visible=true")
+    stage = page.get_by_label("Hand-over", exact=True)
+    for source, other, value in ((advanced, stage, "flush"), (stage, advanced, "blend:2")):
+        source.click()
+        page.get_by_role("option", name=value).click()
+        wait_for(page, lambda other=other, value=value: other.input_value() == value)
+
+
 @pytest.mark.parametrize(
     ("field", "entry", "said"),
     [

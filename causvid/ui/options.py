@@ -11,6 +11,7 @@ from causvid.ui.about import licence_notice
 from causvid.ui.reading import Choices
 
 _ONE_SHAPE = "Trained in {} only: in other shapes things can come out stretched or doubled."
+_HANDOVERS = ("recache", "swap", "flush", "blend:2", "blend:4")
 RANDOM_SEED = "() => Math.floor(Math.random() * 2 ** 31)"
 
 
@@ -20,6 +21,10 @@ class Options:
     Args:
         service: for the models and limits.
         seconds: the default length; `None` where the source decides.
+
+    Attributes:
+        handover: how prompts that change on the way take over. No request has it: it goes with
+            each change, and is the same in all tabs and on the stage.
     """
 
     def __init__(self, service: Service, seconds: float | None):
@@ -83,6 +88,9 @@ class Options:
                     buttons=[],
                     min_width=120,
                 )
+            self.handover = handover_choice(
+                "When the prompt changes", "how new words take over while a video is made"
+            )
             decoders = _decoder_choices(preset, settings.tiny_decoder)
             parts["decoder"] = gr.Radio(
                 decoders, value="full", label="Decoder", visible=len(decoders) > 1
@@ -123,6 +131,13 @@ class Options:
             given["seconds"] = 0
         given.setdefault("seconds", None)
         return Choices(**given, **more)
+
+
+def handover_choice(label: str, info: str | None = None) -> gr.Dropdown:
+    """A list of the usual hand-overs."""
+    return gr.Dropdown(
+        _HANDOVERS, value="recache", label=label, info=info, filterable=False, min_width=110
+    )
 
 
 def size_name(size: Size) -> str:

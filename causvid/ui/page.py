@@ -97,6 +97,15 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
                 show_progress="hidden",
                 api_visibility="private",
             )
+        handovers = [hand.handover, *(tab.options.handover for tab in tabs.values())]
+        for handover in handovers:
+            handover.input(
+                None,
+                handover,
+                handovers,
+                js=f"(value) => Array({len(handovers)}).fill(value)",
+                api_visibility="private",
+            )
         draw, inputs, outputs = tabs["Prompt schedule"].on_load
         page.load(draw, inputs, outputs, **streaming)
         hand.extend.click(

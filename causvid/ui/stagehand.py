@@ -5,11 +5,10 @@ from typing import Any
 import gradio as gr
 
 from causvid.serving.service import Service
+from causvid.ui.options import handover_choice
 from causvid.ui.remarks import Remark
 from causvid.ui.stage import Stage
 from causvid.ui.watching import Results
-
-HANDOVERS = ["recache", "swap", "flush", "blend:2", "blend:4"]
 
 Updates = dict[gr.components.Component, Any]
 
@@ -30,13 +29,7 @@ class Stagehand:
                 elem_id="steer-prompt",
             )
             with gr.Row():
-                self.handover = gr.Dropdown(
-                    HANDOVERS,
-                    value="recache",
-                    label="Hand-over",
-                    filterable=False,
-                    min_width=110,
-                )
+                self.handover = handover_choice("Hand-over")
                 self.seconds = gr.Number(5, label="Extend by (s)", min_width=90)
         self.model = gr.State(service.settings.model)  # of the run on the stage
         Remark(service).follow(self.prompt, self.model)
