@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from torch.testing import assert_close
 
 from causvid.__main__ import main
 from causvid.pipeline import CausVidPipeline
@@ -31,6 +34,20 @@ def test_a_fresh_clone_renders_trains_and_exports(tmp_path):
 def test_a_stage_without_its_data_says_what_to_run_first(tmp_path, capsys):
     assert train("teacher", "--run", tmp_path) == 2
     assert "train data" in capsys.readouterr().err
+
+
+def test_a_student_is_exported_as_the_mean_of_two(tmp_path):
+    folders = SHIPPED, SHIPPED.with_name("pocket-next")
+    mean = ("--start-from", folders[0], "--mean-with", folders[1], "--out", tmp_path / "mean")
+    assert train("export", "--run", tmp_path / "run", *mean) == 0
+    file = "transformer/diffusion_pytorch_model.safetensors"
+    first, second, both = (load_file(folder / file) for folder in (*folders, tmp_path / "mean"))
+    for name, weight in both.items():
+        between = (first[name].float() + second[name].float()) / 2
+        assert_close(weight, between.half(), rtol=1e-3, atol=1e-6)
+    assert not torch.equal(first["proj_out.weight"], second["proj_out.weight"])
+    words = "text_encoder/model.safetensors"
+    assert_close(load_file(tmp_path / "mean" / words), load_file(folders[0] / words))
 
 
 @pytest.mark.parametrize("stage", ["causal", "ode", "dmd", "export"])

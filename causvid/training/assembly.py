@@ -56,6 +56,17 @@ def export(
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+@torch.no_grad()
+def average_with(model: CausalWanTransformer, other: CausalWanTransformer) -> None:
+    """Make `model` the mean of both, in place.
+
+    Two models that went on from the same weights lie in one basin, and their mean is often better
+    than either (model soups, arXiv 2203.05482).
+    """
+    for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        mine.lerp_(theirs, 0.5)
+
+
 def load_exported(folder: Path, *, teacher: bool) -> PromptedTransformer:
     """The student or the teacher of an exported folder, in float32, to train on."""
     transformer = folder / ("teacher" if teacher else "transformer")

@@ -39,7 +39,7 @@ from causvid.diorama import VOCABULARY
 from causvid.generator import Generator
 from causvid.geometry import LatentGrid
 from causvid.reader import AttributeReader
-from causvid.training.assembly import export, load_exported, new_model
+from causvid.training.assembly import average_with, export, load_exported, new_model
 from causvid.training.codec import fit_codec
 from causvid.training.data import LatentCache
 from causvid.training.decoder import DecoderConfig, DecoderStage
@@ -111,6 +111,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="export (assets/pocket), reader (assets/report/reader), curves of --logs "
         "(curves.png): where to",
+    )
+    parser.add_argument(
+        "--mean-with",
+        type=Path,
+        metavar="FOLDER",
+        help="export: the student is the mean of the run's and of this exported folder's",
     )
     parser.add_argument(
         "--logs",
@@ -303,9 +309,13 @@ def _reader(args: argparse.Namespace) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
+    student = _stage_model(args, args.student or "dmd")
+    if args.mean_with is not None:
+        other = load_exported(args.mean_with, teacher=False)
+        average_with(student.transformer, other.transformer)
     export(
         args.out or Path("assets/pocket"),
-        _stage_model(args, args.student or "dmd"),
+        student,
         _stage_model(args, "teacher"),
         _autoencoder(args),
         _tokenizer(),
