@@ -858,6 +858,8 @@ def test_a_run_is_made_steered_stopped_and_extended_by_keys_alone(visit):
     wait_for(page, lambda: lists.count() == 1)
     for key in ("ArrowDown", "Enter"):
         page.keyboard.press(key)
+    chosen = page.get_by_label("Hand-over", exact=True)
+    wait_for(page, lambda: chosen.input_value() == "swap")  # as a person would
     press_until(page, "Hand-over", "Shift+Tab")
     press_until(page, "Change now")
     assert lists.count() == 0, "it would hide what stands below"

@@ -99,11 +99,14 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
             )
         handovers = [hand.handover, *(tab.options.handover for tab in tabs.values())]
         for handover in handovers:
-            handover.input(
+            # Not `input`, which may come before the value that it tells of; and never back to where
+            # it came from.
+            others = [it for it in handovers if it is not handover]
+            handover.change(
                 None,
                 handover,
-                handovers,
-                js=f"(value) => Array({len(handovers)}).fill(value)",
+                others,
+                js=f"(value) => Array({len(others)}).fill(value)",
                 api_visibility="private",
             )
         draw, inputs, outputs = tabs["Prompt schedule"].on_load
