@@ -57,9 +57,13 @@ function open(message) {
   keepInSight();
 }
 
-/* A picture of another shape may have grown out of the window that it was looked at in. */
+/* A picture of another shape may have grown out of the window that it was looked at in. At once, and
+ * twice: a sticky stage moves with the page, so the first aim may miss. */
 function keepInSight() {
-  if (shareInSight() > 0) screen.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
+  if (shareInSight() <= 0) return;
+  const aim = () => screen.scrollIntoView({ block: 'nearest', behavior: 'instant' });
+  aim();
+  requestAnimationFrame(aim);
 }
 
 function shareInSight() {
