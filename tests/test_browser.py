@@ -66,7 +66,7 @@ def visit(app, browser):
     pages, complaints = [], []
 
     def open_(
-        path: str = "/", script: str = "", server=app, url: str | None = None, **options
+        path: str = "/", script: str = "", url: str = app.url, **options
     ) -> "playwright.Page":
         options = {"viewport": {"width": 1280, "height": 1000}, **options}
         page = browser.new_page(**options)
@@ -77,7 +77,7 @@ def visit(app, browser):
             "console",
             lambda message: complaints.append(message.text) if message.type == "error" else None,
         )
-        page.goto((url or server.url) + path)
+        page.goto(url + path)
         page.wait_for_selector(".cv-go:visible")
         page.wait_for_function(REPORT)  # the stage is mounted
         page.wait_for_timeout(300)
@@ -650,7 +650,7 @@ def choose_model(page, name: str) -> None:
 
 
 def test_what_the_page_says_is_about_the_model_chosen(visit, two_models):
-    page = visit(server=two_models)
+    page = visit(url=two_models.url)
     prompt = page.locator(".cv-prompt textarea:visible")
     remark = page.locator(".block.cv-remark:visible")
     chips = page.locator(".cv-chip:visible")

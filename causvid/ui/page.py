@@ -99,10 +99,8 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
             )
         handovers = [hand.handover, *(tab.options.handover for tab in tabs.values())]
         for handover in handovers:
-            # Not `input`, which may come before the value that it tells of; and never back to where
-            # it came from.
             others = [it for it in handovers if it is not handover]
-            handover.change(
+            handover.input(
                 None,
                 handover,
                 others,
