@@ -17,10 +17,18 @@ from .canvas import Frame, Plane, Strip, blend, grid, lit, mix, ramp
 from .scenery import GROUND
 from .sky import HORIZON, SUN_PLACE, Air, paint_sky
 
-# Depth (0 horizon, 1 viewer), pace relative to the object's distance, drift in units per second.
-_WAVE_ROWS = ((0.1, 0.25, 0.02), (0.3, 0.5, -0.03), (0.55, 0.8, 0.05), (0.84, 1.2, -0.07))
+# Depth (0 horizon, 1 viewer) and pace relative to the object's distance.
+_WAVE_ROWS = ((0.1, 0.25), (0.3, 0.5), (0.55, 0.8), (0.84, 1.2))
 _TUFT_ROWS = ((0.2, 0.62), (0.5, 1.0), (0.86, 1.5))
-_PLANTS = {"meadow": scenery.trees, "snow": scenery.pines, "desert": scenery.cacti}
+_WAVE_SECONDS = 6.0
+"""How long a wave takes to where the next one was, in every row: all go on together."""
+
+_LANDMARKS = {
+    "meadow": scenery.trees,
+    "sea": scenery.skerries,
+    "desert": scenery.cacti,
+    "snow": scenery.pines,
+}
 
 
 @dataclass(frozen=True)
@@ -59,25 +67,28 @@ class Backdrop:
         strip = Strip(painter, period, horizon - 0.2 * unit, horizon + 2, frame)
         self._back.append(_Layer(strip, 0.12))
 
-        if ground in _PLANTS:
-            period = round(0.5 * unit)
-            painter = _PLANTS[ground](air, frame, period)
-            strip = Strip(painter, period, horizon - 0.22 * unit, horizon + 0.06 * unit, frame)
-            self._back.append(_Layer(strip, 0.4))
-            for depth, pace in _TUFT_ROWS:
-                period = round((0.34 + 0.5 * depth) * unit)
-                painter = scenery.tufts(ground, air, frame, period, depth)
-                row, _, half = scenery.tuft_size(frame, depth)
-                strip = Strip(painter, period, row - 3 * half, row + 3 * half, frame)
-                self._back.append(_Layer(strip, pace))
-        else:
-            for depth, pace, drift in _WAVE_ROWS:
-                period = round((0.14 + 0.34 * depth) * unit)
-                painter = scenery.waves(air, frame, period, depth)
-                row, swell, reach = scenery.wave_size(frame, depth)
-                strip = Strip(painter, period, row - 2 * swell - 2, row + reach, frame)
-                side = self._front if depth > 0.8 else self._back
-                side.append(_Layer(strip, pace, drift * unit))
+        # On the sea only what stands out of the water, and what breaks on it, tells that one moves.
+        if ground == "sea":
+            self._add_waves(air, frame)
+        period = round(0.5 * unit)
+        painter = _LANDMARKS[ground](air, frame, period)
+        strip = Strip(painter, period, horizon - 0.22 * unit, horizon + 0.06 * unit, frame)
+        self._back.append(_Layer(strip, 0.4))
+        for depth, pace in _TUFT_ROWS:
+            period = round((0.34 + 0.5 * depth) * unit)
+            painter = scenery.tufts(ground, air, frame, period, depth)
+            row, _, half = scenery.tuft_size(frame, depth)
+            strip = Strip(painter, period, row - 3 * half, row + 3 * half, frame)
+            self._back.append(_Layer(strip, pace))
+
+    def _add_waves(self, air: Air, frame: Frame) -> None:
+        for index, (depth, pace) in enumerate(_WAVE_ROWS):
+            period = round((0.14 + 0.34 * depth) * frame.unit)
+            painter = scenery.waves(air, frame, period, depth)
+            row, swell, reach = scenery.wave_size(frame, depth)
+            strip = Strip(painter, period, row - 2 * swell - 2, row + reach, frame)
+            side = self._front if depth > 0.8 else self._back
+            side.append(_Layer(strip, pace, (-1) ** index * period / _WAVE_SECONDS))
 
     def paint(self, picture: Plane, scroll: float, clock: float) -> None:
         """Draw everything behind the object into `picture [3, h, w]`."""

@@ -167,6 +167,30 @@ def cacti(air: Air, frame: Frame, period: int) -> Painter:
     return painter
 
 
+def skerries(air: Air, frame: Frame, period: int) -> Painter:
+    """Two rocks in the water, the higher one green on top, with surf around them."""
+    bright, shaded = air.far(rgb(150, 132, 116), 0.12), air.far(rgb(70, 60, 66), 0.12)
+    grass = air.far(rgb(96, 152, 72), 0.12)
+    surf = mix(lit(rgb(240, 248, 252), air.light), air.haze, 0.15)
+    # Centre, half width and height of each rock.
+    rocks = ((-0.02, 0.075, 0.105), (0.07, 0.05, 0.055))
+
+    def painter(x: Plane, y: Plane) -> tuple[Plane, Plane]:
+        u, v, scale = _tile(x, y, frame, period)
+        v = v - np.float32(0.02)
+        tops = [-height * (1 - ((u - cx) / half) ** 2) for cx, half, height in rocks]
+        below = v - np.min(tops, axis=0)
+        rock = cover(np.maximum(-below, v) * (0.6 * scale))
+        colour = _between(bright, shaded, np.clip(0.45 + u * 7, 0, 1))
+        cap = cover((below - 0.028) * scale) * cover((v + 0.05) * scale)
+        colour = colour + (column(grass) - colour) * cap
+        foam = np.exp(-((v / 0.011) ** 2)) * smooth(-0.13, -0.09, -np.abs(u - 0.012))
+        colour = colour + (column(surf) - colour) * foam
+        return colour, np.maximum(rock, foam * np.float32(0.8))
+
+    return painter
+
+
 def _tile(x: Plane, y: Plane, frame: Frame, period: int) -> tuple[Plane, Plane, np.float32]:
     """Coordinates in units around the middle of the period at the horizon, and pixels per unit."""
     unit = np.float32(frame.unit)
@@ -174,10 +198,15 @@ def _tile(x: Plane, y: Plane, frame: Frame, period: int) -> tuple[Plane, Plane, 
 
 
 def tufts(ground: str, air: Air, frame: Frame, period: int, depth: float) -> Painter:
-    """A small curved mark on the ground, `depth` of the way from the horizon to the viewer."""
+    """A small curved mark on the ground, `depth` of the way from the horizon to the viewer.
+
+    Grass, stones, ripples of sand, drifts; on the sea a crest that breaks.
+    """
     near = lit(GROUND[ground][1], air.light)
     dark = lit(near, (0.78, 0.8, 0.84))
     bright = mix(near, air.light, 0.3)
+    if ground == "sea":
+        dark, bright = bright, mix(near, air.light, 0.8)
     row, half_w, half_h = tuft_size(frame, depth)
 
     def painter(x: Plane, y: Plane) -> tuple[Plane, Plane]:

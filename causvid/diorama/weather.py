@@ -1,7 +1,7 @@
 """Rain and snow: few, large drops and flakes that fall for ever.
 
-They lie on an evenly spread lattice that the seed only shifts, so that little of the picture is
-left to chance. Each is a small sprite kept at quarter-pixel positions.
+They lie on an evenly spread lattice and move with one phase, which the seed only shifts: where one of
+them is tells where all are. Each is a small sprite kept at quarter-pixel positions.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ _MARGIN = 0.06
 """How far outside the picture, in units, things enter and leave."""
 
 _DROPS, _DROP_FALL, _SLANT, _DROP_LENGTH = 16, 1.0, 0.25, 0.09
-_FLAKES, _FLAKE_SIZES = 18, (0.017, 0.022, 0.028)
-_FLAKE_FALL = (0.16, 0.21, 0.26)
+_FLAKES, _FLAKE_SIZES = 14, (0.027, 0.04)
+_FLAKE_SECONDS = 8.0
+"""How long a small flake takes from top to bottom. A larger one comes twice in that time."""
 
 
 def draw_rain(picture: Plane, air: Air, frame: Frame, clock: float, shift: float) -> None:
@@ -36,11 +37,12 @@ def draw_rain(picture: Plane, air: Air, frame: Frame, clock: float, shift: float
 def draw_snow(picture: Plane, air: Air, frame: Frame, clock: float, shift: float) -> None:
     """Draw swaying flakes, the larger falling faster; `shift` in [0, 1) moves their pattern."""
     colour = mix(lit(_WHITE, air.light), _WHITE, 0.6)
+    phase = (shift + clock / _FLAKE_SECONDS) % 1
+    span = frame.height + 2 * _MARGIN * frame.unit
     for flake in range(_FLAKES):
         size = flake % len(_FLAKE_SIZES)
-        sway = 0.03 * frame.unit * float(np.sin(clock * 1.6 + 2.4 * flake))
-        fallen = clock * _FLAKE_FALL[size] * frame.height
-        x, y = _place(flake, _FLAKES, shift, frame, sway, fallen)
+        sway = 0.03 * frame.unit * float(np.sin(2 * np.pi * (2 * phase + 0.38 * flake)))
+        x, y = _place(flake, _FLAKES, 0.0, frame, sway, (1 + size) * phase * span)
         _stamp(picture, _flake, max(0.9, _FLAKE_SIZES[size] * frame.unit), x, y, colour, 0.92)
 
 
