@@ -1,10 +1,11 @@
 """`python -m causvid train` goes on from the weights that are shipped, in an empty run folder."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from causvid.__main__ import main
@@ -36,18 +37,48 @@ def test_a_stage_without_its_data_says_what_to_run_first(tmp_path, capsys):
     assert "train data" in capsys.readouterr().err
 
 
+def relative_of_the_shipped(folder: Path) -> Path:
+    """The shipped model with other weights: nobody's, but of the same shapes."""
+    shutil.copytree(SHIPPED, folder)
+    draw = torch.Generator().manual_seed(0)
+    for file in sorted(folder.glob("t*/*.safetensors")):
+        weights = load_file(file)
+        for name, weight in weights.items():
+            weights[name] = weight + 0.01 * torch.randn(weight.shape, generator=draw).half()
+        save_file(weights, file, metadata={"format": "pt"})
+    return folder
+
+
+def weights_of(folder: Path, part: str) -> dict[str, torch.Tensor]:
+    (file,) = (folder / part).glob("*.safetensors")
+    return {name: weight.float() for name, weight in load_file(file).items()}
+
+
 def test_a_student_is_exported_as_the_mean_of_two(tmp_path):
-    folders = SHIPPED, SHIPPED.with_name("pocket-next")
-    mean = ("--start-from", folders[0], "--mean-with", folders[1], "--out", tmp_path / "mean")
+    other = relative_of_the_shipped(tmp_path / "other")
+    mean = ("--start-from", SHIPPED, "--mean-with", other, "--out", tmp_path / "mean")
     assert train("export", "--run", tmp_path / "run", *mean) == 0
-    file = "transformer/diffusion_pytorch_model.safetensors"
-    first, second, both = (load_file(folder / file) for folder in (*folders, tmp_path / "mean"))
-    for name, weight in both.items():
-        between = (first[name].float() + second[name].float()) / 2
-        assert_close(weight, between.half(), rtol=1e-3, atol=1e-6)
+    first, second = weights_of(SHIPPED, "transformer"), weights_of(other, "transformer")
+    for name, weight in weights_of(tmp_path / "mean", "transformer").items():
+        between = (first[name] + second[name]) / 2
+        assert_close(weight.half(), between.half(), rtol=1e-3, atol=1e-6)
     assert not torch.equal(first["proj_out.weight"], second["proj_out.weight"])
-    words = "text_encoder/model.safetensors"
-    assert_close(load_file(tmp_path / "mean" / words), load_file(folders[0] / words))
+    words = weights_of(tmp_path / "mean", "text_encoder")
+    assert_close(words, weights_of(SHIPPED, "text_encoder"))
+
+
+def test_a_student_is_exported_with_what_its_teacher_has_learned_since(tmp_path):
+    taught = relative_of_the_shipped(tmp_path / "taught")
+    options = ("--start-from", taught, "--taught-since", SHIPPED, "--out", tmp_path / "out")
+    assert train("export", "--run", tmp_path / "run", *options) == 0
+    before, student = weights_of(taught, "transformer"), weights_of(tmp_path / "out", "transformer")
+    newer, older = weights_of(taught, "teacher"), weights_of(SHIPPED, "teacher")
+    for name, weight in student.items():
+        wanted = before[name] + newer[name] - older[name]
+        assert_close(weight.half(), wanted.half(), rtol=1e-3, atol=1e-6)
+    assert not torch.equal(newer["proj_out.weight"], older["proj_out.weight"])
+    words = weights_of(tmp_path / "out", "text_encoder")
+    assert_close(words, weights_of(taught, "text_encoder"))
 
 
 @pytest.mark.parametrize("stage", ["causal", "ode", "dmd", "export"])

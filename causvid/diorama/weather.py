@@ -1,7 +1,7 @@
 """Rain and snow: few, large drops and flakes that fall for ever.
 
-They lie on an evenly spread lattice and move with one phase, which the seed only shifts: where one of
-them is tells where all are. Each is a small sprite kept at quarter-pixel positions.
+They lie on an evenly spread lattice and move with one phase, which the seed only shifts: where one
+of them is tells where all are. Each is a small sprite kept at quarter-pixel positions.
 """
 
 from __future__ import annotations

@@ -67,6 +67,22 @@ def average_with(model: CausalWanTransformer, other: CausalWanTransformer) -> No
         mine.lerp_(theirs, 0.5)
 
 
+@torch.no_grad()
+def add_difference(
+    model: CausalWanTransformer, newer: CausalWanTransformer, older: CausalWanTransformer
+) -> None:
+    """Add to `model`, in place, what `newer` has learned since it was `older`.
+
+    What fine-tuning has changed is a vector that does the same to other descendants of the same
+    weights (task arithmetic, arXiv 2212.04089): a student knows at once what its teacher has been
+    taught. Distribution matching alone does not bring it there, for it seeks modes: of what a
+    student never draws it learns next to nothing.
+    """
+    weights = (model.parameters(), newer.parameters(), older.parameters())
+    for mine, after, before in zip(*weights, strict=True):
+        mine.add_(after - before)
+
+
 def load_exported(folder: Path, *, teacher: bool) -> PromptedTransformer:
     """The student or the teacher of an exported folder, in float32, to train on."""
     transformer = folder / ("teacher" if teacher else "transformer")

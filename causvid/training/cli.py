@@ -39,7 +39,13 @@ from causvid.diorama import VOCABULARY
 from causvid.generator import Generator
 from causvid.geometry import LatentGrid
 from causvid.reader import AttributeReader
-from causvid.training.assembly import average_with, export, load_exported, new_model
+from causvid.training.assembly import (
+    add_difference,
+    average_with,
+    export,
+    load_exported,
+    new_model,
+)
 from causvid.training.codec import fit_codec
 from causvid.training.data import LatentCache
 from causvid.training.decoder import DecoderConfig, DecoderStage
@@ -111,6 +117,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="export (assets/pocket), reader (assets/report/reader), curves of --logs "
         "(curves.png): where to",
+    )
+    parser.add_argument(
+        "--taught-since",
+        type=Path,
+        metavar="FOLDER",
+        help="export: add to the student what the run's teacher has learned since it was that of "
+        "this exported folder",
     )
     parser.add_argument(
         "--mean-with",
@@ -309,14 +322,18 @@ def _reader(args: argparse.Namespace) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    student = _stage_model(args, args.student or "dmd")
+    student, teacher = _stage_model(args, args.student or "dmd"), _stage_model(args, "teacher")
+    if args.taught_since is not None:
+        former = load_exported(args.taught_since, teacher=True)
+        add_difference(student.transformer, teacher.transformer, former.transformer)
+        student.text_encoder = teacher.text_encoder
     if args.mean_with is not None:
         other = load_exported(args.mean_with, teacher=False)
         average_with(student.transformer, other.transformer)
     export(
         args.out or Path("assets/pocket"),
         student,
-        _stage_model(args, "teacher"),
+        teacher,
         _autoencoder(args),
         _tokenizer(),
         POCKET.generator,
