@@ -2,7 +2,7 @@
 
 Pictures depend on the scene, the frame's index, the size and the seed alone, so any part of a clip
 can be drawn by itself. The seed moves only what no caption speaks of, and little: where the object
-stands sideways, how far the world has scrolled, and the drops and flakes.
+stands sideways, and how far the world has scrolled.
 """
 
 from __future__ import annotations
@@ -36,14 +36,12 @@ class _Chance:
     """Of the object beside the middle, in widths."""
     scroll: float
     """Of the camera at the beginning, in units."""
-    weather: float
-    """Phase of the drops or flakes, in [0, 1)."""
 
     @classmethod
     def of(cls, seed: int) -> _Chance:
         rng = np.random.default_rng(seed)
         place, scroll = rng.uniform(-1, 1, 2)
-        return cls(0.02 * float(place), 0.06 * float(scroll), float(rng.random()))
+        return cls(0.02 * float(place), 0.06 * float(scroll))
 
 
 @dataclass(frozen=True)
@@ -165,9 +163,9 @@ def _draw(
         if not now.flying:
             world.paint_front(picture, camera, clock)
         if scene.weather == "rain":
-            draw_rain(picture, world.air, frame, clock, chance.weather)
+            draw_rain(picture, world.air, frame, clock)
         elif scene.weather == "snowfall":
-            draw_snow(picture, world.air, frame, clock, chance.weather)
+            draw_snow(picture, world.air, frame, clock)
         np.clip(picture, 0, 1, out=picture)
         picture *= 255
         picture += 0.5

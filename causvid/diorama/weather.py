@@ -1,7 +1,7 @@
 """Rain and snow: few, large drops and flakes that fall for ever.
 
-They lie on an evenly spread lattice and move with one phase, which the seed only shifts: where one
-of them is tells where all are. Each is a small sprite kept at quarter-pixel positions.
+They lie on an evenly spread lattice and move with the clock alone: where one of them is tells where
+all are, and every clip begins alike. Each is a small sprite kept at quarter-pixel positions.
 """
 
 from __future__ import annotations
@@ -20,40 +20,38 @@ _MARGIN = 0.06
 """How far outside the picture, in units, things enter and leave."""
 
 _DROPS, _DROP_FALL, _SLANT, _DROP_LENGTH = 16, 1.0, 0.25, 0.09
-_FLAKES, _FLAKE_SIZES = 14, (0.027, 0.04)
+_FLAKES, _FLAKE_SIZES = 12, (0.032, 0.046)
 _FLAKE_SECONDS = 8.0
 """How long a small flake takes from top to bottom. A larger one comes twice in that time."""
 
 
-def draw_rain(picture: Plane, air: Air, frame: Frame, clock: float, shift: float) -> None:
-    """Draw slanting drops; `shift` in [0, 1) moves their pattern."""
+def draw_rain(picture: Plane, air: Air, frame: Frame, clock: float) -> None:
+    """Draw slanting drops, `clock` seconds after the beginning."""
     colour = mix(lit(_WHITE, air.light), _WHITE, 0.35)
     fallen = clock * _DROP_FALL * frame.height
     for drop in range(_DROPS):
-        x, y = _place(drop, _DROPS, shift, frame, -_SLANT * fallen, fallen)
+        x, y = _place(drop, _DROPS, frame, -_SLANT * fallen, fallen)
         _stamp(picture, _drop, frame.unit, x, y, colour, 0.6)
 
 
-def draw_snow(picture: Plane, air: Air, frame: Frame, clock: float, shift: float) -> None:
-    """Draw swaying flakes, the larger falling faster; `shift` in [0, 1) moves their pattern."""
+def draw_snow(picture: Plane, air: Air, frame: Frame, clock: float) -> None:
+    """Draw swaying flakes, the larger falling faster, `clock` seconds after the beginning."""
     colour = mix(lit(_WHITE, air.light), _WHITE, 0.6)
-    phase = (shift + clock / _FLAKE_SECONDS) % 1
+    phase = clock / _FLAKE_SECONDS % 1
     span = frame.height + 2 * _MARGIN * frame.unit
     for flake in range(_FLAKES):
         size = flake % len(_FLAKE_SIZES)
         sway = 0.03 * frame.unit * float(np.sin(2 * np.pi * (2 * phase + 0.38 * flake)))
-        x, y = _place(flake, _FLAKES, 0.0, frame, sway, (1 + size) * phase * span)
+        x, y = _place(flake, _FLAKES, frame, sway, (1 + size) * phase * span)
         _stamp(picture, _flake, max(0.9, _FLAKE_SIZES[size] * frame.unit), x, y, colour, 0.92)
 
 
-def _place(
-    index: int, count: int, shift: float, frame: Frame, right: float, down: float
-) -> tuple[float, float]:
+def _place(index: int, count: int, frame: Frame, right: float, down: float) -> tuple[float, float]:
     """Where a particle is, in pixels, when it has moved right and down from its lattice point."""
     margin = _MARGIN * frame.unit
     span_x, span_y = frame.width + 2 * margin, frame.height + 2 * margin
     x = (index + 0.5 * (index * 0.7548777 % 1)) / count * span_x + right
-    y = (shift + index * _GOLDEN) * span_y + down
+    y = index * _GOLDEN * span_y + down
     return x % span_x - margin, y % span_y - margin
 
 
