@@ -262,6 +262,15 @@ def test_the_world_scrolls_against_the_direction_of_travel(kind: str):
         assert sign * sideways_shift(bands[0], bands[1]) > 0
 
 
+@pytest.mark.parametrize("ground", ATTRIBUTES["ground"])
+def test_landmarks_at_the_horizon_tell_which_way_one_travels(ground):
+    scene = Scene("balloon", ground=ground, motion="right")
+    first, later = render(scene, frames=6, height=96, width=168)[[0, 5], 44:58]
+    assert sideways_shift(first, later) < 0
+    still = render(scene.replace(motion="still"), frames=6, height=96, width=168)[[0, 5], 44:58]
+    assert sideways_shift(*still) == 0
+
+
 def test_objects_are_never_out_of_sight_however_long_the_stream():
     for kind, motions in MOTIONS_OF.items():
         for motion in motions:
