@@ -38,7 +38,7 @@ def draw_snow(picture: Plane, air: Air, frame: Frame, clock: float) -> None:
     """Draw swaying flakes, the larger falling faster, `clock` seconds after the beginning."""
     colour = mix(lit(_WHITE, air.light), _WHITE, 0.6)
     phase = clock / _FLAKE_SECONDS % 1
-    span = frame.height + 2 * _MARGIN * frame.unit
+    span = _span(frame.height, frame)
     for flake in range(_FLAKES):
         size = flake % len(_FLAKE_SIZES)
         sway = 0.03 * frame.unit * float(np.sin(2 * np.pi * (2 * phase + 0.38 * flake)))
@@ -46,10 +46,15 @@ def draw_snow(picture: Plane, air: Air, frame: Frame, clock: float) -> None:
         _stamp(picture, _flake, max(0.9, _FLAKE_SIZES[size] * frame.unit), x, y, colour, 0.92)
 
 
+def _span(length: int, frame: Frame) -> float:
+    """Pixels after which a particle comes round, where the picture measures `length`."""
+    return length + 2 * _MARGIN * frame.unit
+
+
 def _place(index: int, count: int, frame: Frame, right: float, down: float) -> tuple[float, float]:
     """Where a particle is, in pixels, when it has moved right and down from its lattice point."""
     margin = _MARGIN * frame.unit
-    span_x, span_y = frame.width + 2 * margin, frame.height + 2 * margin
+    span_x, span_y = _span(frame.width, frame), _span(frame.height, frame)
     x = (index + 0.5 * (index * 0.7548777 % 1)) / count * span_x + right
     y = index * _GOLDEN * span_y + down
     return x % span_x - margin, y % span_y - margin
