@@ -19,10 +19,12 @@ from causvid.cues import Handover
 from causvid.generator import Generator, GeneratorConfig, Memory, seeded_noise
 from causvid.geometry import ChunkPattern, LatentGrid
 from causvid.pipeline import CausVidPipeline
+from causvid.schedule import Level
 from causvid.snapshot import unpack
 from causvid.training.assembly import export, load_exported, new_model
 from causvid.training.data import Clip, LatentCache, shard_path, write_shard
 from causvid.training.dmd import DmdConfig, DmdStage
+from causvid.training.forcing import ForcingConfig, ForcingStage, forcing_loss
 from causvid.training.ode import OdeConfig, OdeStage, TrajectoryConfig, write_trajectories
 from causvid.training.precision import PlainAttention, mixed_precision
 from causvid.training.prompted import PromptedTransformer, tokenise
@@ -131,6 +133,10 @@ def stages(tokenizer, data, teacher, tmp_path):
         model = copy_of(teacher, tmp_path)
         return OdeStage(model, tokenizer, trajectories, config, GENERATION)
 
+    def forcing(steps):
+        config = ForcingConfig(OPTIMISER, steps=steps, batch=4)
+        return ForcingStage(copy_of(teacher, tmp_path), tokenizer, data, config, GENERATION)
+
     def dmd(steps, **options):
         config = DmdConfig(
             student=replace(OPTIMISER, learning_rate=1e-5),
@@ -153,8 +159,12 @@ def stages(tokenizer, data, teacher, tmp_path):
         "teacher": lambda steps: flow(TeacherStage, steps),
         "causal": lambda steps: flow(CausalStage, steps, chunks=GENERATION.chunks),
         "ode": ode,
+        "forcing": forcing,
         "dmd": dmd,
         "dmd with switches": lambda steps: dmd(steps, switch_share=0.5),
+        "dmd with teacher forcing": lambda steps: dmd(
+            steps, teacher_forcing_weight=1.0, teacher_forcing_batch=2
+        ),
         "dmd on data": lambda steps: dmd(steps, student_input="data"),
         "dmd, causal teacher": lambda steps: dmd(steps, teacher="causal"),
         "dmd with switches, causal teacher": lambda steps: dmd(
@@ -163,7 +173,7 @@ def stages(tokenizer, data, teacher, tmp_path):
     }
 
 
-@pytest.mark.parametrize("name", ["teacher", "causal", "ode"])
+@pytest.mark.parametrize("name", ["teacher", "causal", "ode", "forcing"])
 def test_a_stage_lowers_its_loss(stages, name, tmp_path):
     run(lambda: stages[name](20), tmp_path / "run")
     history = losses(tmp_path / "run")
@@ -182,7 +192,7 @@ def test_the_critic_learns_what_the_student_makes(stages, name, tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        *("teacher", "causal", "ode", "dmd"),
+        *("teacher", "causal", "ode", "forcing", "dmd", "dmd with teacher forcing"),
         *("dmd with switches", "dmd with switches, causal teacher"),
     ],
 )
@@ -346,6 +356,47 @@ def test_only_pictures_to_go_on_from_begin_in_the_middle_of_a_scene(tmp_path):
         late.batch((0,), frames=2, size=1, begin="scene")
 
 
+def test_a_window_with_a_sink_is_the_scenes_first_picture_and_a_run_of_later_ones(tmp_path):
+    """Latents count frames of their scene; a late clip starts at 100 and keeps its opening."""
+    count = torch.arange(5.0).view(5, 1, 1, 1)
+    clips = [Clip(count, ("",)), Clip(100 + count, ("",), late=True, opening=count[0])]
+    write_shard(shard_path(tmp_path, 0), clips)
+    cache = LatentCache(tmp_path)
+    cache.open()
+    batch = cache.batch((0,), frames=4, size=64, begin="sink")
+    windows = set(map(tuple, batch.latents.flatten(1).int().tolist()))
+    assert windows == {(0, 1, 2, 3), (0, 2, 3, 4), (0, 101, 102, 103), (0, 102, 103, 104)}
+
+
+def test_teacher_forcing_shows_a_student_what_its_cache_would(teacher, tokenizer):
+    """A chunk after the sink and one remembered chunk: one masked pass, or through the cache."""
+    clean = torch.randn((2, 5, 4, 2, 3), generator=torch.Generator().manual_seed(3))
+    words = teacher.embed(*tokenise(tokenizer, ["red car", "blue boat"], SHAPE.text_length))
+    seen = {}
+
+    def velocity(noisy, times, mask):
+        seen.update(noisy=noisy, times=times)
+        return teacher.transformer(noisy, times, words, frame_mask=mask)
+
+    with torch.no_grad():
+        loss = forcing_loss(velocity, clean, GENERATION, torch.Generator().manual_seed(4))
+        errors = []
+        for row in range(2):
+            grid = LatentGrid(32, 48, 16, patch=1)
+            stream = Generator(teacher.transformer, GENERATION, grid)
+            memory = Memory(stream.new_cache(), stream.encode_text(words[row : row + 1]))
+            for start, end in ((0, 1), (1, 3)):
+                memory.cache.open(end - start)
+                stream.remember(clean[row : row + 1, start:end], memory)
+                memory.cache.advance()
+            memory.cache.open(2)
+            level = Level(float(seen["times"][row, -1]), float(seen["times"][row, -1]))
+            made = stream.predict_clean(seen["noisy"][row : row + 1, 3:], level, memory)
+            errors.append((made - clean[row : row + 1, 3:]).square().mean())
+    assert (seen["times"][:, :3] == 0).all() and (seen["times"][:, 3:] > 0).all()
+    assert_close(loss, torch.stack(errors).mean(), rtol=1e-4, atol=1e-5)
+
+
 def test_rendered_shards_hold_scenes_from_their_beginning_and_from_later_on(tmp_path):
     codec = codec_for(TinyAutoencoder(4, 2, (), (8, 8, 8), (0, 0), (0, 0), (2, 4), (2, 2), 1))
     config = ShardConfig(clips=6, latents=2, height=32, width=48, captions=2)
@@ -356,6 +407,10 @@ def test_rendered_shards_hold_scenes_from_their_beginning_and_from_later_on(tmp_
     batch = cache.batch((0,), frames=2, size=32, begin="picture")
     assert batch.latents.shape == (32, 2, 4, 2, 3)
     assert 0 < batch.late.sum() < 32
+    opened = cache.batch((0,), frames=2, size=32, begin="sink")
+    assert torch.equal(opened.late, batch.late), "the same clips"
+    moved = (opened.latents[:, 0] != batch.latents[:, 0]).flatten(1).any(1)
+    assert torch.equal(moved, batch.late), "a late clip's first picture is not its scene's"
 
 
 def test_missing_data_are_named(tmp_path):

@@ -18,6 +18,7 @@ from causvid.training.assembly import load_exported
 from causvid.training.data import LatentCache
 from causvid.training.decoder import DecoderStage
 from causvid.training.dmd import DmdStage
+from causvid.training.forcing import ForcingStage
 from causvid.training.ode import OdeStage, write_trajectories
 from causvid.training.prompted import tokenise
 from causvid.training.rollout import RolloutPlan, roll_out
@@ -93,6 +94,13 @@ def ode(tokenizer, data, folder):
     )
 
 
+def forcing(tokenizer, data, folder):
+    config = quick(POCKET.forcing, rate=1e-4, steps=STEPS, batch=2)
+    return ForcingStage(
+        load_exported(SHIPPED, teacher=False), tokenizer, data, config, POCKET.generator
+    )
+
+
 def mean_loss(stage) -> float:
     with torch.no_grad():
         return sum(stage.loss(0, key).item() for key in KEYS) / len(KEYS)
@@ -103,7 +111,7 @@ def run(stage, folder, stop=None):
     return stage
 
 
-@pytest.mark.parametrize("make", [decoder, teacher, causal, ode])
+@pytest.mark.parametrize("make", [decoder, teacher, causal, ode, forcing])
 def test_a_stage_goes_on_from_the_shipped_weights(make, tokenizer, data, tmp_path):
     before = make(tokenizer, data, tmp_path)
     before.prepare(Accelerator(cpu=True))

@@ -7,6 +7,7 @@
     causal        the teacher's weights under the block-causal mask, on data (diffusion forcing)
     trajectories  what the teacher makes on its way from noise, for the next stage
     ode           causal regression on the trajectories
+    forcing       the next chunk of real clips from their true past (teacher forcing)
     dmd           asymmetric distribution matching on the student's own rollouts
     reader        the attribute reader of `python -m causvid evaluate`; needs no other stage
     export        a diffusers folder with student, teacher, codec, text encoder
@@ -50,6 +51,7 @@ from causvid.training.codec import fit_codec
 from causvid.training.data import LatentCache
 from causvid.training.decoder import DecoderConfig, DecoderStage
 from causvid.training.dmd import DmdConfig, DmdStage
+from causvid.training.forcing import ForcingConfig, ForcingStage
 from causvid.training.ode import OdeConfig, OdeStage, write_trajectories
 from causvid.training.precision import mixed_precision, training_attention
 from causvid.training.prompted import PromptedTransformer
@@ -61,7 +63,7 @@ from causvid.training.trainer import LoopConfig, Stage, finished_average, latest
 from causvid.training.words import word_tokenizer
 from causvid.training.world import render_shard
 
-Timed = TypeVar("Timed", DecoderConfig, OdeConfig, DmdConfig)
+Timed = TypeVar("Timed", DecoderConfig, OdeConfig, ForcingConfig, DmdConfig)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
         type=int,
-        help="decoder, ode, dmd: how many, if not as many as in the recipe",
+        help="decoder, ode, forcing, dmd: how many, if not as many as in the recipe",
     )
     parser.add_argument("--stop", type=int, help="pause before this step")
     parser.add_argument(
@@ -94,8 +96,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--student",
         metavar="NAME",
-        help="the stage (or --name) whose student is taken: by ode (teacher), dmd (ode), "
-        "export (dmd); by decoder, to learn to see past that student's errors (none)",
+        help="the stage (or --name) whose student is taken: by ode (teacher), forcing (ode), "
+        "dmd (forcing), export (dmd); by decoder, to learn to see past that student's errors "
+        "(none)",
     )
     parser.add_argument(
         "--name", help="the stage's folder in the run, its own name if not given: for comparisons"
@@ -298,11 +301,18 @@ def _ode(args: argparse.Namespace) -> None:
     _run(stage, args)
 
 
+def _forcing(args: argparse.Namespace) -> None:
+    model = _student(_stage_model(args, args.student or "ode"))
+    data = _cache(args.run / "latents")
+    config, generation = _lasting(POCKET.forcing, args), POCKET.generator
+    _run(ForcingStage(model, _tokenizer(), data, config, generation, seed=args.seed), args)
+
+
 def _dmd(args: argparse.Namespace) -> None:
     judge = "teacher" if args.teacher == "bidirectional" else "causal"
     teacher = _stage_model(args, judge)
     critic = _stage_model(args, judge).transformer
-    student = _stage_model(args, args.student or "ode")
+    student = _stage_model(args, args.student or "forcing")
     stage = DmdStage(
         _generator(student),
         teacher,
@@ -362,6 +372,7 @@ STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
     "causal": _causal,
     "trajectories": _trajectories,
     "ode": _ode,
+    "forcing": _forcing,
     "dmd": _dmd,
     "reader": _reader,
     "export": _export,

@@ -1,10 +1,10 @@
 """Captioned latents on disk, and batches drawn from them.
 
 A cache is a folder of shards. Each shard is one safetensors file with latents in float16
-`[clip, f, c, h, w]` and, in its header, several captions for every clip and whether its scene had
-begun before. Shards are only ever added, so a run that remembers how many it has opened draws the
-same batches after a restart, even if more were rendered meanwhile. This module knows no noise and
-no network.
+`[clip, f, c, h, w]`, the first picture of each clip's scene `[clip, c, h, w]` where that is not its
+own, and, in its header, several captions for every clip and whether its scene had begun before.
+Shards are only ever added, so a run that remembers how many it has opened draws the same batches
+after a restart, even if more were rendered meanwhile. This module knows no noise and no network.
 """
 
 import json
@@ -18,8 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-Begin = Literal["anywhere", "scene", "picture"]
-"""Where windows start."""
+Begin = Literal["anywhere", "scene", "picture", "sink"]
+"""Where windows start, or `"sink"`: with the first picture of their scene, wherever they go on."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,13 @@ class Clip:
 
     Attributes:
         late: whether its scene began before it did.
+        opening: the latent `[c, h, w]` of its scene's first picture, where that is not its own.
     """
 
     latents: Tensor
     captions: tuple[str, ...]
     late: bool = False
+    opening: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -55,23 +57,28 @@ def shard_path(folder: Path, index: int) -> Path:
 def write_shard(path: Path, clips: list[Clip]) -> None:
     """Store clips of equal length. The file appears under its name only when complete."""
     latents = torch.stack([clip.latents for clip in clips]).half().contiguous()
+    tensors = {"latents": latents}
+    if any(clip.opening is not None for clip in clips):
+        openings = [clip.latents[0] if clip.opening is None else clip.opening for clip in clips]
+        tensors["openings"] = torch.stack(openings).half().contiguous()
     captions = json.dumps([clip.captions for clip in clips])
     late = json.dumps([clip.late for clip in clips])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file({"latents": latents}, partial, metadata={"captions": captions, "late": late})
+    save_file(tensors, partial, metadata={"captions": captions, "late": late})
     partial.replace(path)
 
 
 class _Shard(NamedTuple):
     latents: Tensor
+    openings: Tensor
     captions: list[list[str]]
     late: list[bool]
 
     def has(self, frames: int, begin: Begin) -> bool:
         """Whether there is a window of `frames` that begins so."""
         slack = self.latents.shape[1] - frames
-        if all(self.late) and begin != "picture":
+        if all(self.late) and begin in ("anywhere", "scene"):
             return slack >= 1 and begin == "anywhere"
         return slack >= 0
 
@@ -121,7 +128,10 @@ class LatentCache:
             with safe_open(shard_path(self.folder, index), framework="pt") as file:
                 captions = json.loads(file.metadata()["captions"])
                 late = json.loads(file.metadata()["late"])
-                self._shards.append(_Shard(file.get_tensor("latents"), captions, late))
+                latents = file.get_tensor("latents")
+                apart = "openings" in file.keys()  # noqa: SIM118, a file is no mapping
+                openings = file.get_tensor("openings") if apart else latents[:, 0]
+                self._shards.append(_Shard(latents, openings, captions, late))
         self._ends = np.cumsum([len(shard.captions) for shard in self._shards])
 
     def state_dict(self) -> dict[str, int]:
@@ -142,7 +152,8 @@ class LatentCache:
             frames: latent frames of each window; shorter clips are never drawn.
             size: clips in the batch.
             begin: where every window starts: at the beginning of its scene, at the first picture
-                of its clip, or anywhere.
+                of its clip, or anywhere. `"sink"` is what a stream sees of itself: the scene's
+                first picture, then `frames - 1` latents in a row from anywhere in the clip.
 
         Raises:
             ValueError: if there is no such window.
@@ -156,15 +167,20 @@ class LatentCache:
         while len(windows) < size:
             clip = int(rng.integers(len(self)))
             shard = int(np.searchsorted(self._ends, clip, side="right"))
-            latents, texts, late = self._shards[shard]
+            latents, openings, texts, late = self._shards[shard]
             row = clip - int(self._ends[shard]) + len(texts)
             least = int(late[row] and begin == "anywhere")
             slack = latents.shape[1] - frames
             if slack < least or (late[row] and begin == "scene"):
                 continue
-            first = rng.random() < self.first_frame_share or begin != "anywhere"
+            first = (
+                rng.random() < self.first_frame_share if begin == "anywhere" else begin != "sink"
+            )
             offset = 0 if first and not least else int(rng.integers(least, slack + 1))
-            windows.append(latents[row, offset : offset + frames].float())
+            window = latents[row, offset : offset + frames].float()
+            if begin == "sink":
+                window[0] = openings[row]
+            windows.append(window)
             captions.append(texts[row][int(rng.integers(len(texts[row])))])
             lates.append(late[row])
         return Batch(torch.stack(windows), captions, torch.tensor(lates))

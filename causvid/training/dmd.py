@@ -5,6 +5,9 @@ from where the critic sees it towards where the teacher would have it, and the c
 learning what the student makes (DMD2, arXiv 2405.14867; asymmetric, CausVid, arXiv 2412.07772,
 section 4.3). By default the student is shown its own past through the real cache (Self-Forcing,
 arXiv 2506.08009); `student_input="data"` is the paper's way, noisy chunks of real clips.
+
+Beside it the student may go on learning from real clips how motions continue, which distribution
+matching does not teach (`causvid.training.forcing`).
 """
 
 from dataclasses import dataclass, replace
@@ -21,6 +24,7 @@ from causvid.cues import Handover
 from causvid.generator import Generator
 from causvid.schedule import add_noise, clean_from_velocity
 from causvid.training.data import Batch, LatentCache
+from causvid.training.forcing import forcing_batch, forcing_loss, last_chunks_mask
 from causvid.training.losses import (
     distribution_matching_gradient,
     distribution_matching_loss,
@@ -59,6 +63,8 @@ class DmdConfig:
         score_shift: shift of the levels at which scores are compared.
         flicker_weight: of changes from frame to frame in the critic's error and in the student's
             gradient (see `flicker_loss`); 0 is distribution matching as published.
+        teacher_forcing_weight, teacher_forcing_batch: of the regression on the next chunk of real
+            clips, and how many of them a step takes; 0 is distribution matching as published.
         image_share: share of rollouts whose first chunk is given (image-to-video).
         switch_share: share of rollouts whose words change on the way; what follows is judged,
             from the first chunk under nothing but the new words (LongLive, arXiv 2509.22622,
@@ -79,6 +85,8 @@ class DmdConfig:
     guidance: float = 2.0
     score_shift: float = 3.0
     flicker_weight: float = 0.0
+    teacher_forcing_weight: float = 0.0
+    teacher_forcing_batch: int = 6
     image_share: float = 0.2
     switch_share: float = 0.25
     handovers: tuple[Handover, ...] = (
@@ -188,6 +196,11 @@ class DmdStage:
         text = text if following is None else following
         loss, gradient = self.student_loss(generated, text, empty, draw)
         accelerator.backward(loss)
+        forcing: Metrics = {}
+        if config.teacher_forcing_weight:
+            forced = self.teacher_forcing_loss((*key, 2), draw)
+            accelerator.backward(config.teacher_forcing_weight * forced)
+            forcing["teacher_forcing_loss"] = forced.item()
         self._share_gradients()
         norm = accelerator.clip_grad_norm_(self.student.parameters(), config.student.clip_norm)
         self.student_optimiser.step()
@@ -209,6 +222,7 @@ class DmdStage:
             "grad_norm": float(norm),
             "critic_loss": critic_loss,
             "latent_std": generated.std().item(),
+            **forcing,
         }
 
     def student_loss(
@@ -238,6 +252,19 @@ class DmdStage:
             flicker = flicker_loss(velocity, generated, noise, counted)
             loss = loss + self.config.flicker_weight * flicker
         return loss
+
+    def teacher_forcing_loss(self, key: tuple[int, ...], draw: torch.Generator) -> Tensor:
+        """Of a batch that depends on `key`, see `causvid.training.forcing`."""
+        generation, size = self.generator.config, self.config.teacher_forcing_batch
+        batch = forcing_batch(self.data, key, size, generation)
+        text = self._embed(batch.captions)
+
+        def velocity(noisy: Tensor, times: Tensor, mask: Tensor) -> Tensor:
+            with self._attention():
+                return self.student(noisy, times, text, frame_mask=mask)
+
+        clean = batch.latents.to(self.accelerator.device)
+        return forcing_loss(velocity, clean, generation, draw)
 
     def _generate(
         self,
@@ -319,10 +346,7 @@ class DmdStage:
         """Which frames teacher and critic see."""
         if self.config.teacher == "bidirectional":
             return None
-        # What is judged ends with a chunk, but need not begin with one.
-        rest = self.generator.config.chunks.rest
-        whole, part = divmod(judged.shape[1], rest)
-        return block_causal_mask((part,) * (part > 0) + (rest,) * whole)
+        return last_chunks_mask(judged.shape[1], self.generator.config.chunks)
 
     @torch.no_grad()
     def _embed(self, captions: list[str]) -> Tensor:

@@ -12,6 +12,7 @@ from causvid.geometry import ChunkPattern
 from causvid.training.codec import CodecConfig
 from causvid.training.decoder import DecoderConfig
 from causvid.training.dmd import DmdConfig
+from causvid.training.forcing import ForcingConfig
 from causvid.training.ode import OdeConfig, TrajectoryConfig
 from causvid.training.reader import ReaderConfig
 from causvid.training.stage import OptimiserConfig
@@ -43,6 +44,7 @@ class Recipe:
     Args:
         codec, decoder, data, teacher: `None` where nothing is trained, because teacher, text
             encoder and codec are `published`.
+        forcing: `None` where the student's window holds a whole clip.
         checkpointing: whether activations of the transformer's layers are computed again in the
             backward pass instead of being kept.
     """
@@ -57,6 +59,7 @@ class Recipe:
     decoder: DecoderConfig | None = None
     data: ShardConfig | None = None
     teacher: FlowConfig | None = None
+    forcing: ForcingConfig | None = None
     published: HubFolder | None = None
     checkpointing: bool = False
 
@@ -110,6 +113,13 @@ POCKET = Recipe(
         batch=6,
         first_given=True,
     ),
+    forcing=ForcingConfig(
+        optimiser=OptimiserConfig(
+            learning_rate=7e-4, warmup_steps=10, decay_share=0.3, ema_decay=0.98, muon=True
+        ),
+        steps=1500,
+        batch=6,
+    ),
     dmd=DmdConfig(
         student=OptimiserConfig(
             learning_rate=1e-4, warmup_steps=10, betas=(0.0, 0.999), ema_decay=0.98
@@ -119,6 +129,7 @@ POCKET = Recipe(
         batch=4,
         rollout_chunks=(3, 4, 5, 7),
         flicker_weight=0.5,
+        teacher_forcing_weight=1.0,
         # Two in five rollouts go on from a picture, which may show any moment of a scene.
         image_share=0.4,
         switch_share=0.35,

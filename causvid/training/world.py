@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from causvid.codec import VideoCodec
 from causvid.diorama import FPS, Scene, caption, render
@@ -46,18 +47,26 @@ def render_clip(
     """One clip of a random scene, encoded as a stream of its own."""
     scene = Scene.sample(rng, split)
     late = bool(rng.random() < config.late_share)
-    pictures = render(
-        scene,
-        frames=1 + (config.latents - 1) * codec.temporal_stride,
-        height=config.height,
-        width=config.width,
-        start=int(rng.integers(1, round(config.late_seconds * FPS))) if late else 0,
-        seed=int(rng.integers(2**31)),
-    )
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)[None].float() / 127.5 - 1
-    with torch.inference_mode():
-        latents = codec.encode(pixels, codec.start())[0]
-    return Clip(latents, tuple(caption(scene, rng) for _ in range(config.captions)), late)
+    start = int(rng.integers(1, round(config.late_seconds * FPS))) if late else 0
+    seed = int(rng.integers(2**31))
+
+    def encoded(start: int, latents: int) -> Tensor:
+        pictures = render(
+            scene,
+            frames=1 + (latents - 1) * codec.temporal_stride,
+            height=config.height,
+            width=config.width,
+            start=start,
+            seed=seed,
+        )
+        pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)[None].float() / 127.5 - 1
+        with torch.inference_mode():
+            return codec.encode(pixels, codec.start())[0]
+
+    latents = encoded(start, config.latents)
+    opening = encoded(0, 1)[0] if late else None
+    captions = tuple(caption(scene, rng) for _ in range(config.captions))
+    return Clip(latents, captions, late, opening)
 
 
 def render_shard(codec: VideoCodec, folder: Path, index: int, config: ShardConfig) -> bool:
