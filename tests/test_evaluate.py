@@ -1,7 +1,7 @@
 """The evaluation: its measures keep their laws, and its command runs on any exported folder."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from causvid.evaluate.accuracy import accuracy
 from causvid.evaluate.adherence import adherence
 from causvid.evaluate.cases import Case, cases, changes, rendered
 from causvid.evaluate.measured import Grid, Joints, Measured, measure
+from causvid.evaluate.moving import moving
 from causvid.evaluate.parts import PARTS
 from causvid.evaluate.pictures import frechet_distance, pictures
 from causvid.evaluate.starting import psnr
@@ -199,13 +200,39 @@ def test_only_what_was_measured_is_held_against_targets():
     assert len({target.name for target in TARGETS}) == len(TARGETS)
 
 
+# Motion that lasts
+
+
+@dataclass(frozen=True)
+class Restarting:
+    """Videos that are the truth for one chunk, again and again."""
+
+    truth: Rendered
+    chunk: int
+
+    def make(self, case) -> Made:
+        frames = self.truth.make(case).frames
+        return Made(frames[1 + (np.arange(len(frames)) - 1) % self.chunk])
+
+
+def test_a_video_that_begins_every_chunk_anew_moves_within_chunks_only(reader):
+    grid = Grid(16, tuple(range(1, 161, 12)))
+    asked = [case for case in cases(40, 0) if case.scene.motion in ("left", "right", "rise")][:8]
+    truth = moving(Rendered(161), asked, reader, grid, 16)
+    anew = moving(Restarting(Rendered(161), 12), asked, reader, grid, 16)
+    assert truth.streams == anew.streams == len(asked) == 8
+    assert len(truth.spans) == 5 and min(truth.spans) > 0.95
+    assert min(truth.within, truth.across) > 0.95
+    assert anew.within > 0.9 and anew.across < 0.7
+
+
 # The command
 
 
 def test_every_part_runs_on_an_exported_folder_and_is_reported(capsys, folder, tmp_path):
     sizes = (
         *("--reader-clips", 2, "--codec-clips", 2, "--prompts", 2),
-        *("--switches", 1, "--images", 1, "--videos", 1),
+        *("--switches", 1, "--images", 1, "--videos", 1, "--motions", 1),
     )
     arguments = ("--weights", folder, "--quick", *sizes, "--minutes", 0.1, "--teacher-steps", 2)
     report = tmp_path / "report"
@@ -214,6 +241,7 @@ def test_every_part_runs_on_an_exported_folder_and_is_reported(capsys, folder, t
     assert found["figures"]["adherence"]["student"]["clips"] == 2
     assert found["figures"]["codec"]["clips"] == 2 and found["figures"]["codec"]["psnr"] > 5
     assert found["figures"]["switch"]["world"]["in_time"] == 1.0
+    assert len(found["figures"]["motion"]["student"]["spans"]) == 5
     assert found["figures"]["pictures"]["rendered again"]["seam"] == pytest.approx(1, abs=0.3)
     assert {target["name"] for target in found["targets"]} >= {"switches in time, recache"}
     kept = json.loads((report / "report.json").read_text())

@@ -4,6 +4,7 @@
     codec       what it keeps of rendered clips: error, sharpness, seams
     adherence   share of attributes that read as asked, student and teacher
     pictures    beside rendered clips: Fréchet distance, seams, sharpness, flicker, colours
+    motion      whether motions go on from chunk to chunk, for ten seconds
     switch      how soon and how completely a new prompt takes over, for every hand-over
     image       image-to-video: fidelity of the first frames
     video       video-to-video: prompt and source against strength
@@ -91,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     for name, what in (
         ("prompts", "clips of each subject"),
+        ("motions", "streams whose motion is followed"),
         ("streams", "long streams"),
         ("switches", "prompt switches, each under every hand-over"),
         ("images", "image-to-video clips"),

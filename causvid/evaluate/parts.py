@@ -23,9 +23,10 @@ from causvid.evaluate.cases import Case, cases, changes
 from causvid.evaluate.following import followed, video_to_video
 from causvid.evaluate.longrun import drift, long_runs
 from causvid.evaluate.measured import Grid, Measured, measure
+from causvid.evaluate.moving import SECONDS, moving
 from causvid.evaluate.pictures import pictures
 from causvid.evaluate.starting import image_to_video, started
-from causvid.evaluate.subjects import Reconstructed, Rendered, Subject, Weights
+from causvid.evaluate.subjects import Reconstructed, Rendered, Student, Subject, Weights
 from causvid.evaluate.switching import handing, switches
 from causvid.reader import AttributeReader
 from causvid.training import fidelity
@@ -45,6 +46,7 @@ class Sizes:
         reader_clips: rendered clips that the reader is tested on.
         codec_clips: rendered clips that the codec is tested on.
         prompts: clips of the student, and of the teacher.
+        motions: streams whose motion is followed.
         streams, minutes: long streams, and their length.
         switches, images, videos: cases of switching, image-to-video and video-to-video.
     """
@@ -52,6 +54,7 @@ class Sizes:
     reader_clips: int = 400
     codec_clips: int = 32
     prompts: int = 100
+    motions: int = 48
     streams: int = 2
     minutes: float = 10.0
     switches: int = 32
@@ -63,6 +66,7 @@ QUICK = Sizes(
     reader_clips=60,
     codec_clips=8,
     prompts=12,
+    motions=6,
     streams=1,
     minutes=0.5,
     switches=6,
@@ -100,10 +104,7 @@ class Session:
 
     @cached_property
     def grid(self) -> Grid:
-        pipe = self.weights.pipe
-        timeline = pipe.generator().timeline
-        starts = (timeline.first_pixel_frame(chunk) for chunk in range(1, self.weights.latents))
-        return Grid(pipe.codec().spatial_stride, tuple(starts))
+        return self._grid(self.weights.latents)
 
     @cached_property
     def judged(self) -> dict[str, list[Measured]]:
@@ -129,6 +130,12 @@ class Session:
     def _measured(self, subject: Subject, name: str) -> list[Measured]:
         made = measure(subject, self.cases, self.reader, self.grid)
         return list(progress(made, name, len(self.cases)))
+
+    def _grid(self, latents: int) -> Grid:
+        pipe = self.weights.pipe
+        timeline = pipe.generator().timeline
+        starts = (timeline.first_pixel_frame(chunk) for chunk in range(1, latents))
+        return Grid(pipe.codec().spatial_stride, tuple(starts))
 
     def accuracy(self) -> Part:
         """The reader itself, on rendered clips."""
@@ -161,6 +168,18 @@ class Session:
         }
         figures = {name: pictures(clips, self.rendered) for name, clips in compared.items()}
         return Part({name: asdict(of) for name, of in figures.items()}, {})
+
+    def motion(self) -> Part:
+        """Whether motions go on when the window rolls."""
+        pipe, count = self.weights.pipe, self.sizes.motions
+        timeline = pipe.generator().timeline
+        latents = timeline.grid.latent_frames(round(SECONDS * timeline.fps))
+        grid, frames = self._grid(latents), timeline.grid.pixel_start(latents)
+        figures = {}
+        for name, subject in (("student", Student(pipe, latents)), ("rendered", Rendered(frames))):
+            asked = progress(cases(count, self.seed), f"motion, {name}", count)
+            figures[name] = asdict(moving(subject, asked, self.reader, grid, timeline.fps))
+        return Part(figures, {})
 
     def drift(self) -> Part:
         """Whether long streams stay as they began."""
@@ -216,6 +235,7 @@ PARTS: dict[str, Callable[[Session], Part]] = {
     "codec": Session.codec,
     "adherence": Session.adherence,
     "pictures": Session.pictures,
+    "motion": Session.motion,
     "switch": Session.switch,
     "image": Session.image,
     "video": Session.video,

@@ -111,6 +111,22 @@ def _pictures(figures: dict[str, Any]) -> Table:
     return Table("Pictures", header, rows)
 
 
+def _motion(figures: dict[str, Any]) -> Table:
+    spans = len(next(iter(figures.values()))["spans"])
+    header = ("half seconds that move as asked", *(f"to {2 * n} s" for n in range(1, spans + 1)))
+    rows = tuple(
+        (
+            f"{name} ({of['streams']})",
+            *(_share(share) for share in of["spans"]),
+            _share(of["within"]),
+            _share(of["across"]),
+        )
+        for name, of in figures.items()
+    )
+    note = "After two seconds the window rolls; from there on within a chunk, and where one begins."
+    return Table("Motion", (*header, "within chunks", "across"), rows, note)
+
+
 def _switch(figures: dict[str, Any]) -> Table:
     header = ("hand-over", "in 2 s", "… every half", "median s", "9 in 10, s", "kept")
     counts = sorted({count for of in figures.values() for count in of["by_changes"]})
@@ -217,6 +233,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], Table]] = {
     "codec": _codec,
     "adherence": _adherence,
     "pictures": _pictures,
+    "motion": _motion,
     "switch": _switch,
     "image": _image,
     "video": _video,
