@@ -94,6 +94,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="dmd: which teacher judges; the causal one is what the stage `causal` has left",
     )
     parser.add_argument(
+        "--teacher-forcing",
+        type=float,
+        metavar="WEIGHT",
+        help="dmd: of the loss on real clips, if not the recipe's; 0 is distribution matching alone",
+    )
+    parser.add_argument(
         "--student",
         metavar="NAME",
         help="the stage (or --name) whose student is taken: by ode (teacher), forcing (ode), "
@@ -313,13 +319,18 @@ def _dmd(args: argparse.Namespace) -> None:
     teacher = _stage_model(args, judge)
     critic = _stage_model(args, judge).transformer
     student = _stage_model(args, args.student or "forcing")
+    config = replace(
+        _lasting(POCKET.dmd, args), student_input=args.student_input, teacher=args.teacher
+    )
+    if args.teacher_forcing is not None:
+        config = replace(config, teacher_forcing_weight=args.teacher_forcing)
     stage = DmdStage(
         _generator(student),
         teacher,
         critic,
         _tokenizer(),
         _cache(args.run / "latents"),
-        replace(_lasting(POCKET.dmd, args), student_input=args.student_input, teacher=args.teacher),
+        config,
         seed=args.seed,
     )
     _run(stage, args)

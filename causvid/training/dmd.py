@@ -103,6 +103,10 @@ class DmdConfig:
             raise ValueError(f"teacher is 'bidirectional' or 'causal', got {self.teacher!r}")
         if self.student_input not in ("rollout", "data"):
             raise ValueError(f"student_input is 'rollout' or 'data', got {self.student_input!r}")
+        if self.teacher_forcing_weight < 0:
+            raise ValueError(
+                f"teacher_forcing_weight is 0 or more, got {self.teacher_forcing_weight}"
+            )
         if self.critic_updates < 1 or not self.rollout_chunks:
             raise ValueError("distribution matching needs critic updates and rollout lengths")
 
