@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher-forcing",
         type=float,
         metavar="WEIGHT",
-        help="dmd: of the loss on real clips, if not the recipe's; 0 is distribution matching alone",
+        help="dmd: of the loss on real clips; 0 is distribution matching alone",
     )
     parser.add_argument(
         "--student",
