@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "causvid"
 
 # From the ground up; a module may import from its own floor's package and from lower floors.
 FLOORS = [
-    "geometry schedule drift media diorama autoencoder_tiny offload onednn threads",
+    "geometry schedule drift media diorama autoencoder_tiny offload onednn threads table",
     "cues attention reader",
     "prompts cache checkpoint codec text",
     "transformer source",

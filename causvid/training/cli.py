@@ -11,6 +11,7 @@
     dmd           asymmetric distribution matching on the student's own rollouts
     reader        the attribute reader of `python -m causvid evaluate`; needs no other stage
     export        a diffusers folder with student, teacher, codec, text encoder
+    plan          no stage: memory and operations of every stage, found without running it
     curves        no stage: draw the logs of finished or running ones
 
 Every stage reads what the ones before it left in the run folder and continues where it stopped.
@@ -24,9 +25,10 @@ activations are then taken from memory that the process already holds.
 """
 
 import argparse
+import json
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -53,11 +55,12 @@ from causvid.training.decoder import DecoderConfig, DecoderStage
 from causvid.training.dmd import DmdConfig, DmdStage
 from causvid.training.forcing import ForcingConfig, ForcingStage
 from causvid.training.ode import OdeConfig, OdeStage, write_trajectories
+from causvid.training.plan import plan, plan_table
 from causvid.training.precision import mixed_precision, training_attention
 from causvid.training.prompted import PromptedTransformer
 from causvid.training.reader import ReaderStage, new_reader
 from causvid.training.remaking import Remaker
-from causvid.training.stages import POCKET, READER
+from causvid.training.stages import POCKET, READER, RECIPES
 from causvid.training.teacher import CausalStage, FlowConfig, Phase, TeacherStage
 from causvid.training.trainer import LoopConfig, Stage, finished_average, latest_checkpoint, train
 from causvid.training.words import word_tokenizer
@@ -148,6 +151,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="curves: stage folders to draw together, such as those of several runs; without, "
         "every stage of --run is drawn by itself",
     )
+    parser.add_argument(
+        "--recipe", choices=RECIPES, default="wan-1.3b", help="plan: of which model"
+    )
+    parser.add_argument("--processes", type=int, default=64, help="plan: on how many devices")
+    parser.add_argument("--json", action="store_true", help="plan: one JSON object")
     parser.add_argument("--against", choices=("step", "cpu_seconds"), default="step")
 
 
@@ -375,6 +383,16 @@ def _curves(args: argparse.Namespace) -> None:
         draw_curves({log.parent.name: log}, log.with_name("curves.png"), against=args.against)
 
 
+def _plan(args: argparse.Namespace) -> None:
+    stages = list(plan(RECIPES[args.recipe], processes=args.processes))
+    if args.json:
+        figures = [{**asdict(stage), "total_bytes": stage.total_bytes} for stage in stages]
+        print(json.dumps({"recipe": args.recipe, "stages": figures}, indent=2))
+        return
+    table = plan_table(args.recipe, stages)
+    print(f"{table.title}\n{table.to_text()}")
+
+
 STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
     "codec": _codec,
     "decoder": _decoder,
@@ -387,5 +405,6 @@ STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
     "dmd": _dmd,
     "reader": _reader,
     "export": _export,
+    "plan": _plan,
     "curves": _curves,
 }

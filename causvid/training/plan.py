@@ -1,9 +1,9 @@
 """What every stage of a recipe costs, found on the `meta` device: no weights, no memory, no data.
 
-`plan(…)` builds all models of each stage without storage and runs its step, forwards and
-backwards, through the recipe's own rollout, masks and losses. Parameters are counted; operations
-(a multiply-add as two) and the bytes of live activations are observed. Layers are equal, so runs
-with one layer and with two tell what any number of them costs.
+`python -m causvid train plan` builds all models of each stage without storage and runs its step,
+forwards and backwards, through the recipe's own rollout, masks and losses. Parameters are counted;
+operations (a multiply-add as two) and the bytes of live activations are observed. Layers are equal,
+so runs with one layer and with two tell what any number of them costs.
 
 Assumed, as on a GPU: bfloat16 arithmetic over float32 weights and a fused attention kernel; frozen
 models in bfloat16, whole on every device; trained ones sharded over all devices, with gradients,
@@ -11,7 +11,8 @@ optimiser and average (FSDP). Not known here: speed, the codec, how well an allo
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental import _config as fx_config
 from torch.utils.flop_counter import flop_registry
 from transformers import UMT5EncoderModel
 
@@ -27,6 +29,7 @@ from causvid.catalogue import SELF_FORCING
 from causvid.footprint import LiveBytes, empty_models
 from causvid.generator import Generator
 from causvid.geometry import LatentGrid
+from causvid.table import Table
 from causvid.training.dmd import DmdStage
 from causvid.training.losses import flow_matching_loss, per_frame
 from causvid.training.prompted import PromptedTransformer, integrate, parameter_count
@@ -209,6 +212,13 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
         (student, frozen_text),
         (ode.steps, ode.batch, _flow(recipe, made.frames, ode.batch, causal=True)),
     )
+    if recipe.forcing is not None:
+        forcing = recipe.forcing
+        yield stage(
+            "forcing",
+            (student, frozen_text),
+            (forcing.steps, forcing.batch, _forcing(recipe, forcing.batch)),
+        )
     yield stage(
         "dmd",
         (
@@ -219,6 +229,37 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
         ),
         (recipe.dmd.steps, recipe.dmd.batch, _dmd(recipe)),
     )
+
+
+def plan_table(size: str, stages: Sequence[StagePlan]) -> Table:
+    """What there is to know before a cluster is rented: memory of a device, work of all."""
+    header = ("stage", "steps", "clips a step", "weights and optimiser", "activations", "in all")
+    rows = tuple(
+        (
+            stage.name,
+            f"{stage.steps:,}",
+            str(stage.clips),
+            _gibibytes(stage.total_bytes - stage.activation_bytes),
+            _gibibytes(stage.activation_bytes),
+            _gibibytes(stage.total_bytes),
+            _gibibytes(stage.total_bytes - stage.activation_bytes + stage.alternative_bytes),
+            f"{stage.step_flops / 1e12:,.3g} TFLOP",
+            f"{stage.total_flops / 1e18:,.3g} EFLOP",
+        )
+        for stage in stages
+    )
+    first = stages[0]
+    other = "without checkpointing" if first.checkpointing else "with checkpointing"
+    note = (
+        "Memory of each device, as bfloat16 arithmetic over float32 weights needs it; work of a "
+        "step and of the stage, all devices together, a multiply-add counted as two."
+    )
+    title = f"Training {size} on {first.processes} devices, found without weights or memory"
+    return Table(title, (*header, other, "a step", "the stage"), rows, note)
+
+
+def _gibibytes(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB"
 
 
 def _transformer(recipe: Recipe, layers: int) -> CausalWanTransformer:
@@ -261,7 +302,9 @@ def _cost(
 
 
 def _observe(run: Callable[[], None]) -> StepCost:
-    with _Observer([]) as observer:
+    # What a mask selects is not known without data: everything, as the most that it can be.
+    everything = fx_config.patch(meta_nonzero_assume_all_nonzero=True)
+    with everything, _Observer([]) as observer:
         run()
     return StepCost(observer.flops, observer.peak)
 
@@ -370,6 +413,10 @@ def _flow(
     return program
 
 
+def _forcing(recipe: Recipe, batch: int) -> _Program:
+    return _flow(recipe, recipe.generator.window, batch, causal=True)
+
+
 def _trajectories(recipe: Recipe) -> _Program:
     config = recipe.trajectories
     guided = 1 if config.guidance == 1 else 2
@@ -432,13 +479,16 @@ def _dmd(recipe: Recipe) -> _Program:
         # Work grows evenly with the exit step, so the first and the last tell the mean.
         ends = (0, len(recipe.generator.timesteps) - 1)
         share = 1 / (2 * len(config.rollout_chunks))
+        lengths = Counter(config.rollout_chunks)
+        forced = _forcing(recipe, config.teacher_forcing_batch)(models)
         return [
             *(
-                _Part(share, lambda length=length, end=end: learn(length, end))
-                for length in config.rollout_chunks
+                _Part(share * count, lambda length=length, end=end: learn(length, end))
+                for length, count in lengths.items()
                 for end in ends
             ),
             _Part(config.critic_updates, criticise),
+            *(forced if config.teacher_forcing_weight else ()),
         ]
 
     return program
