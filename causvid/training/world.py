@@ -18,8 +18,6 @@ from causvid.training.data import Clip, shard_path, write_shard
 
 logger = logging.getLogger(__name__)
 
-_HELD_OUT_SEED = 1_000_000  # far from the indices of training shards
-
 
 @dataclass(frozen=True)
 class ShardConfig:
@@ -41,11 +39,9 @@ class ShardConfig:
     late_seconds: float = 10.0
 
 
-def render_clip(
-    codec: VideoCodec, config: ShardConfig, rng: np.random.Generator, split: str = "train"
-) -> Clip:
+def render_clip(codec: VideoCodec, config: ShardConfig, rng: np.random.Generator) -> Clip:
     """One clip of a random scene, encoded as a stream of its own."""
-    scene = Scene.sample(rng, split)
+    scene = Scene.sample(rng)
     late = bool(rng.random() < config.late_share)
     start = int(rng.integers(1, round(config.late_seconds * FPS))) if late else 0
     seed = int(rng.integers(2**31))
@@ -78,9 +74,3 @@ def render_shard(codec: VideoCodec, folder: Path, index: int, config: ShardConfi
     write_shard(path, [render_clip(codec, config, rng) for _ in range(config.clips)])
     logger.info("rendered %s", path)
     return True
-
-
-def held_out_clips(codec: VideoCodec, count: int, config: ShardConfig) -> list[Clip]:
-    """Clips of scenes that training never samples, always the same ones."""
-    rng = np.random.default_rng(_HELD_OUT_SEED)
-    return [render_clip(codec, config, rng, "held_out") for _ in range(count)]
