@@ -135,7 +135,8 @@ def stages(tokenizer, data, teacher, tmp_path):
 
     def forcing(steps):
         config = ForcingConfig(OPTIMISER, steps=steps, batch=4)
-        return ForcingStage(copy_of(teacher, tmp_path), tokenizer, data, config, GENERATION)
+        model, known = copy_of(teacher, tmp_path), copy_of(teacher, tmp_path)
+        return ForcingStage(model, tokenizer, data, config, GENERATION, known=known)
 
     def dmd(steps, **options):
         config = DmdConfig(

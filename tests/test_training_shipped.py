@@ -96,9 +96,8 @@ def ode(tokenizer, data, folder):
 
 def forcing(tokenizer, data, folder):
     config = quick(POCKET.forcing, rate=1e-4, steps=STEPS, batch=2)
-    return ForcingStage(
-        load_exported(SHIPPED, teacher=False), tokenizer, data, config, POCKET.generator
-    )
+    model, known = (load_exported(SHIPPED, teacher=False) for _ in range(2))
+    return ForcingStage(model, tokenizer, data, config, POCKET.generator, known=known)
 
 
 def mean_loss(stage) -> float:

@@ -97,6 +97,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="dmd: which teacher judges; the causal one is what the stage `causal` has left",
     )
     parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="forcing: an exported folder whose student's first chunks are kept, "
+        "instead of those of the student that is trained",
+    )
+    parser.add_argument(
         "--teacher-forcing",
         type=float,
         metavar="WEIGHT",
@@ -317,9 +324,15 @@ def _ode(args: argparse.Namespace) -> None:
 
 def _forcing(args: argparse.Namespace) -> None:
     model = _student(_stage_model(args, args.student or "ode"))
+    known = (
+        load_exported(args.keep, teacher=False)
+        if args.keep
+        else _stage_model(args, args.student or "ode")
+    )
     data = _cache(args.run / "latents")
     config, generation = _lasting(POCKET.forcing, args), POCKET.generator
-    _run(ForcingStage(model, _tokenizer(), data, config, generation, seed=args.seed), args)
+    stage = ForcingStage(model, _tokenizer(), data, config, generation, known=known, seed=args.seed)
+    _run(stage, args)
 
 
 def _dmd(args: argparse.Namespace) -> None:

@@ -6,6 +6,9 @@ of noise at one of its few levels (Williams & Zipser 1989). Clips go on for long
 this is where a student learns how motions continue when the window rolls. Distribution matching
 does not teach it: it improves what a student draws where it draws it, and a chunk that begins
 where the one before it began is, by itself, as likely as any.
+
+What comes before a window is full is not asked for, and would be forgotten. It is kept by
+regression on what the student said before (learning without forgetting, arXiv 1606.09282).
 """
 
 from collections.abc import Callable
@@ -21,7 +24,7 @@ from causvid.generator import GeneratorConfig
 from causvid.geometry import ChunkPattern
 from causvid.schedule import add_noise, clean_from_velocity
 from causvid.training.data import Batch, LatentCache
-from causvid.training.losses import per_frame, regression_loss
+from causvid.training.losses import per_frame, regression_loss, same_within_chunks
 from causvid.training.ode import student_times
 from causvid.training.precision import training_attention
 from causvid.training.prompted import PromptedTransformer, tokenise
@@ -33,11 +36,16 @@ Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ForcingConfig:
-    """Settings of a stage of nothing but teacher forcing."""
+    """Settings of a stage of teacher forcing.
+
+    Args:
+        keep_weight: of the regression on what the student said before, of a stream's first chunks.
+    """
 
     optimiser: OptimiserConfig
     steps: int
     batch: int
+    keep_weight: float = 1.0
 
 
 def forcing_batch(
@@ -77,7 +85,11 @@ def last_chunks_mask(frames: int, chunks: ChunkPattern) -> Tensor:
 
 
 class ForcingStage(ModelStage):
-    """Teacher forcing alone, for a student that is to learn, or has forgotten, how things go on."""
+    """Teacher forcing alone, for a student that is to learn, or has forgotten, how things go on.
+
+    Args:
+        known: the student before, or another whose first chunks are to be kept.
+    """
 
     def __init__(
         self,
@@ -87,6 +99,7 @@ class ForcingStage(ModelStage):
         config: ForcingConfig,
         generation: GeneratorConfig,
         *,
+        known: PromptedTransformer,
         seed: int = 0,
     ):
         super().__init__(model, config.optimiser, steps=config.steps, seed=seed)
@@ -94,22 +107,53 @@ class ForcingStage(ModelStage):
         self.tokenizer = tokenizer
         self.data = data
         self.generation = generation
+        self.known = known.requires_grad_(False).eval()
         self.length = model.transformer.config.text_length
 
     def prepare(self, accelerator: Accelerator) -> None:
         super().prepare(accelerator)
+        self.known.to(accelerator.device)
         accelerator.register_for_checkpointing(self.data)
 
     def refresh(self) -> None:
         self.data.open()
 
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
-        device = self.accelerator.device
+        draw = seeded(*key)
         batch = forcing_batch(self.data, key, self.config.batch, self.generation)
-        ids, shown = tokenise(self.tokenizer, batch.captions, self.length)
+        velocity = self._told(self.model, batch.captions)
+        clean = batch.latents.to(self.accelerator.device)
+        loss = forcing_loss(velocity, clean, self.generation, draw)
+        if self.config.keep_weight:
+            loss = loss + self.config.keep_weight * self._kept(key, draw)
+        return loss
+
+    def _kept(self, key: tuple[int, ...], draw: torch.Generator) -> Tensor:
+        """How far the chunks before a full window are from what they were, squared."""
+        chunks, device = self.generation.chunks, self.accelerator.device
+        frames = self.generation.window - chunks.rest
+        batch = self.data.batch((*key, 1), frames=frames, size=self.config.batch, begin="scene")
+        levels = torch.tensor(student_times(self.generation))
+        drawn = torch.randint(len(levels), batch.latents.shape[:2], generator=draw)
+        times = levels[same_within_chunks(drawn, chunks)].to(device)
+        noise = torch.randn(batch.latents.shape, generator=draw).to(device)
+        noisy = add_noise(batch.latents.to(device), noise, per_frame(times))
+        mask = block_causal_mask(chunks.sizes(frames))
+        with torch.no_grad():
+            before = self._told(self.known, batch.captions)(noisy, times, mask)
+        now = self._told(self.model, batch.captions)(noisy, times, mask)
+        error = (now - before).float() * per_frame(times)  # of the clean prediction
+        return error.square().mean()
+
+    def _told(self, model: torch.nn.Module, captions: list[str]) -> Velocity:
+        device = self.accelerator.device
+        ids, shown = tokenise(self.tokenizer, captions, self.length)
 
         def velocity(noisy: Tensor, times: Tensor, mask: Tensor) -> Tensor:
-            with training_attention(device, self.accelerator.mixed_precision):
-                return self.model(noisy, times, ids.to(device), shown.to(device), mask)
+            with (
+                self.accelerator.autocast(),
+                training_attention(device, self.accelerator.mixed_precision),
+            ):
+                return model(noisy, times, ids.to(device), shown.to(device), mask)
 
-        return forcing_loss(velocity, batch.latents.to(device), self.generation, seeded(*key))
+        return velocity
