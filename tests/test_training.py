@@ -369,6 +369,26 @@ def test_a_window_with_a_sink_is_the_scenes_first_picture_and_a_run_of_later_one
     assert windows == {(0, 1, 2, 3), (0, 2, 3, 4), (0, 101, 102, 103), (0, 102, 103, 104)}
 
 
+def test_a_clip_whose_scene_changes_is_drawn_with_the_change_before_what_is_asked_for(tmp_path):
+    """Latents count frames of their scene; the other one begins with latent 3, at 203."""
+    latents = torch.tensor([100.0, 101, 102, 203, 204, 205]).view(6, 1, 1, 1)
+    turned = Clip(latents, ("then",), late=True, opening=torch.zeros(1, 1, 1), turn=3)
+    plain = Clip(torch.arange(6.0).view(6, 1, 1, 1), ("now",))
+    write_shard(shard_path(tmp_path, 0), [turned])
+    cache = LatentCache(tmp_path)
+    cache.open()
+    batch = cache.batch((0,), frames=4, size=8, begin="sink", last=2)
+    assert set(map(tuple, batch.latents.flatten(1).int().tolist())) == {(0, 102, 203, 204)}
+    with pytest.raises(ValueError, match="to begin anywhere"):
+        cache.batch((0,), frames=4, size=8)
+    write_shard(shard_path(tmp_path, 1), [plain])
+    cache.open()
+    for begin in ("anywhere", "scene", "picture"):
+        assert set(cache.batch((0,), frames=4, size=8, begin=begin).captions) == {"now"}
+    both = cache.batch((0,), frames=4, size=32, begin="sink", last=2)
+    assert set(both.captions) == {"now", "then"}
+
+
 def test_teacher_forcing_shows_a_student_what_its_cache_would(teacher, tokenizer):
     """A chunk after the sink and one remembered chunk: one masked pass, or through the cache."""
     clean = torch.randn((2, 5, 4, 2, 3), generator=torch.Generator().manual_seed(3))

@@ -29,12 +29,15 @@ class Clip:
     Attributes:
         late: whether its scene began before it did.
         opening: the latent `[c, h, w]` of its scene's first picture, where that is not its own.
+        turn: the latent with which another scene takes over, the one that captions speak of; 0 if
+            none does.
     """
 
     latents: Tensor
     captions: tuple[str, ...]
     late: bool = False
     opening: Tensor | None = None
+    turn: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,14 @@ def write_shard(path: Path, clips: list[Clip]) -> None:
     if any(clip.opening is not None for clip in clips):
         openings = [clip.latents[0] if clip.opening is None else clip.opening for clip in clips]
         tensors["openings"] = torch.stack(openings).half().contiguous()
-    captions = json.dumps([clip.captions for clip in clips])
-    late = json.dumps([clip.late for clip in clips])
+    about = {
+        "captions": json.dumps([clip.captions for clip in clips]),
+        "late": json.dumps([clip.late for clip in clips]),
+        "turns": json.dumps([clip.turn for clip in clips]),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"captions": captions, "late": late})
+    save_file(tensors, partial, metadata=about)
     partial.replace(path)
 
 
@@ -74,10 +80,13 @@ class _Shard(NamedTuple):
     openings: Tensor
     captions: list[list[str]]
     late: list[bool]
+    turns: list[int]
 
     def has(self, frames: int, begin: Begin) -> bool:
         """Whether there is a window of `frames` that begins so."""
         slack = self.latents.shape[1] - frames
+        if all(self.turns) and begin != "sink":
+            return False
         if all(self.late) and begin in ("anywhere", "scene"):
             return slack >= 1 and begin == "anywhere"
         return slack >= 0
@@ -128,10 +137,11 @@ class LatentCache:
             with safe_open(shard_path(self.folder, index), framework="pt") as file:
                 captions = json.loads(file.metadata()["captions"])
                 late = json.loads(file.metadata()["late"])
+                turns = json.loads(file.metadata().get("turns", "[]")) or [0] * len(late)
                 latents = file.get_tensor("latents")
                 apart = "openings" in file.keys()  # noqa: SIM118, a file is no mapping
                 openings = file.get_tensor("openings") if apart else latents[:, 0]
-                self._shards.append(_Shard(latents, openings, captions, late))
+                self._shards.append(_Shard(latents, openings, captions, late, turns))
         self._ends = np.cumsum([len(shard.captions) for shard in self._shards])
 
     def state_dict(self) -> dict[str, int]:
@@ -143,7 +153,13 @@ class LatentCache:
         self.open(int(state["shards"]))
 
     def batch(
-        self, key: tuple[int, ...], *, frames: int, size: int, begin: Begin = "anywhere"
+        self,
+        key: tuple[int, ...],
+        *,
+        frames: int,
+        size: int,
+        begin: Begin = "anywhere",
+        last: int = 1,
     ) -> Batch:
         """A batch that depends on `key` and the opened shards alone.
 
@@ -153,7 +169,9 @@ class LatentCache:
             size: clips in the batch.
             begin: where every window starts: at the beginning of its scene, at the first picture
                 of its clip, or anywhere. `"sink"` is what a stream sees of itself: the scene's
-                first picture, then `frames - 1` latents in a row from anywhere in the clip.
+                first picture, then `frames - 1` latents in a row from anywhere in the clip. Clips
+                whose scene changes are drawn for it alone.
+            last: latents at the end of a window that its caption speaks of, if the scene changes.
 
         Raises:
             ValueError: if there is no such window.
@@ -167,16 +185,22 @@ class LatentCache:
         while len(windows) < size:
             clip = int(rng.integers(len(self)))
             shard = int(np.searchsorted(self._ends, clip, side="right"))
-            latents, openings, texts, late = self._shards[shard]
+            latents, openings, texts, late, turns = self._shards[shard]
             row = clip - int(self._ends[shard]) + len(texts)
             least = int(late[row] and begin == "anywhere")
             slack = latents.shape[1] - frames
             if slack < least or (late[row] and begin == "scene"):
                 continue
+            turn = turns[row]
+            before_turn = turn - (frames - last)
+            if turn and (begin != "sink" or not 0 <= before_turn <= slack):
+                continue
             first = (
                 rng.random() < self.first_frame_share if begin == "anywhere" else begin != "sink"
             )
             offset = 0 if first and not least else int(rng.integers(least, slack + 1))
+            if turn:
+                offset = before_turn
             window = latents[row, offset : offset + frames].float()
             if begin == "sink":
                 window[0] = openings[row]

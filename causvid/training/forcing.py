@@ -5,7 +5,8 @@ picture of the scene as the sink, the chunks that are still in the window, all c
 of noise at one of its few levels (Williams & Zipser 1989). Clips go on for longer than windows, so
 this is where a student learns how motions continue when the window rolls. Distribution matching
 does not teach it: it improves what a student draws where it draws it, and a chunk that begins
-where the one before it began is, by itself, as likely as any.
+where the one before it began is, by itself, as likely as any. Some clips change their scene with
+the last chunk and are captioned as after it, which is what a changed prompt is to do.
 
 What comes before a window is full is not asked for, and would be forgotten. It is kept by
 regression on what the student said before (learning without forgetting, arXiv 1606.09282).
@@ -53,7 +54,8 @@ def forcing_batch(
 ) -> Batch:
     """Windows of real clips as a stream of `generation` would see them, see `LatentCache.batch`."""
     begin = "sink" if generation.sink else "anywhere"
-    return data.batch(key, frames=generation.window, size=size, begin=begin)
+    last = generation.chunks.rest
+    return data.batch(key, frames=generation.window, size=size, begin=begin, last=last)
 
 
 def forcing_loss(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from causvid.codec import VideoCodec
-from causvid.diorama import FPS, Scene, caption, render
+from causvid.diorama import FPS, Scene, caption, render, render_switch
 from causvid.training.data import Clip, shard_path, write_shard
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,9 @@ class ShardConfig:
         captions: different captions stored with each clip.
         late_share: how many clips begin when their scene has lasted for a while, up to
             `late_seconds`: a stream goes on where a clip ends.
+        turned_share: how many clips change their scene on the way, to a related one, of which
+            their captions speak: as a viewer changes a prompt.
+        turn: the latent that is the first one to show it.
     """
 
     clips: int = 250
@@ -37,6 +40,8 @@ class ShardConfig:
     captions: int = 8
     late_share: float = 0.5
     late_seconds: float = 10.0
+    turned_share: float = 0.4
+    turn: int = 5
 
 
 def render_clip(codec: VideoCodec, config: ShardConfig, rng: np.random.Generator) -> Clip:
@@ -45,24 +50,27 @@ def render_clip(codec: VideoCodec, config: ShardConfig, rng: np.random.Generator
     late = bool(rng.random() < config.late_share)
     start = int(rng.integers(1, round(config.late_seconds * FPS))) if late else 0
     seed = int(rng.integers(2**31))
+    turned = config.turn < config.latents and rng.random() < config.turned_share
+    turn = config.turn if turned else 0
+    then = scene.changed(rng) if turn else scene
 
     def encoded(start: int, latents: int) -> Tensor:
-        pictures = render(
-            scene,
-            frames=1 + (latents - 1) * codec.temporal_stride,
-            height=config.height,
-            width=config.width,
-            start=start,
-            seed=seed,
-        )
+        """So many latents of the first scene, or with the change that lies among them."""
+        stride = codec.temporal_stride
+        size = {"height": config.height, "width": config.width, "start": start, "seed": seed}
+        size["frames"] = 1 + (latents - 1) * stride
+        if 0 < turn < latents:
+            pictures = render_switch(scene, then, at=start + 1 + (turn - 1) * stride, **size)
+        else:
+            pictures = render(scene, **size)
         pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)[None].float() / 127.5 - 1
         with torch.inference_mode():
             return codec.encode(pixels, codec.start())[0]
 
     latents = encoded(start, config.latents)
     opening = encoded(0, 1)[0] if late else None
-    captions = tuple(caption(scene, rng) for _ in range(config.captions))
-    return Clip(latents, captions, late, opening)
+    captions = tuple(caption(then, rng) for _ in range(config.captions))
+    return Clip(latents, captions, late, opening, turn)
 
 
 def render_shard(codec: VideoCodec, folder: Path, index: int, config: ShardConfig) -> bool:
