@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from causvid.catalogue import POCKET
-from causvid.diorama import Scene, render
+from causvid.diorama import ATTRIBUTES, Scene, render
 from causvid.presets import default_preset, load_preset
+from causvid.reader import AttributeReader, read
 
 MEGABYTE = 2**20
 
@@ -74,6 +75,29 @@ def test_things_that_travel_move_and_things_that_rest_do_not(pocket):
         return np.abs(np.diff(frames[13:], axis=0)).mean()
 
     assert motion("drives right") > 1.5 * motion("stands still")
+
+
+def test_what_moves_goes_on_where_a_chunk_begins(pocket):
+    """From the third chunk on, when the window rolls, and across the borders of chunks."""
+    timeline, shares = pocket.generator().timeline, []
+    for motion, prompt in (
+        ("left", "a blue car drives left in the desert by day"),
+        ("right", "a red car drives right in a meadow by day"),
+        ("right", "a green bird flies right over a meadow at sunset"),
+        ("left", "a green balloon floats left over the snow at sunset"),
+    ):
+        with pocket.stream(prompt, seconds=6) as stream:
+            frames = np.concatenate([chunk.frames for chunk in stream])
+        reader = AttributeReader.load()
+        reading = read(reader, frames, stride=1)
+        starts = np.array(reading.starts)
+        crossed = np.zeros(len(starts), bool)
+        for chunk in range(3, timeline.chunk_count(6)):
+            border = timeline.first_pixel_frame(chunk)
+            crossed |= (starts < border) & (border < starts + reader.config.frames)
+        right = reading.log_probabilities["motion"].argmax(1).numpy()
+        shares.append((right == ATTRIBUTES["motion"].index(motion))[crossed].mean())
+    assert np.mean(shares) > 0.8, shares
 
 
 def test_an_image_is_continued_from_its_own_pixels(pocket):
