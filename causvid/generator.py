@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ class GeneratorConfig:
         sink: latent frames at the start of the video that stay visible for ever.
         sink_rotation: whether the sink follows the window (`"renewed"`) or keeps its place.
         recache_sink: whether a recache hand-over also rewrites the sink.
+        recache_past: what it keeps of the rest: the whole `"window"` (LongLive), or the `"last"`
+            frame, as `flush` does, for models that would go on with the motion of their past.
         context_timestep: time of the pass that leaves a finished chunk in the cache.
         source_time_offset: video-to-video: subtracted from the time (0 … 1000) that the model is
             told at the first step (StreamDiffusionV2 uses 100).
@@ -57,6 +59,7 @@ class GeneratorConfig:
     sink: int = 0
     sink_rotation: SinkRotation = "renewed"
     recache_sink: bool = False
+    recache_past: Literal["window", "last"] = "window"
     context_timestep: float = 0.0
     source_time_offset: float = 0.0
     height: int = 480
@@ -75,6 +78,8 @@ class GeneratorConfig:
                 raise ValueError(
                     f"{name} must fall from at most 1000 to above 0, got {list(steps)}"
                 )
+        if self.recache_past not in ("window", "last"):
+            raise ValueError(f"recache_past is 'window' or 'last', got {self.recache_past!r}")
         largest = max(self.chunks.first, self.chunks.rest)
         if not 0 <= self.sink <= self.window - largest:
             raise ValueError(
@@ -274,6 +279,8 @@ class Generator:
                 remembered.
             memory: a cache between two chunks, and the new prompt.
         """
+        if self.config.recache_past == "last":
+            memory.cache.flush()
         oldest = memory.cache.cursor - history.shape[1]
         first, count = memory.cache.reopen(keep_sink=not self.config.recache_sink)
         self.remember(history[:, first - oldest : first - oldest + count], memory)

@@ -112,3 +112,33 @@ def test_strength_starts_at_its_own_level_and_keeps_the_remaining_ones(generator
 def test_a_strength_off_the_scale_is_refused(generator, strength):
     with pytest.raises(ValueError, match=r"\(0, 1\]"):
         generator.source_levels(strength, 0)
+
+
+def test_a_recache_of_the_last_frame_forgets_what_lies_between_it_and_the_sink(generator, config):
+    """Two pasts that differ there alone: one future, or two if the window is rebuilt."""
+    draw = torch.Generator().manual_seed(5)
+    model = generator.transformer.config
+    past = torch.randn((1, 10, model.in_channels, 4, 6), generator=draw)
+    other = past.clone()
+    other[:, 4:-1] += 1  # not the chunk that the sink ends in: its frames see each other
+    noise = torch.randn((1, 3, model.in_channels, 4, 6), generator=draw)
+    words = [torch.randn((1, model.text_length, model.text_dim), generator=draw) for _ in range(2)]
+
+    def future(kept, history):
+        maker = dataclasses.replace(
+            generator, config=dataclasses.replace(config, recache_past=kept)
+        )
+        cache, (before, after) = maker.new_cache(), map(maker.encode_text, words)
+        for clean in history.split(config.chunks.sizes(10), dim=1):
+            cache.open(clean.shape[1])
+            maker.remember(clean, Memory(cache, before))
+            cache.advance()
+        maker.recache(history, Memory(cache, after))
+        cache.open(3)
+        return maker.predict_clean(noise, config.levels(4)[0], Memory(cache, after))
+
+    with torch.inference_mode():
+        assert torch.equal(future("last", past), future("last", other))
+        assert not torch.equal(future("window", past), future("window", other))
+    with pytest.raises(ValueError, match="recache_past is 'window' or 'last', got 'none'"):
+        dataclasses.replace(config, recache_past="none")

@@ -86,6 +86,7 @@ POCKET = Recipe(
         chunks=ChunkPattern(first=1, rest=3),
         window=7,
         sink=1,
+        recache_past="last",
         height=128,
         width=224,
         fps=16,
