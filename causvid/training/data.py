@@ -195,9 +195,10 @@ class LatentCache:
             before_turn = turn - (frames - last)
             if turn and (begin != "sink" or not 0 <= before_turn <= slack):
                 continue
-            first = (
-                rng.random() < self.first_frame_share if begin == "anywhere" else begin != "sink"
-            )
+            # Drawn whether it is asked for or not: batches stay what they were in earlier runs.
+            first = rng.random() < self.first_frame_share or begin in ("scene", "picture")
+            if begin == "sink":
+                first = False
             offset = 0 if first and not least else int(rng.integers(least, slack + 1))
             if turn:
                 offset = before_turn
