@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
@@ -432,6 +433,14 @@ def test_rendered_shards_hold_scenes_from_their_beginning_and_from_later_on(tmp_
     assert torch.equal(opened.late, batch.late), "the same clips"
     moved = (opened.latents[:, 0] != batch.latents[:, 0]).flatten(1).any(1)
     assert torch.equal(moved, batch.late), "a late clip's first picture is not its scene's"
+
+
+def test_some_clips_of_every_shard_change_their_scene_but_never_the_first(tmp_path):
+    codec = codec_for(TinyAutoencoder(4, 2, (), (8, 8, 8), (0, 0), (0, 0), (2, 4), (2, 2), 1))
+    config = ShardConfig(clips=5, latents=6, height=32, width=48, captions=1, turned_share=0.4)
+    render_shard(codec, tmp_path, 0, config)
+    with safe_open(shard_path(tmp_path, 0), framework="pt") as file:
+        assert json.loads(file.metadata()["turns"]) == [0, 0, config.turn, 0, config.turn]
 
 
 def test_missing_data_are_named(tmp_path):

@@ -44,14 +44,19 @@ class ShardConfig:
     turn: int = 5
 
 
-def render_clip(codec: VideoCodec, config: ShardConfig, rng: np.random.Generator) -> Clip:
-    """One clip of a random scene, encoded as a stream of its own."""
+def render_clip(
+    codec: VideoCodec, config: ShardConfig, rng: np.random.Generator, *, turned: bool = False
+) -> Clip:
+    """One clip of a random scene, encoded as a stream of its own.
+
+    Args:
+        turned: whether the scene changes on the way, if the clip is long enough.
+    """
     scene = Scene.sample(rng)
     late = bool(rng.random() < config.late_share)
     start = int(rng.integers(1, round(config.late_seconds * FPS))) if late else 0
     seed = int(rng.integers(2**31))
-    turned = config.turn < config.latents and rng.random() < config.turned_share
-    turn = config.turn if turned else 0
+    turn = config.turn if turned and config.turn < config.latents else 0
     then = _changed(scene, rng) if turn else scene
 
     def encoded(start: int, latents: int) -> Tensor:
@@ -93,6 +98,8 @@ def render_shard(codec: VideoCodec, folder: Path, index: int, config: ShardConfi
     if path.exists():
         return False
     rng = np.random.default_rng((index, config.latents))
-    write_shard(path, [render_clip(codec, config, rng) for _ in range(config.clips)])
+    # Spread evenly, so that a shard of one or two clips has some that begin anywhere.
+    turns = np.diff(np.floor(np.arange(config.clips + 1) * config.turned_share)) > 0
+    write_shard(path, [render_clip(codec, config, rng, turned=bool(turn)) for turn in turns])
     logger.info("rendered %s", path)
     return True
