@@ -382,6 +382,8 @@ def test_a_clip_whose_scene_changes_is_drawn_with_the_change_before_what_is_aske
     assert set(map(tuple, batch.latents.flatten(1).int().tolist())) == {(0, 102, 203, 204)}
     with pytest.raises(ValueError, match="to begin anywhere"):
         cache.batch((0,), frames=4, size=8)
+    with pytest.raises(ValueError, match="to begin sink"):
+        cache.batch((0,), frames=6, size=8, begin="sink", last=2)  # it begins too late for that
     write_shard(shard_path(tmp_path, 1), [plain])
     cache.open()
     for begin in ("anywhere", "scene", "picture"):

@@ -18,14 +18,13 @@ from .captions import (
 )
 from .clips import Clip, Take, contact_sheet, sample_clip, write_samples
 from .render import FPS, HEIGHT, SWITCH_FRAMES, WIDTH, render, render_switch
-from .scene import ATTRIBUTES, HELD_OUT, MOTIONS_OF, Scene, Split
+from .scene import ATTRIBUTES, HELD_OUT, Scene, Split
 
 __all__ = [
     "ATTRIBUTES",
     "FPS",
     "HEIGHT",
     "HELD_OUT",
-    "MOTIONS_OF",
     "SWITCH_FRAMES",
     "VOCABULARY",
     "WIDTH",

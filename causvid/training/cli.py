@@ -323,12 +323,9 @@ def _ode(args: argparse.Namespace) -> None:
 
 
 def _forcing(args: argparse.Namespace) -> None:
-    model = _student(_stage_model(args, args.student or "ode"))
-    known = (
-        load_exported(args.keep, teacher=False)
-        if args.keep
-        else _stage_model(args, args.student or "ode")
-    )
+    begun = args.student or "ode"
+    model = _student(_stage_model(args, begun))
+    known = load_exported(args.keep, teacher=False) if args.keep else _stage_model(args, begun)
     data = _cache(args.run / "latents")
     config, generation = _lasting(POCKET.forcing, args), POCKET.generator
     stage = ForcingStage(model, _tokenizer(), data, config, generation, known=known, seed=args.seed)

@@ -82,14 +82,18 @@ class _Shard(NamedTuple):
     late: list[bool]
     turns: list[int]
 
-    def has(self, frames: int, begin: Begin) -> bool:
-        """Whether there is a window of `frames` that begins so."""
-        slack = self.latents.shape[1] - frames
-        if all(self.turns) and begin != "sink":
-            return False
-        if all(self.late) and begin in ("anywhere", "scene"):
-            return slack >= 1 and begin == "anywhere"
-        return slack >= 0
+    def offsets(self, row: int, frames: int, begin: Begin, last: int) -> range:
+        """Where windows of clip `row` may start, see `LatentCache.batch`."""
+        slack, turn, late = self.latents.shape[1] - frames, self.turns[row], self.late[row]
+        if turn:
+            offset = turn - (frames - last)
+            fits = begin == "sink" and 0 <= offset <= slack
+            return range(offset, offset + 1) if fits else range(0)
+        if begin == "scene" and late:
+            return range(0)
+        if begin in ("scene", "picture"):
+            return range(min(slack, 0) + 1)
+        return range(int(late and begin == "anywhere"), slack + 1)
 
 
 class LatentCache:
@@ -177,7 +181,11 @@ class LatentCache:
             ValueError: if there is no such window.
         """
         rng = np.random.default_rng(key)
-        if not any(shard.has(frames, begin) for shard in self._shards):
+        if not any(
+            shard.offsets(row, frames, begin, last)
+            for shard in self._shards
+            for row in range(len(shard.captions))
+        ):
             raise ValueError(
                 f"no clip in {self.folder} has {frames} latent frames, to begin {begin}"
             )
@@ -185,27 +193,19 @@ class LatentCache:
         while len(windows) < size:
             clip = int(rng.integers(len(self)))
             shard = int(np.searchsorted(self._ends, clip, side="right"))
-            latents, openings, texts, late, turns = self._shards[shard]
+            drawn = self._shards[shard]
+            texts = drawn.captions
             row = clip - int(self._ends[shard]) + len(texts)
-            least = int(late[row] and begin == "anywhere")
-            slack = latents.shape[1] - frames
-            if slack < least or (late[row] and begin == "scene"):
+            offsets = drawn.offsets(row, frames, begin, last)
+            if not offsets:
                 continue
-            turn = turns[row]
-            before_turn = turn - (frames - last)
-            if turn and (begin != "sink" or not 0 <= before_turn <= slack):
-                continue
-            # Drawn whether it is asked for or not: batches stay what they were in earlier runs.
-            first = rng.random() < self.first_frame_share or begin in ("scene", "picture")
+            first = rng.random() < self.first_frame_share
+            at_start = begin == "anywhere" and first and 0 in offsets
+            offset = 0 if at_start else int(rng.integers(offsets.start, offsets.stop))
+            window = drawn.latents[row, offset : offset + frames].float()
             if begin == "sink":
-                first = False
-            offset = 0 if first and not least else int(rng.integers(least, slack + 1))
-            if turn:
-                offset = before_turn
-            window = latents[row, offset : offset + frames].float()
-            if begin == "sink":
-                window[0] = openings[row]
+                window[0] = drawn.openings[row]
             windows.append(window)
             captions.append(texts[row][int(rng.integers(len(texts[row])))])
-            lates.append(late[row])
+            lates.append(drawn.late[row])
         return Batch(torch.stack(windows), captions, torch.tensor(lates))

@@ -480,7 +480,9 @@ def _dmd(recipe: Recipe) -> _Program:
         ends = (0, len(recipe.generator.timesteps) - 1)
         share = 1 / (2 * len(config.rollout_chunks))
         lengths = Counter(config.rollout_chunks)
-        forced = _forcing(recipe, config.teacher_forcing_batch)(models)
+        forced = []
+        if config.teacher_forcing_weight:
+            forced = _forcing(recipe, config.teacher_forcing_batch)(models)
         return [
             *(
                 _Part(share * count, lambda length=length, end=end: learn(length, end))
@@ -488,7 +490,7 @@ def _dmd(recipe: Recipe) -> _Program:
                 for end in ends
             ),
             _Part(config.critic_updates, criticise),
-            *(forced if config.teacher_forcing_weight else ()),
+            *forced,
         ]
 
     return program

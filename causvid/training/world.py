@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from causvid.codec import VideoCodec
-from causvid.diorama import FPS, MOTIONS_OF, Scene, caption, render, render_switch
+from causvid.diorama import FPS, Scene, caption, render, render_switch
 from causvid.training.data import Clip, shard_path, write_shard
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def render_clip(
     start = int(rng.integers(1, round(config.late_seconds * FPS))) if late else 0
     seed = int(rng.integers(2**31))
     turn = config.turn if turned and config.turn < config.latents else 0
-    then = _changed(scene, rng) if turn else scene
+    then = scene.changed(rng) if turn else scene
 
     def encoded(start: int, latents: int) -> Tensor:
         """So many latents of the first scene, or with the change that lies among them."""
@@ -76,20 +76,6 @@ def render_clip(
     opening = encoded(0, 1)[0] if late else None
     captions = tuple(caption(then, rng) for _ in range(config.captions))
     return Clip(latents, captions, late, opening, turn)
-
-
-def _changed(scene: Scene, rng: np.random.Generator) -> Scene:
-    """A related scene, every other time with another motion: what a student is slowest to change.
-
-    Half of those come to rest, as that is what is seen in no picture of what comes before.
-    """
-    then = scene.changed(rng)
-    if rng.random() < 0.5:
-        return then
-    motions = [motion for motion in MOTIONS_OF[then.object] if motion != scene.motion]
-    if "still" in motions and rng.random() < 0.5:
-        motions = ["still"]
-    return then.replace(motion=motions[int(rng.integers(len(motions)))])
 
 
 def render_shard(codec: VideoCodec, folder: Path, index: int, config: ShardConfig) -> bool:
