@@ -6,9 +6,10 @@ Three numbers per chunk, relative to the first chunk, show it while it happens.
 
 from dataclasses import dataclass
 
-import numpy as np
+import torch
+from torch import Tensor
 
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,23 @@ class Looks:
     sharpness: float
 
     @classmethod
-    def of(cls, frames: np.ndarray) -> "Looks":
-        """Looks of uint8 frames `[t, h, w, 3]`."""
-        pixels = frames.astype(np.float32) / 255
-        luma = pixels @ _LUMA
-        return cls(
-            saturation=float((pixels.max(-1) - pixels.min(-1)).mean()),
-            contrast=float(luma.std(axis=(1, 2)).mean()),
-            sharpness=float(
-                (np.abs(np.diff(luma, axis=1)).mean() + np.abs(np.diff(luma, axis=2)).mean()) / 2
-            ),
+    def of(cls, frames: Tensor) -> "Looks":
+        """Looks of uint8 frames `[t, h, w, 3]`, found on the device where they lie."""
+        red, green, blue = frames.unbind(-1)
+        spread = red.maximum(green).maximum(blue) - red.minimum(green).minimum(blue)
+        luma = sum(
+            weight * channel.float()
+            for weight, channel in zip(_LUMA, (red, green, blue), strict=True)
         )
+        steps = [luma.diff(dim=dim).abs().mean() for dim in (1, 2)]
+        found = torch.stack(
+            [
+                spread.float().mean(),
+                luma.flatten(1).std(dim=1, correction=0).mean(),
+                (steps[0] + steps[1]) / 2,
+            ]
+        )
+        return cls(*(found / 255).tolist())
 
     def relative_to(self, reference: "Looks") -> "Looks":
         """Each number over that of `reference`: 1 means unchanged."""

@@ -21,10 +21,15 @@ def to_pixels(frames: np.ndarray, device: torch.device, dtype: torch.dtype) -> T
     return pixels[None].to(dtype) / 127.5 - 1
 
 
-def to_frames(pixels: Tensor) -> np.ndarray:
-    """`[1, t, 3, h, w]` in [-1, 1] → uint8 `[t, h, w, 3]`."""
+def to_bytes(pixels: Tensor) -> Tensor:
+    """`[1, t, 3, h, w]` in [-1, 1] → uint8 `[t, h, w, 3]`, on the same device."""
     frames = ((pixels[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return frames.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return frames.permute(0, 2, 3, 1).contiguous()
+
+
+def to_frames(pixels: Tensor) -> np.ndarray:
+    """`[1, t, 3, h, w]` in [-1, 1] → uint8 `[t, h, w, 3]`, on the host."""
+    return to_bytes(pixels).cpu().numpy()
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from causvid.drift import Looks
 from causvid.generator import Generator, Memory, seeded_noise
 from causvid.prompts import Cue, Handover, PromptSchedule, PromptShare, SnappedSchedule
 from causvid.snapshot import SnapshotSettings, pack, unpack
-from causvid.source import SourceChunk, VideoSource, to_frames, to_pixels
+from causvid.source import SourceChunk, VideoSource, to_bytes, to_pixels
 
 EncodePrompts = Callable[[list[str]], Tensor]
 """Prompts → embeddings `[b, text_length, text_dim]` on the transformer's device."""
@@ -336,11 +336,12 @@ class Stream:
         self._remember(latents)
         denoise_seconds = clock.lap()
 
-        frames = to_frames(self._codec.decode(latents, self._codec_state))
+        pictures = to_bytes(self._codec.decode(latents, self._codec_state))
         if source is not None:
-            frames = frames[: len(source.frames)]
+            pictures = pictures[: len(source.frames)]
             self._source_chunk = None
-        looks = Looks.of(frames)
+        looks = Looks.of(pictures)
+        frames = pictures.cpu().numpy()
         self._first_looks = self._first_looks or looks
         first_frame = timeline.first_pixel_frame(index)
         return FrameChunk(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from causvid.drift import Looks
 from causvid.evaluate.adherence import adherence
@@ -89,4 +90,4 @@ def _ends(
         first, last = made[:frames], made[-frames:]
         matches = read(reader, last).matches(case.scene)
         shares = {name: float(flags.mean()) for name, flags in matches.items()}
-        yield shares, Looks.of(first), Looks.of(last)
+        yield shares, Looks.of(torch.from_numpy(first)), Looks.of(torch.from_numpy(last))

@@ -94,7 +94,7 @@ def measure(
         yield Measured(
             case=case,
             reading=read(reader, made.frames),
-            looks=Looks.of(made.frames),
+            looks=Looks.of(torch.from_numpy(made.frames)),
             joints=Joints.of(made.frames, grid),
             latent_std=None if made.latents is None else float(made.latents.std()),
             strip=made.frames[shown],
