@@ -91,6 +91,9 @@ class EnlargingConv(nn.Conv2d):
     The large picture is never made. Of its 3x3 pixels only 2x2 differ, so the same sums come from
     a transposed convolution of the small one, at less than half the products: its kernel is this
     one's, every weight spread over `scale` x `scale` pixels.
+
+    On a CPU, that is. On a GPU transposed convolutions add up in an order that changes from run to
+    run, and the same seed would no longer give the same frames.
     """
 
     def __init__(self, inputs: int, outputs: int, scale: int) -> None:
@@ -100,6 +103,8 @@ class EnlargingConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.scale == 1:
             return super().forward(x)
+        if x.device.type != "cpu":  # what is counted on `meta` is meant for a GPU
+            return super().forward(F.interpolate(x, scale_factor=self.scale))
         place = torch.arange(self.scale + 2, device=x.device)[:, None]
         place = place - torch.arange(3, device=x.device)
         spread = ((place >= 0) & (place < self.scale)).to(self.weight)  # [scale + 2, 3]
