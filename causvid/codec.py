@@ -12,7 +12,7 @@ mean and standard deviation of the weights' config. The codec knows no chunk len
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -20,6 +20,9 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import patchify, unpatchif
 from torch import Tensor, nn
 
 from .autoencoder_tiny import Memory, TinyAutoencoder
+
+Decoder = Literal["full", "tiny"]
+"""Which of a model's autoencoders makes pictures."""
 
 
 @dataclass

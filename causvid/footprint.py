@@ -12,7 +12,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -25,12 +25,10 @@ from transformers import UMT5Config, UMT5EncoderModel
 from causvid.autoencoder_tiny import TinyAutoencoder
 from causvid.catalogue import Preset, Size
 from causvid.checkpoint import parameter_dtype
-from causvid.codec import CodecState, codec_for
+from causvid.codec import CodecState, Decoder, codec_for
 from causvid.generator import Generator
 from causvid.geometry import ChunkPattern, LatentGrid
 from causvid.transformer import CausalWanTransformer
-
-Decoder = Literal["full", "tiny"]
 
 # The text encoder of every Wan 2.1 model, google/umt5-xxl.
 _UMT5_XXL = UMT5Config(

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from causvid.autoencoder_tiny import TinyAutoencoder
-from causvid.codec import VideoCodec, codec_for
+from causvid.codec import Decoder, VideoCodec, codec_for
 from causvid.generator import Generator, GeneratorConfig
 from causvid.geometry import LatentGrid
 from causvid.media import VideoReader, fit, read_image
@@ -34,7 +34,6 @@ from causvid.transformer import CausalWanTransformer
 
 DEFAULT_SECONDS = 5.0
 
-Decoder = Literal["full", "tiny"]
 ImageInput = str | Path | bytes | PIL.Image.Image | np.ndarray
 VideoInput = str | Path | bytes | Iterable[np.ndarray]
 

@@ -14,9 +14,8 @@ import psutil
 import torch
 
 from causvid.catalogue import Preset, Size
-from causvid.codec import codec_for
+from causvid.codec import Decoder, codec_for
 from causvid.footprint import (
-    Decoder,
     cache_bytes,
     codec_costs,
     empty_models,

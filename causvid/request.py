@@ -17,8 +17,9 @@ import torch
 
 import causvid
 from causvid.catalogue import Preset
+from causvid.codec import Decoder
 from causvid.lowering import arithmetic_of
-from causvid.pipeline import CausVidPipeline, Decoder, ImageInput, VideoInput
+from causvid.pipeline import CausVidPipeline, ImageInput, VideoInput
 from causvid.prompts import PromptSchedule
 from causvid.stream import FrameChunk, Stream
 

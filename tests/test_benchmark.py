@@ -16,10 +16,12 @@ from causvid.benchmark.counts import OperatorCounter, count_baseline, count_ours
 from causvid.benchmark.headline import TeacherConfig, load_teacher, race
 from causvid.benchmark.pieces import measure_pieces, measure_stream
 from causvid.benchmark.timing import Stopwatch, Task, measure
+from causvid.benchmark.untrained import untrained_pipeline
 from causvid.catalogue import POCKET, SELF_FORCING, Preset, TransformerSize
 from causvid.footprint import transformer_flops
 from causvid.generator import Generator, GeneratorConfig, Memory, seeded_noise
 from causvid.geometry import ChunkPattern, LatentGrid
+from causvid.presets import load_preset
 from causvid.training.assembly import export
 from causvid.training.prompted import PromptedTransformer
 from causvid.transformer import CausalWanTransformer
@@ -358,3 +360,22 @@ def test_a_stopwatch_adds_up_what_it_ran_for():
     with watch:
         pass
     assert watch.wall >= before and watch.cpu >= 0
+
+
+def test_an_untrained_model_has_the_sizes_and_types_of_a_trained_one():
+    trained = load_preset(POCKET, device="cpu", dtype=torch.bfloat16)
+    model = untrained_pipeline(POCKET, device="cpu", dtype=torch.bfloat16)
+    for part in ("transformer", "vae", "text_encoder"):
+        expected, found = (
+            {name: (it.shape, it.dtype) for name, it in pipe.components[part].state_dict().items()}
+            for pipe in (trained, model)
+        )
+        assert found == expected
+
+
+def test_an_untrained_model_is_timed_without_the_hub(capsys):
+    command = ["benchmark", "--model", "pocket", "--untrained", "--seconds", "2", "--repeats", "1"]
+    assert main([*command, "--device", "cpu", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["untrained"] is True
+    assert figures["stream"]["frames_per_second"] > 0

@@ -1,6 +1,7 @@
 """`python -m causvid benchmark`: speed, memory and operator launches, with the hardware.
 
-    (nothing)    the parts of a preset and a whole stream of it, timed
+    (nothing)    the parts of a preset and a whole stream of it, timed; with --untrained and
+                 random weights, its full size is timed without a download
     --meta       one chunk at full size, counted on the `meta` device: ours and a plain baseline
     --compare    the same two, timed on the CPU at a size between pocket and Wan
     --headline   the student against its teacher of 50 guided steps: throughput, first picture
@@ -30,6 +31,8 @@ from causvid.benchmark.counts import ChunkCost, count_baseline, count_ours, full
 from causvid.benchmark.headline import Race, Side, TeacherConfig, load_teacher, race
 from causvid.benchmark.pieces import Piece, StreamRun, measure_pieces, measure_stream
 from causvid.benchmark.timing import Hardware, Seconds
+from causvid.benchmark.untrained import untrained_pipeline
+from causvid.compilation import compile_layers
 from causvid.lowering import arithmetic_of
 from causvid.pipeline import CausVidPipeline
 from causvid.presets import Preset, default_preset, get_preset, load_preset
@@ -59,6 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--player", action="store_true", help="measure how the page plays chunks, in Chromium"
     )
     parser.add_argument("--model", help="what to time: a name from `python -m causvid models`")
+    parser.add_argument(
+        "--untrained",
+        action="store_true",
+        help="with random weights of the model's full size: nothing is downloaded",
+    )
+    parser.add_argument(
+        "--decoder", choices=("full", "tiny"), default="full", help="of the model's two decoders"
+    )
+    parser.add_argument("--compile", action="store_true", help="with the layers compiled")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the timed stream")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of every part")
@@ -166,7 +178,7 @@ def _headline(args: argparse.Namespace) -> dict[str, Any]:
     preset, pipe = _load(args)
     teacher = load_teacher(preset, pipe)
     config = TeacherConfig(guidance=POCKET.trajectories.guidance)
-    setting = {**_setting(preset, pipe), "fps": pipe.generation.fps}
+    setting = {**_setting(args, preset, pipe), "fps": pipe.generation.fps}
     hardware = Hardware.of(pipe.transformer.device)
     grid = pipe.generator().grid
     asked = grid.latent_frames(math.ceil(args.seconds * pipe.generation.fps))
@@ -239,13 +251,23 @@ def _race_figures(result: Race) -> dict[str, Any]:
 
 def _load(args: argparse.Namespace) -> tuple[Preset, CausVidPipeline]:
     preset = get_preset(args.model) if args.model else default_preset(args.device)
-    return preset, load_preset(preset, device=args.device)
+    if args.untrained:
+        pipe = untrained_pipeline(preset, device=args.device)
+    else:
+        tiny = args.decoder == "tiny"
+        pipe = load_preset(preset, device=args.device, tiny_decoder=tiny)
+    if args.compile:
+        compile_layers(pipe)
+    return preset, pipe
 
 
-def _setting(preset: Preset, pipe: CausVidPipeline) -> dict[str, Any]:
+def _setting(args: argparse.Namespace, preset: Preset, pipe: CausVidPipeline) -> dict[str, Any]:
     grid = pipe.generator().grid
     return {
         "model": preset.name,
+        "untrained": args.untrained,
+        "decoder": args.decoder,
+        "compiled": pipe.transformer.compiled,
         "width": grid.width,
         "height": grid.height,
         "dtype": arithmetic_of(pipe.transformer),
@@ -255,17 +277,17 @@ def _setting(preset: Preset, pipe: CausVidPipeline) -> dict[str, Any]:
 def _pieces(args: argparse.Namespace) -> dict[str, Any]:
     preset, pipe = _load(args)
     hardware = Hardware.of(pipe.transformer.device)
-    setting = _setting(preset, pipe)
+    setting = _setting(args, preset, pipe)
     if not args.json:
         print(hardware)
         print("{model} at {width}x{height}, {dtype}".format(**setting))
         print(f"{'seconds of':20}{'median':>9}{'p95':>9}{'frames/s':>11}")
     pieces = []
-    for piece in measure_pieces(pipe, repeats=args.repeats):
+    for piece in measure_pieces(pipe, repeats=args.repeats, decoder=args.decoder):
         pieces.append(piece)
         if not args.json:
             print(_piece_row(piece), flush=True)
-    run = measure_stream(pipe, seconds=args.seconds)
+    run = measure_stream(pipe, seconds=args.seconds, decoder=args.decoder)
     if not args.json:
         _print_stream(run)
     return {

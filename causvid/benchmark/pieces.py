@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from causvid.benchmark.timing import Seconds, Task, measure, peak_memory
+from causvid.codec import Decoder
 from causvid.generator import Generator, Memory, seeded_noise
 from causvid.media import FragmentMuxer
 from causvid.pipeline import CausVidPipeline
@@ -59,13 +60,15 @@ class StreamRun:
 
 
 @torch.inference_mode()
-def measure_pieces(pipe: CausVidPipeline, *, repeats: int) -> Iterator[Piece]:
+def measure_pieces(
+    pipe: CausVidPipeline, *, repeats: int, decoder: Decoder = "full"
+) -> Iterator[Piece]:
     """Time the parts of a loaded pipeline at its trained size, one after the other.
 
     Args:
         repeats: timed runs of each.
     """
-    generator, codec = pipe.generator(), pipe.codec()
+    generator, codec = pipe.generator(), pipe.codec(decoder)
     device = generator.device
     config, timeline = generator.config, generator.timeline
     chunk = config.chunks.covering(config.window)  # the first that outgrows the window
@@ -108,7 +111,9 @@ def measure_pieces(pipe: CausVidPipeline, *, repeats: int) -> Iterator[Piece]:
         yield piece("mux", Task(lambda: muxer.append(pictures)))
 
 
-def measure_stream(pipe: CausVidPipeline, *, seconds: float) -> StreamRun:
+def measure_stream(
+    pipe: CausVidPipeline, *, seconds: float, decoder: Decoder = "full"
+) -> StreamRun:
     """Time a stream of `seconds` of video, after a short one for warm-up.
 
     Raises:
@@ -119,12 +124,13 @@ def measure_stream(pipe: CausVidPipeline, *, seconds: float) -> StreamRun:
         raise ValueError(
             f"{seconds:g} s are a single chunk: measure at least {timeline.duration(2):g} s"
         )
-    with pipe.stream(f"{PROMPT}, rehearsal", seconds=timeline.duration(2)) as rehearsal:
+    warmup = pipe.stream(f"{PROMPT}, rehearsal", seconds=timeline.duration(2), decoder=decoder)
+    with warmup as rehearsal:
         for _ in rehearsal:
             pass
     pictures: list[int] = []
     wall, cpu = [time.perf_counter()], [time.process_time()]
-    with pipe.stream(PROMPT, seconds=seconds) as stream:
+    with pipe.stream(PROMPT, seconds=seconds, decoder=decoder) as stream:
         for step in stream:  # ends with pictures on the host, so nothing is left running
             wall.append(time.perf_counter())
             cpu.append(time.process_time())

@@ -1,0 +1,59 @@
+"""A preset's models at full size with random weights: how fast it is, without a download.
+
+Neither time nor memory depends on what the weights have learned. The pictures are noise.
+"""
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from causvid.checkpoint import parameter_dtype
+from causvid.diorama import VOCABULARY
+from causvid.footprint import empty_models
+from causvid.pipeline import CausVidPipeline
+from causvid.presets import Preset
+from causvid.training.words import word_tokenizer
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def untrained_pipeline(
+    preset: Preset, *, device: torch.device | str, dtype: torch.dtype | None = None
+) -> CausVidPipeline:
+    """What `load_preset` would return, tiny decoder included, but for weights and vocabulary.
+
+    Args:
+        dtype: of all weights; by default float32 on a CPU, else bfloat16.
+    """
+    device = torch.device(device)
+    if dtype is None:
+        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    models = empty_models(preset)
+    length = models.transformer.config.text_length
+    return CausVidPipeline(
+        tokenizer=word_tokenizer(VOCABULARY, length),
+        text_encoder=_filled(models.text_encoder, device, dtype),
+        transformer=_filled(models.transformer, device, dtype),
+        vae=_filled(models.vae, device, dtype),
+        tiny_vae=None if models.tiny_vae is None else _filled(models.tiny_vae, device, dtype),
+        generation=preset.generation,
+    )
+
+
+def _filled(empty: Module, device: torch.device, dtype: torch.dtype) -> Module:
+    """A copy of a model on `meta`, its weights drawn so that signals neither vanish nor explode."""
+    model = copy.deepcopy(empty)
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(parameter_dtype(model, name, dtype))
+    model.to_empty(device=device)
+    generator = torch.Generator(device).manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                fan_in = parameter[0].numel()
+                parameter.normal_(std=fan_in**-0.5, generator=generator)
+            else:
+                parameter.fill_(float(not name.endswith("bias")))
+    return model.eval().requires_grad_(False)
