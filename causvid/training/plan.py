@@ -31,6 +31,7 @@ from causvid.generator import Generator
 from causvid.geometry import LatentGrid
 from causvid.table import Table
 from causvid.training.dmd import DmdStage
+from causvid.training.forcing import forcing_loss
 from causvid.training.losses import flow_matching_loss, per_frame
 from causvid.training.prompted import PromptedTransformer, integrate, parameter_count
 from causvid.training.rollout import RolloutPlan, roll_out
@@ -214,10 +215,12 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
     )
     if recipe.forcing is not None:
         forcing = recipe.forcing
+        kept = bool(forcing.keep_weight)
+        work = _forcing(recipe, forcing.batch, forcing.erring_share, kept=kept)
         yield stage(
             "forcing",
-            (student, frozen_text),
-            (forcing.steps, forcing.batch, _forcing(recipe, forcing.batch)),
+            (student, *[ModelCost("student before", size)] * kept, frozen_text),
+            (forcing.steps, forcing.batch, work),
         )
     yield stage(
         "dmd",
@@ -413,8 +416,36 @@ def _flow(
     return program
 
 
-def _forcing(recipe: Recipe, batch: int) -> _Program:
-    return _flow(recipe, recipe.generator.window, batch, causal=True)
+def _forcing(recipe: Recipe, batch: int, erring_share: float, *, kept: bool = False) -> _Program:
+    """Teacher forcing. `kept`: beside the regression on what the student said before."""
+    generation = recipe.generator
+    beginning = generation.window - generation.chunks.rest
+
+    def program(models: _Models) -> list[_Part]:
+        student = models.new_transformer()
+        before = models.new_transformer() if kept else None
+
+        def run() -> None:
+            with torch.no_grad():
+                text = _embed(recipe, models.text_encoder, batch)
+
+            def velocity(noisy: Tensor, times: Tensor, mask: Tensor) -> Tensor:
+                return student(noisy, times, text, frame_mask=mask)
+
+            clean = _latents(recipe, batch, generation.window)
+            loss = forcing_loss(velocity, clean, generation, seeded(0), erring_share=erring_share)
+            if before is not None:
+                mask = block_causal_mask(generation.chunks.sizes(beginning))
+                first = _latents(recipe, batch, beginning)
+                times = torch.rand(batch, beginning, device=META)
+                with torch.no_grad():
+                    wanted = before(first, times, text, frame_mask=mask)
+                loss = loss + (velocity(first, times, mask) - wanted).square().mean()
+            _backward(loss, student)
+
+        return [_Part(1, run)]
+
+    return program
 
 
 def _trajectories(recipe: Recipe) -> _Program:
@@ -482,7 +513,8 @@ def _dmd(recipe: Recipe) -> _Program:
         lengths = Counter(config.rollout_chunks)
         forced = []
         if config.teacher_forcing_weight:
-            forced = _forcing(recipe, config.teacher_forcing_batch)(models)
+            size, share = config.teacher_forcing_batch, config.erring_share
+            forced = _forcing(recipe, size, share)(models)
         return [
             *(
                 _Part(share * count, lambda length=length, end=end: learn(length, end))
