@@ -44,10 +44,13 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     arguments = sys.argv[1:] if arguments is None else arguments
     for name, command in COMMANDS.items():
-        subparser = commands.add_parser(name, help=command.summary, description=command.summary)
+        subparser = commands.add_parser(
+            name, help=command.summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         if arguments[:1] == [name]:  # importing all of them would take seconds
             module = importlib.import_module(command.module)
             module.add_arguments(subparser)
+            subparser.description = module.__doc__
             subparser.set_defaults(main=module.main)
     args = parser.parse_args(arguments)
     try:

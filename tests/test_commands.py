@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import PIL.Image
@@ -10,9 +11,11 @@ from standin import save_standin
 
 from causvid import catalogue
 from causvid.__main__ import COMMANDS, main
+from causvid.evaluate.parts import PARTS
 from causvid.media import VideoReader, probe, write_video
 from causvid.presets import load_preset
 from causvid.request import Request
+from causvid.training.cli import STAGES
 
 
 @pytest.fixture(scope="module")
@@ -123,4 +126,14 @@ def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
-    assert f"causvid {command}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"`python -m causvid {command}" in said, "what it is for, not only its options"
+
+
+@pytest.mark.parametrize(("command", "parts"), [("train", STAGES), ("evaluate", PARTS)])
+def test_help_says_what_every_part_of_a_command_does(command, parts, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    said = capsys.readouterr().out
+    for part in parts:
+        assert re.search(rf"^    {part} +\w", said, re.MULTILINE), part
