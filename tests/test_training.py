@@ -421,34 +421,6 @@ def test_teacher_forcing_shows_a_student_what_its_cache_would(teacher, tokenizer
     assert_close(loss, torch.stack(errors).mean(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_an_erring_past_is_the_students_and_what_follows_is_the_real_clip(share):
-    """Shown to a student that puts an error on everything, and to one that makes none."""
-    clean = torch.randn((40, 5, 4, 2, 3), generator=torch.Generator().manual_seed(3))
-    error, passes = 0.5, []
-
-    def velocity(noisy, times, mask):
-        passes.append((noisy, times))
-        sigma = times.view(*times.shape, 1, 1, 1)
-        return (noisy - clean - error) / sigma.clamp(min=1e-6)  # clean + error is its prediction
-
-    def loss():
-        return forcing_loss(
-            velocity, clean, GENERATION, torch.Generator().manual_seed(4), erring_share=share
-        )
-
-    assert_close(loss(), torch.tensor(error**2), rtol=1e-4, atol=1e-5)  # against the real clip
-    shown, times = passes[-1]
-    assert (times[:, :3] == 0).all() and (times[:, 3:] > 0).all()
-    off = (shown - clean)[:, :3].flatten(1)
-    erring = off.abs().amax(1) > 1e-3
-    assert_close(off[erring], torch.full_like(off[erring], error), rtol=1e-3, atol=1e-3)
-    assert erring.float().mean() == pytest.approx(share, abs=0.25)
-    error = 0.0
-    assert_close(loss(), torch.tensor(0.0), rtol=0, atol=1e-5)
-    assert_close(passes[-1][0][:, :3], clean[:, :3], rtol=1e-3, atol=1e-3)
-
-
 def test_rendered_shards_hold_scenes_from_their_beginning_and_from_later_on(tmp_path):
     codec = codec_for(TinyAutoencoder(4, 2, (), (8, 8, 8), (0, 0), (0, 0), (2, 4), (2, 2), 1))
     config = ShardConfig(clips=6, latents=2, height=32, width=48, captions=2)

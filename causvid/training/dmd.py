@@ -65,7 +65,6 @@ class DmdConfig:
             gradient (see `flicker_loss`); 0 is distribution matching as published.
         teacher_forcing_weight, teacher_forcing_batch: of the regression on the next chunk of real
             clips, and how many of them a step takes; 0 is distribution matching as published.
-        erring_share: how many of those clips have a past with the student's own errors.
         image_share: share of rollouts whose first chunk is given (image-to-video).
         switch_share: share of rollouts whose words change on the way; what follows is judged,
             from the first chunk under nothing but the new words (LongLive, arXiv 2509.22622,
@@ -88,7 +87,6 @@ class DmdConfig:
     flicker_weight: float = 0.0
     teacher_forcing_weight: float = 0.0
     teacher_forcing_batch: int = 6
-    erring_share: float = 0.0
     image_share: float = 0.2
     switch_share: float = 0.25
     handovers: tuple[Handover, ...] = (
@@ -270,9 +268,7 @@ class DmdStage:
                 return self.student(noisy, times, text, frame_mask=mask)
 
         clean = batch.latents.to(self.accelerator.device)
-        return forcing_loss(
-            velocity, clean, generation, draw, erring_share=self.config.erring_share
-        )
+        return forcing_loss(velocity, clean, generation, draw)
 
     def _generate(
         self,

@@ -41,14 +41,12 @@ class ForcingConfig:
 
     Args:
         keep_weight: of the regression on what the student said before, of a stream's first chunks.
-        erring_share: how many clips have a past with the student's own errors.
     """
 
     optimiser: OptimiserConfig
     steps: int
     batch: int
     keep_weight: float = 1.0
-    erring_share: float = 0.0
 
 
 def forcing_batch(
@@ -61,58 +59,25 @@ def forcing_batch(
 
 
 def forcing_loss(
-    velocity: Velocity,
-    clean: Tensor,
-    generation: GeneratorConfig,
-    draw: torch.Generator,
-    *,
-    erring_share: float = 0.0,
+    velocity: Velocity, clean: Tensor, generation: GeneratorConfig, draw: torch.Generator
 ) -> Tensor:
     """Mean squared error of the last chunk's clean prediction, at levels drawn per clip.
 
     Args:
         velocity: the student, told what the clips show.
         clean: `[b, f, c, h, w]`, f the window.
-        erring_share: how many clips have a past with the student's own errors, see `erring_past`.
     """
     frames, rest = clean.shape[1], generation.chunks.rest
-    past = clean
-    if erring_share:
-        erring = torch.rand(len(clean), generator=draw) < erring_share
-        past = erring_past(velocity, clean, generation, draw)
-        past = torch.where(erring.to(clean.device).view(-1, 1, 1, 1, 1), past, clean)
     levels = torch.tensor(student_times(generation)[:-1])
     times = levels[torch.randint(len(levels), clean.shape[:1], generator=draw)]
     times = times[:, None].repeat(1, frames)
     times[:, :-rest] = 0.0
     noise = torch.randn(clean.shape, generator=draw).to(clean.device)
     times = times.to(clean.device)
-    noisy = torch.cat(
-        [past[:, :-rest], add_noise(clean, noise, per_frame(times))[:, -rest:]], dim=1
-    )
+    noisy = add_noise(clean, noise, per_frame(times))
     mask = last_chunks_mask(frames, generation.chunks)
     predicted = clean_from_velocity(noisy, velocity(noisy, times, mask).float(), per_frame(times))
     return regression_loss(predicted, clean, times)
-
-
-@torch.no_grad()
-def erring_past(
-    velocity: Velocity, clean: Tensor, generation: GeneratorConfig, draw: torch.Generator
-) -> Tensor:
-    """Real clips as the student remembers them: noised as far as its last two steps begin, and
-    denoised by it.
-
-    At inference the past is the student's own. One that has only known a perfect past takes its own
-    errors for what the scene is, and goes on from there (error recycling, arXiv 2510.09212). What
-    happens next in the real clip is known, whatever the errors.
-    """
-    levels = torch.tensor(student_times(generation)[-3:-1])
-    times = levels[torch.randint(len(levels), clean.shape[:1], generator=draw)]
-    times = times[:, None].repeat(1, clean.shape[1]).to(clean.device)
-    noise = torch.randn(clean.shape, generator=draw).to(clean.device)
-    noisy = add_noise(clean, noise, per_frame(times))
-    mask = last_chunks_mask(clean.shape[1], generation.chunks)
-    return clean_from_velocity(noisy, velocity(noisy, times, mask).float(), per_frame(times))
 
 
 def last_chunks_mask(frames: int, chunks: ChunkPattern) -> Tensor:
@@ -160,9 +125,7 @@ class ForcingStage(ModelStage):
         batch = forcing_batch(self.data, key, self.config.batch, self.generation)
         velocity = self._told(self.model, batch.captions)
         clean = batch.latents.to(self.accelerator.device)
-        loss = forcing_loss(
-            velocity, clean, self.generation, draw, erring_share=self.config.erring_share
-        )
+        loss = forcing_loss(velocity, clean, self.generation, draw)
         if self.config.keep_weight:
             loss = loss + self.config.keep_weight * self._kept(key, draw)
         return loss
