@@ -216,7 +216,7 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
     if recipe.forcing is not None:
         forcing = recipe.forcing
         kept = bool(forcing.keep_weight)
-        work = _forcing(recipe, forcing.batch, forcing.erring_share, kept=kept)
+        work = _forcing(recipe, forcing.batch, kept=kept)
         yield stage(
             "forcing",
             (student, *[ModelCost("student before", size)] * kept, frozen_text),
@@ -416,7 +416,7 @@ def _flow(
     return program
 
 
-def _forcing(recipe: Recipe, batch: int, erring_share: float, *, kept: bool = False) -> _Program:
+def _forcing(recipe: Recipe, batch: int, *, kept: bool = False) -> _Program:
     """Teacher forcing. `kept`: beside the regression on what the student said before."""
     generation = recipe.generator
     beginning = generation.window - generation.chunks.rest
@@ -433,7 +433,7 @@ def _forcing(recipe: Recipe, batch: int, erring_share: float, *, kept: bool = Fa
                 return student(noisy, times, text, frame_mask=mask)
 
             clean = _latents(recipe, batch, generation.window)
-            loss = forcing_loss(velocity, clean, generation, seeded(0), erring_share=erring_share)
+            loss = forcing_loss(velocity, clean, generation, seeded(0))
             if before is not None:
                 mask = block_causal_mask(generation.chunks.sizes(beginning))
                 first = _latents(recipe, batch, beginning)
@@ -513,8 +513,7 @@ def _dmd(recipe: Recipe) -> _Program:
         lengths = Counter(config.rollout_chunks)
         forced = []
         if config.teacher_forcing_weight:
-            size, share = config.teacher_forcing_batch, config.erring_share
-            forced = _forcing(recipe, size, share)(models)
+            forced = _forcing(recipe, config.teacher_forcing_batch)(models)
         return [
             *(
                 _Part(share * count, lambda length=length, end=end: learn(length, end))
