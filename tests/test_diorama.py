@@ -12,6 +12,7 @@ import pytest
 from causvid.diorama import (
     ATTRIBUTES,
     HELD_OUT,
+    LOOPING,
     SWITCH_FRAMES,
     VOCABULARY,
     Scene,
@@ -22,6 +23,7 @@ from causvid.diorama import (
     read_prompt,
     render,
     render_switch,
+    return_frame,
     sample_clip,
     scene_of,
     unknown_words,
@@ -281,6 +283,32 @@ def test_objects_are_never_out_of_sight_however_long_the_stream():
                     for s in (scene, scene.replace(colour="blue"))
                 )
                 assert (np.abs(ours - theirs).sum(axis=2) > 60).sum() > 25, (scene, start)
+
+
+@pytest.mark.parametrize("motion", LOOPING)
+@pytest.mark.parametrize("time", [1, 2])
+def test_rising_and_falling_objects_come_back_on_the_other_side(motion, time):
+    scene = Scene.nearest(object="balloon" if motion == "rise" else "ball", motion=motion)
+    at = return_frame(scene, time, **SMALL)
+    leaving, back = (object_row(scene, at + frames, **SMALL) for frames in (-16, 16))
+    low, high = SMALL["height"] * 0.65, SMALL["height"] * 0.35
+    assert (leaving < high and back > low) if motion == "rise" else (leaving > low and back < high)
+    with pytest.raises(ValueError, match="first time or a later one, got 0"):
+        return_frame(scene, 0)
+    with pytest.raises(ValueError, match="not what does this: 'still'"):
+        return_frame(scene.replace(motion="still"), 1)
+
+
+def test_an_object_can_be_absent_until_it_appears():
+    scene = Scene.nearest(object="balloon", motion="rise")
+    options = {"frames": 6, "start": 40, **SMALL}
+    whole, late = render(scene, **options), render(scene, appears=43, **options)
+    never = render(scene, appears=100, **options)
+    assert np.array_equal(late[3:], whole[3:])
+    assert np.array_equal(late[:3], never[:3])
+    other = render(scene.replace(colour="blue"), appears=100, **options)
+    assert np.array_equal(never, other), "nothing of it is left"
+    assert not np.array_equal(never[:3], whole[:3])
 
 
 # Changes of scene

@@ -17,11 +17,13 @@ from causvid.attention import block_causal_mask
 from causvid.autoencoder_tiny import TinyAutoencoder
 from causvid.codec import codec_for
 from causvid.cues import Handover
+from causvid.diorama import read_prompt, render, return_frame
 from causvid.generator import Generator, GeneratorConfig, Memory, seeded_noise
 from causvid.geometry import ChunkPattern, LatentGrid
 from causvid.pipeline import CausVidPipeline
 from causvid.schedule import Level
 from causvid.snapshot import unpack
+from causvid.training import world
 from causvid.training.assembly import export, load_exported, new_model
 from causvid.training.data import Clip, LatentCache, shard_path, write_shard
 from causvid.training.dmd import DmdConfig, DmdStage
@@ -35,7 +37,7 @@ from causvid.training.stages import TransformerShape
 from causvid.training.teacher import CausalStage, FlowConfig, Phase, TeacherStage
 from causvid.training.trainer import LoopConfig, finished_average, train
 from causvid.training.words import word_tokenizer
-from causvid.training.world import ShardConfig, render_shard
+from causvid.training.world import ShardConfig, render_clip, render_shard
 
 WORDS = ("red", "blue", "car", "boat")
 SHAPE = TransformerShape(
@@ -440,9 +442,38 @@ def test_rendered_shards_hold_scenes_from_their_beginning_and_from_later_on(tmp_
 def test_some_clips_of_every_shard_change_their_scene_but_never_the_first(tmp_path):
     codec = codec_for(TinyAutoencoder(4, 2, (), (8, 8, 8), (0, 0), (0, 0), (2, 4), (2, 2), 1))
     config = ShardConfig(clips=5, latents=6, height=32, width=48, captions=1, turned_share=0.4)
-    render_shard(codec, tmp_path, 0, config)
+    render_shard(codec, tmp_path, 0, replace(config, lost_share=0.0))
     with safe_open(shard_path(tmp_path, 0), framework="pt") as file:
         assert json.loads(file.metadata()["turns"]) == [0, 0, config.turn, 0, config.turn]
+    render_shard(codec, tmp_path, 1, replace(config, lost_share=0.2))
+    with safe_open(shard_path(tmp_path, 1), framework="pt") as file:
+        turns = json.loads(file.metadata()["turns"])
+    assert turns == [0, 0, config.turn, config.turn, config.turn]
+
+
+def test_a_lost_object_comes_back(monkeypatch):
+    """Where it would have come back anyway, with the first picture after the turn."""
+    drawn = []
+
+    def spy(scene, **options):
+        drawn.append((scene, options))
+        return render(scene, **options)
+
+    monkeypatch.setattr(world, "render", spy)
+    config = ShardConfig(latents=6, height=32, width=48, captions=2)
+    codec = codec_for(TinyAutoencoder(4, 2, (), (8, 8, 8), (0, 0), (0, 0), (2, 4), (2, 2), 1))
+    for seed in range(6):
+        drawn.clear()
+        clip = render_clip(codec, config, np.random.default_rng(seed), lost=True)
+        (scene, whole), (_, opening) = drawn
+        assert clip.late and clip.turn == config.turn
+        assert read_prompt(clip.captions[0]).get("motion", scene.motion) == scene.motion
+        assert whole["appears"] - whole["start"] == 1 + (config.turn - 1) * codec.temporal_stride
+        returns = [return_frame(scene, time, height=32, width=48) for time in (1, 2)]
+        assert any(-2 <= whole["appears"] - frame < 10 for frame in returns)
+        assert opening["start"] == 0 and "appears" not in opening, "the sink shows it"
+    short = replace(config, latents=3)
+    assert render_clip(codec, short, np.random.default_rng(0), lost=True).turn == 0
 
 
 def test_missing_data_are_named(tmp_path):

@@ -17,7 +17,8 @@ from .captions import (
     vocabulary,
 )
 from .clips import Clip, Take, contact_sheet, sample_clip, write_samples
-from .render import FPS, HEIGHT, SWITCH_FRAMES, WIDTH, render, render_switch
+from .motion import LOOPING
+from .render import FPS, HEIGHT, SWITCH_FRAMES, WIDTH, render, render_switch, return_frame
 from .scene import ATTRIBUTES, HELD_OUT, Scene, Split
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "FPS",
     "HEIGHT",
     "HELD_OUT",
+    "LOOPING",
     "SWITCH_FRAMES",
     "VOCABULARY",
     "WIDTH",
@@ -40,6 +42,7 @@ __all__ = [
     "read_prompt",
     "render",
     "render_switch",
+    "return_frame",
     "sample_clip",
     "scene_of",
     "unknown_words",

@@ -24,6 +24,9 @@ GROUND_LINE = 0.87
 _CRUISE = 0.37
 _TRAVEL_SPEED = 0.36
 _LOOP_SECONDS = 8.0
+LOOPING = ("rise", "fall")
+"""Motions that leave the picture and come back."""
+
 _RISE_FROM, _FALL_FROM = 0.7, 0.25
 _EDGE = 0.4
 """How far beyond the edge, in radii, the centre goes before the object comes back."""
@@ -53,13 +56,30 @@ def loop_span(frame: Frame) -> float:
     return frame.height + 2 * _EDGE * RADIUS * frame.unit
 
 
+def comes_back(scene: Scene, frame: Frame, time: int) -> float:
+    """Seconds from the beginning to where a rising or falling object comes back for the `time`-th
+    time, from 1, while the last of it leaves on the other side.
+
+    Raises:
+        ValueError: if the object does neither.
+    """
+    if scene.motion not in LOOPING:
+        raise ValueError(f"what rises or falls comes back, not what does this: {scene.motion!r}")
+    span, edge = loop_span(frame), _EDGE * RADIUS * frame.unit
+    if scene.motion == "rise":
+        climbed = _RISE_FROM * frame.height + edge
+    else:
+        climbed = span - edge - _FALL_FROM * frame.height
+    return (climbed + (time - 1) * span) / span * _LOOP_SECONDS
+
+
 def pose(scene: Scene, frame: Frame, clock: float) -> Pose:
     """The pose of the scene's object `clock` seconds after the beginning."""
     unit, motion = frame.unit, scene.motion
     rest = GROUND_LINE * frame.height - ACTORS[scene.object].foot * RADIUS * unit
     # A slow swing for everything that hangs in the air or lies on water.
     swing = float(np.sin(clock * 2 * np.pi * 0.4))
-    loops, travels = motion in ("rise", "fall"), motion in ("left", "right")
+    loops, travels = motion in LOOPING, motion in ("left", "right")
     flying = loops or scene.object in ("balloon", "bird") or (scene.object == "rocket" and travels)
     height = _CRUISE * frame.height + 0.012 * unit * swing if flying else rest
     tilt = 0.0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .actors import ACTORS, PAINT, Act, Pen
 from .backdrop import backdrop
 from .canvas import Frame, Plane, grid, mix
-from .motion import GROUND_LINE, RADIUS, Pose, loop_span, pose
+from .motion import GROUND_LINE, LOOPING, RADIUS, Pose, comes_back, loop_span, pose
 from .scene import Scene
 from .sky import Air
 from .weather import draw_rain, draw_snow
@@ -62,8 +62,12 @@ def render(
     fps: float = FPS,
     start: int = 0,
     seed: int = 0,
+    appears: int = 0,
 ) -> NDArray[np.uint8]:
     """Draw `frames` frames of a scene from index `start` on.
+
+    Args:
+        appears: index of the first frame that has the object in it.
 
     Returns:
         uint8 `[frames, height, width, 3]`; a part of the same clip drawn from zero.
@@ -72,7 +76,7 @@ def render(
         ValueError: for sizes below 16 pixels, a negative start or length, or a rate not above 0.
     """
     _check(frames, height, width, fps, start)
-    return _draw(scene, _Entrance(0), frames, Frame(height, width), fps, start, seed)
+    return _draw(scene, _Entrance(0), frames, Frame(height, width), fps, start, seed, appears)
 
 
 def render_switch(
@@ -124,6 +128,19 @@ def render_switch(
     return clip
 
 
+def return_frame(
+    scene: Scene, time: int, *, height: int = HEIGHT, width: int = WIDTH, fps: float = FPS
+) -> int:
+    """Index of the frame at which a rising or falling object comes back for the `time`-th time.
+
+    Raises:
+        ValueError: if the object does neither, or `time` is below 1.
+    """
+    if time < 1:
+        raise ValueError(f"an object comes back for the first time or a later one, got {time}")
+    return round(comes_back(scene, Frame(height, width), time) * fps)
+
+
 def _check(frames: int, height: int, width: int, fps: float, start: int) -> None:
     if height < 16 or width < 16:
         raise ValueError(f"a picture must be at least 16x16, got {height}x{width}")
@@ -141,6 +158,7 @@ def _draw(
     fps: float,
     start: int,
     seed: int,
+    appears: int = 0,
 ) -> NDArray[np.uint8]:
     chance = _Chance.of(seed)
     world = backdrop(scene.ground, scene.time, scene.weather, frame.height, frame.width)
@@ -159,7 +177,8 @@ def _draw(
         world.paint(picture, camera, clock)
         if now.flying:
             world.paint_front(picture, camera, clock)
-        _draw_object(picture, scene, frame, now, clock, chance.place * frame.width, world.air)
+        if start + i >= appears:
+            _draw_object(picture, scene, frame, now, clock, chance.place * frame.width, world.air)
         if not now.flying:
             world.paint_front(picture, camera, clock)
         if scene.weather == "rain":
@@ -198,7 +217,7 @@ def _draw_object(
             v = (gy[top:bottom] - np.float32(y)) * np.float32(1 / radius)
             pen = Pen(picture[:, top:bottom, left:right], u, v, 1 / radius, now.tilt, light)
             actor.paint(pen, PAINT[scene.colour], act)
-        if scene.motion not in ("rise", "fall"):
+        if scene.motion not in LOOPING:
             break
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from causvid.codec import VideoCodec
-from causvid.diorama import FPS, Scene, caption, render, render_switch
+from causvid.diorama import FPS, LOOPING, Scene, caption, render, render_switch, return_frame
 from causvid.training.data import Clip, shard_path, write_shard
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,10 @@ class ShardConfig:
             `late_seconds`: a stream goes on where a clip ends.
         turned_share: how many clips change their scene on the way, to a related one, of which
             their captions speak: as a viewer changes a prompt.
-        turn: the latent that is the first one to show it.
+        lost_share: how many clips have no object at first, which then comes in as one does that
+            had risen or fallen out of the picture. In the world none is ever out of sight, but a
+            stream may lose one, and what was never seen to come back never does.
+        turn: the latent that is the first one to show the other scene, or the object.
     """
 
     clips: int = 250
@@ -41,33 +44,48 @@ class ShardConfig:
     late_share: float = 0.5
     late_seconds: float = 10.0
     turned_share: float = 0.4
+    lost_share: float = 0.1
     turn: int = 5
 
 
 def render_clip(
-    codec: VideoCodec, config: ShardConfig, rng: np.random.Generator, *, turned: bool = False
+    codec: VideoCodec,
+    config: ShardConfig,
+    rng: np.random.Generator,
+    *,
+    turned: bool = False,
+    lost: bool = False,
 ) -> Clip:
     """One clip of a random scene, encoded as a stream of its own.
 
     Args:
-        turned: whether the scene changes on the way, if the clip is long enough.
+        turned, lost: whether the scene changes, or its object comes back, on the way, if the clip
+            is long enough.
     """
+    turn = config.turn if (turned or lost) and config.turn < config.latents else 0
+    lost = lost and turn > 0
+    before = 1 + (turn - 1) * codec.temporal_stride  # pictures of the latents before `turn`
     scene = Scene.sample(rng)
-    late = bool(rng.random() < config.late_share)
-    start = int(rng.integers(1, round(config.late_seconds * FPS))) if late else 0
+    while lost and scene.motion not in LOOPING:
+        scene = Scene.sample(rng)
+    late = lost or bool(rng.random() < config.late_share)
+    if lost:
+        start = _first_return(scene, config, rng) - before
+    else:
+        start = int(rng.integers(1, round(config.late_seconds * FPS))) if late else 0
     seed = int(rng.integers(2**31))
-    turn = config.turn if turned and config.turn < config.latents else 0
-    then = scene.changed(rng) if turn else scene
+    then = scene.changed(rng) if turn and not lost else scene
 
     def encoded(start: int, latents: int) -> Tensor:
         """So many latents of the first scene, or with the change that lies among them."""
-        stride = codec.temporal_stride
         size = {"height": config.height, "width": config.width, "start": start, "seed": seed}
-        size["frames"] = 1 + (latents - 1) * stride
-        if 0 < turn < latents:
-            pictures = render_switch(scene, then, at=start + 1 + (turn - 1) * stride, **size)
-        else:
+        size["frames"] = 1 + (latents - 1) * codec.temporal_stride
+        if not 0 < turn < latents:
             pictures = render(scene, **size)
+        elif lost:
+            pictures = render(scene, appears=start + before, **size)
+        else:
+            pictures = render_switch(scene, then, at=start + before, **size)
         pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)[None].float() / 127.5 - 1
         with torch.inference_mode():
             return codec.encode(pixels, codec.start())[0]
@@ -78,6 +96,13 @@ def render_clip(
     return Clip(latents, captions, late, opening, turn)
 
 
+def _first_return(scene: Scene, config: ShardConfig, rng: np.random.Generator) -> int:
+    """A frame at which an object is coming back, a little of it to be seen or more."""
+    time = int(rng.integers(1, 3))
+    back = return_frame(scene, time, height=config.height, width=config.width)
+    return back + int(rng.integers(-2, 10))
+
+
 def render_shard(codec: VideoCodec, folder: Path, index: int, config: ShardConfig) -> bool:
     """Write shard `index` unless it is there; returns whether it was written."""
     path = shard_path(folder, index)
@@ -85,7 +110,20 @@ def render_shard(codec: VideoCodec, folder: Path, index: int, config: ShardConfi
         return False
     rng = np.random.default_rng((index, config.latents))
     # Spread evenly, so that a shard of one or two clips has some that begin anywhere.
-    turns = np.diff(np.floor(np.arange(config.clips + 1) * config.turned_share)) > 0
-    write_shard(path, [render_clip(codec, config, rng, turned=bool(turn)) for turn in turns])
+    turned = _spread(config.turned_share, config.clips)
+    lost = np.zeros_like(turned)
+    if config.turned_share < 1:
+        others = config.clips - int(turned.sum())
+        lost[~turned] = _spread(config.lost_share / (1 - config.turned_share), others)
+    clips = [
+        render_clip(codec, config, rng, turned=bool(turned[i]), lost=bool(lost[i]))
+        for i in range(config.clips)
+    ]
+    write_shard(path, clips)
     logger.info("rendered %s", path)
     return True
+
+
+def _spread(share: float, count: int) -> np.ndarray:
+    """bool `[count]`, true for a `share` of it, and evenly, beginning with what is not."""
+    return np.diff(np.floor(np.arange(count + 1) * share)) > 0
