@@ -25,7 +25,7 @@ from causvid.footprint import (
     weight_bytes,
 )
 from causvid.pipeline import make_generator
-from causvid.presets import get_preset
+from causvid.presets import default_dtype, get_preset
 
 # CUDA context, workspaces of cuBLAS and cuDNN, and gaps between allocations: a rule of thumb.
 RESERVE = 10**9
@@ -166,8 +166,7 @@ def preflight(
     """
     preset = get_preset(preset) if isinstance(preset, str) else preset
     device = torch.device(device)
-    if dtype is None:
-        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    dtype = dtype or default_dtype(device)
     if not 0 < seconds < math.inf:
         raise ValueError(
             f"the length must be more than 0 seconds and finite, got {seconds}: memory does not "

@@ -115,9 +115,7 @@ def load_preset(
     """
     preset = get_preset(preset) if isinstance(preset, str) else preset
     device = torch.device(device)
-    lowered = dtype is None and device.type == "cpu" and native_bfloat16()
-    if dtype is None:
-        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    asked, dtype = dtype, dtype or default_dtype(device)
     if tiny_decoder and preset.tiny_decoder is None:
         raise PresetError(f"{preset.name!r} has no tiny decoder: load it without")
     if preset.folder is not None:
@@ -137,12 +135,25 @@ def load_preset(
         if isinstance(module, nn.Module):  # one by one: the text encoder may never fit `device`
             elsewhere = name == "text_encoder" and text_encoder_device is not None
             module.to(text_encoder_device if elsewhere else device)
-    if lowered:
-        lower_transformer(pipe.transformer)
-        for vae in (pipe.vae, pipe.tiny_vae):
-            if isinstance(vae, TinyAutoencoder):
-                lower_decoder(vae)
+    if asked is None:
+        lower_on_cpu(pipe, device)
     return pipe
+
+
+def default_dtype(device: torch.device | str) -> torch.dtype:
+    """What weights are kept in where nothing else is asked for."""
+    return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+
+
+def lower_on_cpu(pipe: CausVidPipeline, device: torch.device | str) -> None:
+    """Lower products and convolutions of a float32 pipeline, in place, if `device` is a CPU that
+    has bfloat16; see `causvid.lowering`."""
+    if torch.device(device).type != "cpu" or not native_bfloat16():
+        return
+    lower_transformer(pipe.transformer)
+    for vae in (pipe.vae, pipe.tiny_vae):
+        if isinstance(vae, TinyAutoencoder):
+            lower_decoder(vae)
 
 
 def fetch(preset: Preset, file: HubFile, token: str | None = None) -> Path:

@@ -21,6 +21,7 @@ from causvid.catalogue import POCKET, SELF_FORCING, Preset, TransformerSize
 from causvid.footprint import transformer_flops
 from causvid.generator import Generator, GeneratorConfig, Memory, seeded_noise
 from causvid.geometry import ChunkPattern, LatentGrid
+from causvid.lowering import arithmetic_of
 from causvid.presets import load_preset
 from causvid.training.assembly import export
 from causvid.training.prompted import PromptedTransformer
@@ -379,3 +380,15 @@ def test_an_untrained_model_is_timed_without_the_hub(capsys):
     figures = json.loads(capsys.readouterr().out)
     assert figures["untrained"] is True
     assert figures["stream"]["frames_per_second"] > 0
+
+
+@pytest.mark.parametrize("other", ["--meta", "--compare", "--headline", "--player"])
+@pytest.mark.parametrize("option", [["--untrained"], ["--compile"], ["--decoder", "tiny"]])
+def test_an_option_that_would_be_ignored_is_refused(other, option, capsys):
+    assert main(["benchmark", other, *option]) == 2
+    assert "are for the parts and the stream of a preset" in capsys.readouterr().err
+
+
+def test_an_untrained_model_computes_in_what_a_trained_one_does():
+    trained, model = load_preset(POCKET), untrained_pipeline(POCKET, device="cpu")
+    assert arithmetic_of(model.transformer) == arithmetic_of(trained.transformer)

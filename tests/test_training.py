@@ -464,7 +464,7 @@ def test_a_lost_object_comes_back(monkeypatch):
     codec = codec_for(TinyAutoencoder(4, 2, (), (8, 8, 8), (0, 0), (0, 0), (2, 4), (2, 2), 1))
     for seed in range(6):
         drawn.clear()
-        clip = render_clip(codec, config, np.random.default_rng(seed), lost=True)
+        clip = render_clip(codec, config, np.random.default_rng(seed), event="lost")
         (scene, whole), (_, opening) = drawn
         assert clip.late and clip.turn == config.turn
         assert read_prompt(clip.captions[0]).get("motion", scene.motion) == scene.motion
@@ -473,7 +473,7 @@ def test_a_lost_object_comes_back(monkeypatch):
         assert any(-2 <= whole["appears"] - frame < 10 for frame in returns)
         assert opening["start"] == 0 and "appears" not in opening, "the sink shows it"
     short = replace(config, latents=3)
-    assert render_clip(codec, short, np.random.default_rng(0), lost=True).turn == 0
+    assert render_clip(codec, short, np.random.default_rng(0), event="lost").turn == 0
 
 
 def test_missing_data_are_named(tmp_path):

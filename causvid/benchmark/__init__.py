@@ -80,6 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     if args.repeats < 1:
         raise ValueError(f"--repeats must be at least 1, got {args.repeats}")
+    other = args.player or args.meta or args.compare or args.headline
+    if other and (args.untrained or args.compile or args.decoder != "full"):
+        raise ValueError(
+            "--untrained, --compile and --decoder are for the parts and the stream of a preset: "
+            "leave out --meta, --compare, --headline and --player, or these"
+        )
     if args.player:
         # The web app stands above this module, so it is asked by name and only when wanted.
         figures = importlib.import_module("causvid.ui.measure").main()
@@ -178,7 +184,7 @@ def _headline(args: argparse.Namespace) -> dict[str, Any]:
     preset, pipe = _load(args)
     teacher = load_teacher(preset, pipe)
     config = TeacherConfig(guidance=POCKET.trajectories.guidance)
-    setting = {**_setting(args, preset, pipe), "fps": pipe.generation.fps}
+    setting = {**_setting(preset, pipe), "fps": pipe.generation.fps}
     hardware = Hardware.of(pipe.transformer.device)
     grid = pipe.generator().grid
     asked = grid.latent_frames(math.ceil(args.seconds * pipe.generation.fps))
@@ -261,13 +267,10 @@ def _load(args: argparse.Namespace) -> tuple[Preset, CausVidPipeline]:
     return preset, pipe
 
 
-def _setting(args: argparse.Namespace, preset: Preset, pipe: CausVidPipeline) -> dict[str, Any]:
+def _setting(preset: Preset, pipe: CausVidPipeline) -> dict[str, Any]:
     grid = pipe.generator().grid
     return {
         "model": preset.name,
-        "untrained": args.untrained,
-        "decoder": args.decoder,
-        "compiled": pipe.transformer.compiled,
         "width": grid.width,
         "height": grid.height,
         "dtype": arithmetic_of(pipe.transformer),
@@ -277,7 +280,12 @@ def _setting(args: argparse.Namespace, preset: Preset, pipe: CausVidPipeline) ->
 def _pieces(args: argparse.Namespace) -> dict[str, Any]:
     preset, pipe = _load(args)
     hardware = Hardware.of(pipe.transformer.device)
-    setting = _setting(args, preset, pipe)
+    setting = {
+        **_setting(preset, pipe),
+        "untrained": args.untrained,
+        "decoder": args.decoder,
+        "compiled": pipe.transformer.compiled,
+    }
     if not args.json:
         print(hardware)
         print("{model} at {width}x{height}, {dtype}".format(**setting))

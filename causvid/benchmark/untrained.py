@@ -13,7 +13,7 @@ from causvid.checkpoint import parameter_dtype
 from causvid.diorama import VOCABULARY
 from causvid.footprint import empty_models
 from causvid.pipeline import CausVidPipeline
-from causvid.presets import Preset
+from causvid.presets import Preset, default_dtype, lower_on_cpu
 from causvid.training.words import word_tokenizer
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -25,14 +25,13 @@ def untrained_pipeline(
     """What `load_preset` would return, tiny decoder included, but for weights and vocabulary.
 
     Args:
-        dtype: of all weights; by default float32 on a CPU, else bfloat16.
+        dtype: as for `load_preset`.
     """
     device = torch.device(device)
-    if dtype is None:
-        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    asked, dtype = dtype, dtype or default_dtype(device)
     models = empty_models(preset)
     length = models.transformer.config.text_length
-    return CausVidPipeline(
+    pipe = CausVidPipeline(
         tokenizer=word_tokenizer(VOCABULARY, length),
         text_encoder=_filled(models.text_encoder, device, dtype),
         transformer=_filled(models.transformer, device, dtype),
@@ -40,6 +39,9 @@ def untrained_pipeline(
         tiny_vae=None if models.tiny_vae is None else _filled(models.tiny_vae, device, dtype),
         generation=preset.generation,
     )
+    if asked is None:
+        lower_on_cpu(pipe, device)
+    return pipe
 
 
 def _filled(empty: Module, device: torch.device, dtype: torch.dtype) -> Module:

@@ -24,6 +24,7 @@ GROUND_LINE = 0.87
 _CRUISE = 0.37
 _TRAVEL_SPEED = 0.36
 _LOOP_SECONDS = 8.0
+
 LOOPING = ("rise", "fall")
 """Motions that leave the picture and come back."""
 

@@ -7,6 +7,7 @@ ones can be added while a training run reads the others.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from causvid.diorama import FPS, LOOPING, Scene, caption, render, render_switch,
 from causvid.training.data import Clip, shard_path, write_shard
 
 logger = logging.getLogger(__name__)
+
+Event = Literal["none", "turned", "lost"]
 
 
 @dataclass(frozen=True)
@@ -53,17 +56,16 @@ def render_clip(
     config: ShardConfig,
     rng: np.random.Generator,
     *,
-    turned: bool = False,
-    lost: bool = False,
+    event: Event = "none",
 ) -> Clip:
     """One clip of a random scene, encoded as a stream of its own.
 
     Args:
-        turned, lost: whether the scene changes, or its object comes back, on the way, if the clip
-            is long enough.
+        event: what happens on the way, if the clip is long enough: the scene turns into another, or
+            an object that was lost comes back.
     """
-    turn = config.turn if (turned or lost) and config.turn < config.latents else 0
-    lost = lost and turn > 0
+    turn = config.turn if event != "none" and config.turn < config.latents else 0
+    lost = event == "lost" and turn > 0
     before = 1 + (turn - 1) * codec.temporal_stride  # pictures of the latents before `turn`
     scene = Scene.sample(rng)
     while lost and scene.motion not in LOOPING:
@@ -111,15 +113,11 @@ def render_shard(codec: VideoCodec, folder: Path, index: int, config: ShardConfi
     rng = np.random.default_rng((index, config.latents))
     # Spread evenly, so that a shard of one or two clips has some that begin anywhere.
     turned = _spread(config.turned_share, config.clips)
-    lost = np.zeros_like(turned)
+    events = np.where(turned, "turned", "none")
     if config.turned_share < 1:
-        others = config.clips - int(turned.sum())
-        lost[~turned] = _spread(config.lost_share / (1 - config.turned_share), others)
-    clips = [
-        render_clip(codec, config, rng, turned=bool(turned[i]), lost=bool(lost[i]))
-        for i in range(config.clips)
-    ]
-    write_shard(path, clips)
+        lost = _spread(config.lost_share / (1 - config.turned_share), int((~turned).sum()))
+        events[~turned] = np.where(lost, "lost", "none")
+    write_shard(path, [render_clip(codec, config, rng, event=event) for event in events])
     logger.info("rendered %s", path)
     return True
 
