@@ -25,9 +25,10 @@ from causvid.diorama import (
     render_switch,
     return_frame,
     sample_clip,
+    sample_clips,
     scene_of,
     unknown_words,
-    write_samples,
+    write_clips,
 )
 from causvid.diorama.actors import PAINT
 from causvid.diorama.captions import words_of
@@ -376,7 +377,7 @@ def test_clips_know_what_each_frame_shows():
 
 
 def test_samples_are_written_with_their_captions(tmp_path: Path):
-    paths = write_samples(tmp_path / "new", 4, seconds=0.5, **SMALL)
+    paths = write_clips(tmp_path / "new", sample_clips(4, seconds=0.5, **SMALL))
     assert sorted(path.name for path in paths) == [
         "captions.jsonl",
         "clip_000.mp4",
@@ -389,6 +390,6 @@ def test_samples_are_written_with_their_captions(tmp_path: Path):
     assert [len(json.loads(line)["takes"]) for line in lines] == [1, 1, 1, 2]
     assert iio.imread(paths[0], plugin="pyav").shape == (8, 48, 84, 3)
     with pytest.raises(ValueError, match="must be even"):
-        write_samples(tmp_path, 1, height=49, width=84)
+        write_clips(tmp_path, sample_clips(1, seconds=0.5, height=49, width=84))
     with pytest.raises(ValueError, match="at least one clip"):
-        write_samples(tmp_path, 0)
+        sample_clips(0)

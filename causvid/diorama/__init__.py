@@ -16,7 +16,7 @@ from .captions import (
     unknown_words,
     vocabulary,
 )
-from .clips import Clip, Take, contact_sheet, sample_clip, write_samples
+from .clips import Clip, Take, contact_sheet, sample_clip, sample_clips, write_clips
 from .motion import LOOPING
 from .render import FPS, HEIGHT, SWITCH_FRAMES, WIDTH, render, render_switch, return_frame
 from .scene import ATTRIBUTES, HELD_OUT, Scene, Split
@@ -44,8 +44,9 @@ __all__ = [
     "render_switch",
     "return_frame",
     "sample_clip",
+    "sample_clips",
     "scene_of",
     "unknown_words",
     "vocabulary",
-    "write_samples",
+    "write_clips",
 ]

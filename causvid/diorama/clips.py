@@ -74,52 +74,54 @@ def sample_clip(
     return Clip(pictures, (first, second))
 
 
-def write_samples(
-    folder: str | Path,
+def sample_clips(
     count: int,
     *,
     seconds: float = 4.0,
     height: int = HEIGHT,
     width: int = WIDTH,
-    fps: int = FPS,
+    fps: float = FPS,
     seed: int = 0,
     split: Split = "train",
-) -> list[Path]:
-    """Write `count` sample clips as MP4, their captions as JSON lines and a contact sheet.
+) -> list[Clip]:
+    """Draw `count` clips of random scenes. Every fourth changes its scene in the middle.
 
-    Every fourth clip changes its scene in the middle. The folder is made if it is missing.
+    Raises:
+        ValueError: as `render`, or if `count` is not positive or a clip would be shorter than two
+            frames.
+    """
+    frames = round(seconds * fps)
+    if count < 1 or frames < 2:
+        raise ValueError(f"need at least one clip of two frames, got {count} of {frames}")
+    rng = np.random.default_rng(seed)
+    size = {"frames": frames, "height": height, "width": width, "fps": fps}
+    halfway = frames // 2
+    return [
+        sample_clip(rng, switch_at=halfway if index % 4 == 3 else None, split=split, **size)
+        for index in range(count)
+    ]
+
+
+def write_clips(folder: str | Path, clips: list[Clip], *, fps: int = FPS) -> list[Path]:
+    """Write clips as MP4, their captions as JSON lines and a contact sheet.
+
+    The folder is made if it is missing.
 
     Returns:
         the paths written: `clip_000.mp4` and so on, `captions.jsonl`, `sheet.png`.
 
     Raises:
-        ValueError: if `count` is not positive, a side is odd (H.264 halves its colours), or the
-            clips would be shorter than two frames.
+        ValueError: if a side is odd (H.264 halves its colours), or there are no clips.
     """
-    frames = round(seconds * fps)
-    if count < 1 or frames < 2:
-        raise ValueError(f"need at least one clip of two frames, got {count} of {frames}")
+    sheet = contact_sheet(clips)
+    height, width = clips[0].frames.shape[1:3]
     if height % 2 or width % 2:
         raise ValueError(f"height and width must be even for H.264, got {height}x{width}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    clips, paths = [], []
-    for index in range(count):
-        switch_at = frames // 2 if index % 4 == 3 else None
-        clip = sample_clip(
-            rng,
-            frames=frames,
-            height=height,
-            width=width,
-            fps=fps,
-            switch_at=switch_at,
-            split=split,
-        )
-        path = folder / f"clip_{index:03d}.mp4"
+    paths = [folder / f"clip_{index:03d}.mp4" for index in range(len(clips))]
+    for path, clip in zip(paths, clips, strict=True):
         iio.imwrite(path, clip.frames, plugin="pyav", fps=fps, codec="libx264")
-        clips.append(clip)
-        paths.append(path)
     lines = [
         json.dumps(
             {
@@ -133,7 +135,7 @@ def write_samples(
         for path, clip in zip(paths, clips, strict=True)
     ]
     (folder / "captions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    contact_sheet(clips).save(folder / "sheet.png")
+    sheet.save(folder / "sheet.png")
     return [*paths, folder / "captions.jsonl", folder / "sheet.png"]
 
 
