@@ -3,6 +3,7 @@
 import copy
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -21,13 +22,19 @@ from causvid.diorama import read_prompt, render, return_frame
 from causvid.generator import Generator, GeneratorConfig, Memory, seeded_noise
 from causvid.geometry import ChunkPattern, LatentGrid
 from causvid.pipeline import CausVidPipeline
-from causvid.schedule import Level
+from causvid.schedule import Level, clean_from_velocity
 from causvid.snapshot import unpack
 from causvid.training import world
 from causvid.training.assembly import export, load_exported, new_model
 from causvid.training.data import Clip, LatentCache, shard_path, write_shard
 from causvid.training.dmd import DmdConfig, DmdStage
-from causvid.training.forcing import ForcingConfig, ForcingStage, forcing_loss
+from causvid.training.forcing import (
+    ForcingConfig,
+    ForcingStage,
+    Lessons,
+    first_chunk_loss,
+    forcing_loss,
+)
 from causvid.training.ode import OdeConfig, OdeStage, TrajectoryConfig, write_trajectories
 from causvid.training.precision import PlainAttention, mixed_precision
 from causvid.training.prompted import PromptedTransformer, tokenise
@@ -137,7 +144,7 @@ def stages(tokenizer, data, teacher, tmp_path):
         return OdeStage(model, tokenizer, trajectories, config, GENERATION)
 
     def forcing(steps):
-        config = ForcingConfig(OPTIMISER, steps=steps, batch=4)
+        config = ForcingConfig(OPTIMISER, steps, Lessons(batch=4, first_batch=4))
         model, known = copy_of(teacher, tmp_path), copy_of(teacher, tmp_path)
         return ForcingStage(model, tokenizer, data, config, GENERATION, known=known)
 
@@ -157,7 +164,8 @@ def stages(tokenizer, data, teacher, tmp_path):
         )
         critic = copy_of(teacher, tmp_path).transformer
         frozen = copy_of(teacher, tmp_path)
-        return DmdStage(generator, frozen, critic, tokenizer, data, config)
+        known = copy_of(teacher, tmp_path).transformer
+        return DmdStage(generator, frozen, critic, tokenizer, data, config, known=known)
 
     return {
         "teacher": lambda steps: flow(TeacherStage, steps),
@@ -167,7 +175,7 @@ def stages(tokenizer, data, teacher, tmp_path):
         "dmd": dmd,
         "dmd with switches": lambda steps: dmd(steps, switch_share=0.5),
         "dmd with teacher forcing": lambda steps: dmd(
-            steps, teacher_forcing_weight=1.0, teacher_forcing_batch=2
+            steps, teacher_forcing_weight=1.0, lessons=Lessons(batch=2, first_batch=2)
         ),
         "dmd on data": lambda steps: dmd(steps, student_input="data"),
         "dmd, causal teacher": lambda steps: dmd(steps, teacher="causal"),
@@ -421,6 +429,32 @@ def test_teacher_forcing_shows_a_student_what_its_cache_would(teacher, tokenizer
             errors.append((made - clean[row : row + 1, 3:]).square().mean())
     assert (seen["times"][:, :3] == 0).all() and (seen["times"][:, 3:] > 0).all()
     assert_close(loss, torch.stack(errors).mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_first_chunks_are_kept_where_sampling_leads(teacher):
+    """From pure noise by the student's levels, and nothing to learn for the student before."""
+    words = torch.zeros(64, SHAPE.text_length, SHAPE.text_dim)
+    clips = torch.zeros(64, 1, 4, 2, 3)
+    seen = []
+
+    def before(noisy, times, mask):
+        velocity = teacher.transformer(noisy, times, words, frame_mask=mask)
+        seen.append((noisy, times[0, 0], clean_from_velocity(noisy, velocity, times[0, 0])))
+        return velocity
+
+    with torch.no_grad():
+        draw = torch.Generator().manual_seed(5)
+        loss = first_chunk_loss(before, before, clips, GENERATION, draw)
+    (*way, (looked_at, _, _)) = seen
+    assert loss == 0
+    levels = [level.sigma for level in GENERATION.levels(1)]
+    assert_close(torch.stack([time for _, time, _ in way]), torch.tensor(levels))
+    for (_, _, clean), (noisy, sigma, _) in pairwise(way):
+        noise = (noisy - (1 - sigma) * clean) / sigma
+        assert abs(noise.mean()) < 0.1
+        assert abs(noise.std() - 1) < 0.1
+    states = torch.stack([noisy for noisy, _, _ in way])
+    assert (states == looked_at).flatten(2).all(2).any(0).all(), "each at one of its states"
 
 
 def test_rendered_shards_hold_scenes_from_their_beginning_and_from_later_on(tmp_path):

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from causvid.__main__ import main
 from causvid.attention import block_causal_mask
 from causvid.training.assembly import new_model
-from causvid.training.plan import plan, plan_table
+from causvid.training.plan import StagePlan, plan, plan_table
 from causvid.training.stages import POCKET, RECIPES, WAN_1_3B
 
 WAN_TRANSFORMER = 1_418_996_800
@@ -89,13 +89,18 @@ def test_stages_that_a_recipe_has_are_planned():
     assert names == ["teacher", "causal", "trajectories", "ode", "forcing", "dmd"]
 
 
-def test_what_teacher_forcing_keeps_beside_what_it_learns_is_planned():
-    """A window of seven and its beginning of four; forward and backward are three forward passes,
-    of which the student before needs one."""
+def test_first_chunks_that_teacher_forcing_keeps_are_planned():
+    """Each takes as much as any other, and the student before is held for them."""
 
-    def flops(weight: float) -> int:
-        recipe = replace(POCKET, forcing=replace(POCKET.forcing, keep_weight=weight))
+    def forcing(**settings: float) -> StagePlan:
+        lessons = replace(POCKET.forcing.lessons, **settings)
+        recipe = replace(POCKET, forcing=replace(POCKET.forcing, lessons=lessons))
         (stage,) = planned(recipe, "forcing")
-        return stage.step_flops
+        return stage
 
-    assert flops(1.0) / flops(0.0) == pytest.approx(1 + 4 / 7 * 4 / 3, rel=0.05)
+    none = forcing(first_weight=0.0)
+    few, many = (forcing(first_batch=clips).step_flops - none.step_flops for clips in (8, 24))
+    assert few > 0
+    assert many == pytest.approx(3 * few, rel=0.01)
+    assert [model.name for model in none.models] == ["student", "text encoder"]
+    assert "student before" in [model.name for model in forcing().models]

@@ -18,7 +18,7 @@ from causvid.training.assembly import load_exported
 from causvid.training.data import LatentCache
 from causvid.training.decoder import DecoderStage
 from causvid.training.dmd import DmdStage
-from causvid.training.forcing import ForcingStage
+from causvid.training.forcing import ForcingStage, Lessons
 from causvid.training.ode import OdeStage, write_trajectories
 from causvid.training.prompted import tokenise
 from causvid.training.rollout import RolloutPlan, roll_out
@@ -95,7 +95,7 @@ def ode(tokenizer, data, folder):
 
 
 def forcing(tokenizer, data, folder):
-    config = quick(POCKET.forcing, rate=1e-4, steps=STEPS, batch=2)
+    config = quick(POCKET.forcing, rate=1e-4, steps=STEPS, lessons=Lessons(batch=2, first_batch=2))
     model, known = (load_exported(SHIPPED, teacher=False) for _ in range(2))
     return ForcingStage(model, tokenizer, data, config, POCKET.generator, known=known)
 
@@ -142,7 +142,8 @@ def test_the_critic_goes_on_from_the_shipped_teacher(tokenizer, data, tmp_path):
             LatentGrid(128, 224, 16, patch=1),
         )
         judge, start = (load_exported(SHIPPED, teacher=True) for _ in range(2))
-        return DmdStage(generator, judge, start.transformer, tokenizer, data, config)
+        known = load_exported(SHIPPED, teacher=False).transformer
+        return DmdStage(generator, judge, start.transformer, tokenizer, data, config, known=known)
 
     def critic_loss(stage: DmdStage) -> float:
         with torch.no_grad():

@@ -100,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep",
         type=Path,
         metavar="FOLDER",
-        help="forcing: an exported folder whose student's first chunks are kept, "
+        help="forcing, dmd: an exported folder whose student's first chunks are kept, "
         "instead of those of the student that is trained",
     )
     parser.add_argument(
@@ -325,18 +325,24 @@ def _ode(args: argparse.Namespace) -> None:
 def _forcing(args: argparse.Namespace) -> None:
     begun = args.student or "ode"
     model = _student(_stage_model(args, begun))
-    known = load_exported(args.keep, teacher=False) if args.keep else _stage_model(args, begun)
+    known = _known(args, begun)
     data = _cache(args.run / "latents")
     config, generation = _lasting(POCKET.forcing, args), POCKET.generator
     stage = ForcingStage(model, _tokenizer(), data, config, generation, known=known, seed=args.seed)
     _run(stage, args)
 
 
+def _known(args: argparse.Namespace, begun: str) -> PromptedTransformer:
+    """Whose first chunks are kept."""
+    return load_exported(args.keep, teacher=False) if args.keep else _stage_model(args, begun)
+
+
 def _dmd(args: argparse.Namespace) -> None:
     judge = "teacher" if args.teacher == "bidirectional" else "causal"
     teacher = _stage_model(args, judge)
     critic = _stage_model(args, judge).transformer
-    student = _stage_model(args, args.student or "forcing")
+    begun = args.student or "forcing"
+    student = _stage_model(args, begun)
     config = replace(
         _lasting(POCKET.dmd, args), student_input=args.student_input, teacher=args.teacher
     )
@@ -349,6 +355,7 @@ def _dmd(args: argparse.Namespace) -> None:
         _tokenizer(),
         _cache(args.run / "latents"),
         config,
+        known=_known(args, begun).transformer,
         seed=args.seed,
     )
     _run(stage, args)

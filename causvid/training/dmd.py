@@ -10,7 +10,8 @@ Beside it the student may go on learning from real clips how motions continue, w
 matching does not teach (`causvid.training.forcing`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +25,7 @@ from causvid.cues import Handover
 from causvid.generator import Generator
 from causvid.schedule import add_noise, clean_from_velocity
 from causvid.training.data import Batch, LatentCache
-from causvid.training.forcing import forcing_batch, forcing_loss, last_chunks_mask
+from causvid.training.forcing import Lessons, Velocity, last_chunks_mask
 from causvid.training.losses import (
     distribution_matching_gradient,
     distribution_matching_loss,
@@ -59,12 +60,12 @@ class DmdConfig:
         window: latent frames that teacher and critic judge: the last ones of a rollout.
         rollout_chunks: lengths of rollouts, drawn with equal chance. Longer ones than the window
             teach the student to live on its own past (sliding supervision).
-        guidance: the teacher's, in the usual scale.
+        guidance: the teacher's, in the usual scale, 1 for none.
         score_shift: shift of the levels at which scores are compared.
         flicker_weight: of changes from frame to frame in the critic's error and in the student's
             gradient (see `flicker_loss`); 0 is distribution matching as published.
-        teacher_forcing_weight, teacher_forcing_batch: of the regression on the next chunk of real
-            clips, and how many of them a step takes; 0 is distribution matching as published.
+        teacher_forcing_weight, lessons: of teacher forcing, and what it asks for; 0 is distribution
+            matching as published.
         image_share: share of rollouts whose first chunk is given (image-to-video).
         switch_share: share of rollouts whose words change on the way; what follows is judged,
             from the first chunk under nothing but the new words (LongLive, arXiv 2509.22622,
@@ -86,7 +87,7 @@ class DmdConfig:
     score_shift: float = 3.0
     flicker_weight: float = 0.0
     teacher_forcing_weight: float = 0.0
-    teacher_forcing_batch: int = 6
+    lessons: Lessons = field(default_factory=Lessons)
     image_share: float = 0.2
     switch_share: float = 0.25
     handovers: tuple[Handover, ...] = (
@@ -119,6 +120,8 @@ class DmdStage:
         teacher: frozen; its text encoder serves all three models.
         critic: starts as a copy of the teacher's transformer.
         data: captions, first frames, and clips for `student_input="data"`.
+        known: the student before, or another whose first chunks are kept by teacher forcing; not
+            needed without it.
     """
 
     def __init__(
@@ -130,8 +133,12 @@ class DmdStage:
         data: LatentCache,
         config: DmdConfig,
         *,
+        known: CausalWanTransformer | None = None,
         seed: int = 0,
     ):
+        if known is None and config.teacher_forcing_weight and config.lessons.first_weight:
+            raise ValueError("teacher forcing keeps first chunks: it needs the student before")
+        self.known = None if known is None else known.requires_grad_(False).eval()
         self.generator = generator
         self.student: nn.Module = generator.transformer
         self.teacher = teacher.requires_grad_(False).eval()
@@ -154,7 +161,9 @@ class DmdStage:
         self.critic, self.critic_optimiser = accelerator.prepare(self.critic, self.critic_optimiser)
         # The rollout needs the module itself, not a wrapper that knows only `forward`.
         self.generator = replace(self.generator, transformer=accelerator.unwrap_model(self.student))
-        self.teacher.to(accelerator.device)
+        for frozen in (self.teacher, self.known):
+            if frozen is not None:
+                frozen.to(accelerator.device)
         self.ema = self.config.student.average(self.student)
         accelerator.register_for_checkpointing(self.ema, self.data)
 
@@ -236,11 +245,10 @@ class DmdStage:
         with torch.no_grad():
             noisy, times = self._renoised(generated.detach(), draw)[:2]
             fake = self._clean(self.critic, noisy, times, text)
-            real = guided(
-                self._clean(self.teacher.transformer, noisy, times, text),
-                self._clean(self.teacher.transformer, noisy, times, empty),
-                self.config.guidance - 1,
-            )
+            real = self._clean(self.teacher.transformer, noisy, times, text)
+            if extra := self.config.guidance - 1:
+                unconditional = self._clean(self.teacher.transformer, noisy, times, empty)
+                real = guided(real, unconditional, extra)
             gradient = distribution_matching_gradient(generated.detach(), real, fake)
             gradient = in_flicker_metric(gradient, self.config.flicker_weight)
         return distribution_matching_loss(generated, gradient), gradient
@@ -259,16 +267,24 @@ class DmdStage:
 
     def teacher_forcing_loss(self, key: tuple[int, ...], draw: torch.Generator) -> Tensor:
         """Of a batch that depends on `key`, see `causvid.training.forcing`."""
-        generation, size = self.generator.config, self.config.teacher_forcing_batch
-        batch = forcing_batch(self.data, key, size, generation)
-        text = self._embed(batch.captions)
+        return self.config.lessons.loss(
+            partial(self._told, self.student),
+            partial(self._told, self.known),
+            self.data,
+            key,
+            self.generator.config,
+            draw,
+            self.accelerator.device,
+        )
+
+    def _told(self, model: nn.Module, captions: list[str]) -> Velocity:
+        text = self._embed(captions)
 
         def velocity(noisy: Tensor, times: Tensor, mask: Tensor) -> Tensor:
             with self._attention():
-                return self.student(noisy, times, text, frame_mask=mask)
+                return model(noisy, times, text, frame_mask=mask)
 
-        clean = batch.latents.to(self.accelerator.device)
-        return forcing_loss(velocity, clean, generation, draw)
+        return velocity
 
     def _generate(
         self,

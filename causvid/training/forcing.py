@@ -8,13 +8,17 @@ does not teach it: it improves what a student draws where it draws it, and a chu
 where the one before it began is, by itself, as likely as any. Some clips change their scene with
 the last chunk and are captioned as after it, which is what a changed prompt is to do.
 
-What comes before a window is full is not asked for, and would be forgotten. It is kept by
-regression on what the student said before (learning without forgetting, arXiv 1606.09282).
+Before a window is full a stream is learned the same way, from the beginnings of scenes. Its first
+chunk has no past and may be anything that the words allow; by regression it would be the mean of
+that. It is kept as the student made it before (learning without forgetting, arXiv 1606.09282), at
+the states that sampling goes through: those of real clips at the same noise tell more.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -25,7 +29,7 @@ from causvid.generator import GeneratorConfig
 from causvid.geometry import ChunkPattern
 from causvid.schedule import add_noise, clean_from_velocity
 from causvid.training.data import Batch, LatentCache
-from causvid.training.losses import per_frame, regression_loss, same_within_chunks
+from causvid.training.losses import per_frame, regression_loss
 from causvid.training.ode import student_times
 from causvid.training.precision import training_attention
 from causvid.training.prompted import PromptedTransformer, tokenise
@@ -34,28 +38,88 @@ from causvid.training.stage import ModelStage, OptimiserConfig, seeded
 Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(noisy latents `[b, f, c, h, w]`, times `[b, f]`, frame mask) → velocity."""
 
+Told = Callable[[list[str]], Velocity]
+"""A student that is told, by a caption each, what the clips show."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What a step of teacher forcing is made of.
+
+    Args:
+        batch: full windows; beginnings that fill no window are as many.
+        first_weight, first_batch: of the regression of a stream's first chunk on what the student
+            made of it before, and how many of them.
+    """
+
+    batch: int = 6
+    first_weight: float = 2.0
+    first_batch: int = 16
+
+    def loss(
+        self,
+        now: Told,
+        before: Told,
+        data: LatentCache,
+        key: tuple[int, ...],
+        generation: GeneratorConfig,
+        draw: torch.Generator,
+        device: torch.device,
+    ) -> Tensor:
+        """Of batches that depend on `key`, at noise from `draw`.
+
+        Args:
+            now, before: the student as it is, and the one whose first chunks are kept.
+        """
+
+        def next_chunk(batch: Batch) -> Tensor:
+            clean = batch.latents.to(device)
+            return forcing_loss(now(batch.captions), clean, generation, draw)
+
+        loss = next_chunk(forcing_batch(data, key, self.batch, generation))
+        begun = beginning_batch(data, (*key, 1), self.batch, generation)
+        if begun is not None:
+            loss = loss + next_chunk(begun)
+        if self.first_weight:
+            frames = generation.chunks.first
+            first = data.batch((*key, 2), frames=frames, size=self.first_batch, begin="scene")
+            clips = first.latents.to(device)
+            voices = now(first.captions), before(first.captions)
+            loss = loss + self.first_weight * first_chunk_loss(*voices, clips, generation, draw)
+        return loss
+
 
 @dataclass(frozen=True)
 class ForcingConfig:
-    """Settings of a stage of teacher forcing.
-
-    Args:
-        keep_weight: of the regression on what the student said before, of a stream's first chunks.
-    """
+    """Settings of a stage of teacher forcing."""
 
     optimiser: OptimiserConfig
     steps: int
-    batch: int
-    keep_weight: float = 1.0
+    lessons: Lessons = field(default_factory=Lessons)
 
 
 def forcing_batch(
     data: LatentCache, key: tuple[int, ...], size: int, generation: GeneratorConfig
 ) -> Batch:
-    """Windows of real clips as a stream of `generation` would see them, see `LatentCache.batch`."""
+    """Full windows of real clips as a stream of `generation` sees them, see `LatentCache.batch`."""
     begin = "sink" if generation.sink else "anywhere"
     last = generation.chunks.rest
     return data.batch(key, frames=generation.window, size=size, begin=begin, last=last)
+
+
+def beginning_batch(
+    data: LatentCache, key: tuple[int, ...], size: int, generation: GeneratorConfig
+) -> Batch | None:
+    """Scenes from their beginning to a later chunk, drawn, at which the window is not yet full.
+
+    None if it is full with the second chunk.
+    """
+    chunks = generation.chunks
+    count = chunks.covering(generation.window) - 1
+    if count < 2:
+        return None
+    ends = np.random.default_rng(key).integers(2, count, endpoint=True)
+    return data.batch(key, frames=chunks.start(int(ends)), size=size, begin="scene")
 
 
 def forcing_loss(
@@ -78,6 +142,38 @@ def forcing_loss(
     mask = last_chunks_mask(frames, generation.chunks)
     predicted = clean_from_velocity(noisy, velocity(noisy, times, mask).float(), per_frame(times))
     return regression_loss(predicted, clean, times)
+
+
+def first_chunk_loss(
+    velocity: Velocity,
+    before: Velocity,
+    clips: Tensor,
+    generation: GeneratorConfig,
+    draw: torch.Generator,
+) -> Tensor:
+    """Mean squared distance of two students' predictions, where sampling by the earlier one leads.
+
+    Args:
+        velocity, before: the student as it is and as it was.
+        clips: `[b, f, c, h, w]`, f the first chunk; their shape and device alone matter.
+    """
+    levels, device = student_times(generation)[:-1], clips.device
+    noise = torch.randn((len(levels), *clips.shape), generator=draw).to(device)
+    chosen = torch.randint(len(levels), clips.shape[:1], generator=draw).to(device)
+    mask = block_causal_mask(clips.shape[1:2])
+    states, predictions = [], []
+    with torch.no_grad():
+        for step, level in enumerate(levels):
+            noisy = noise[0] if step == 0 else add_noise(predictions[-1], noise[step], level)
+            times = torch.full(noisy.shape[:2], level, device=device)
+            states.append(noisy)
+            predicted = before(noisy, times, mask).float()
+            predictions.append(clean_from_velocity(noisy, predicted, level))
+    each = torch.arange(len(chosen), device=device)
+    noisy, wanted = (torch.stack(steps)[chosen, each] for steps in (states, predictions))
+    times = torch.tensor(levels, device=device)[chosen][:, None].expand(noisy.shape[:2])
+    predicted = clean_from_velocity(noisy, velocity(noisy, times, mask).float(), per_frame(times))
+    return regression_loss(predicted, wanted, times)
 
 
 def last_chunks_mask(frames: int, chunks: ChunkPattern) -> Tensor:
@@ -121,31 +217,15 @@ class ForcingStage(ModelStage):
         self.data.open()
 
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
-        draw = seeded(*key)
-        batch = forcing_batch(self.data, key, self.config.batch, self.generation)
-        velocity = self._told(self.model, batch.captions)
-        clean = batch.latents.to(self.accelerator.device)
-        loss = forcing_loss(velocity, clean, self.generation, draw)
-        if self.config.keep_weight:
-            loss = loss + self.config.keep_weight * self._kept(key, draw)
-        return loss
-
-    def _kept(self, key: tuple[int, ...], draw: torch.Generator) -> Tensor:
-        """How far the chunks before a full window are from what they were, squared."""
-        chunks, device = self.generation.chunks, self.accelerator.device
-        frames = self.generation.window - chunks.rest
-        batch = self.data.batch((*key, 1), frames=frames, size=self.config.batch, begin="scene")
-        levels = torch.tensor(student_times(self.generation))
-        drawn = torch.randint(len(levels), batch.latents.shape[:2], generator=draw)
-        times = levels[same_within_chunks(drawn, chunks)].to(device)
-        noise = torch.randn(batch.latents.shape, generator=draw).to(device)
-        noisy = add_noise(batch.latents.to(device), noise, per_frame(times))
-        mask = block_causal_mask(chunks.sizes(frames))
-        with torch.no_grad():
-            before = self._told(self.known, batch.captions)(noisy, times, mask)
-        now = self._told(self.model, batch.captions)(noisy, times, mask)
-        error = (now - before).float() * per_frame(times)  # of the clean prediction
-        return error.square().mean()
+        return self.config.lessons.loss(
+            partial(self._told, self.model),
+            partial(self._told, self.known),
+            self.data,
+            key,
+            self.generation,
+            seeded(*key),
+            self.accelerator.device,
+        )
 
     def _told(self, model: torch.nn.Module, captions: list[str]) -> Velocity:
         device = self.accelerator.device

@@ -30,8 +30,9 @@ from causvid.footprint import LiveBytes, empty_models
 from causvid.generator import Generator
 from causvid.geometry import LatentGrid
 from causvid.table import Table
+from causvid.training.data import Batch
 from causvid.training.dmd import DmdStage
-from causvid.training.forcing import forcing_loss
+from causvid.training.forcing import Lessons, Told, Velocity
 from causvid.training.losses import flow_matching_loss, per_frame
 from causvid.training.prompted import PromptedTransformer, integrate, parameter_count
 from causvid.training.rollout import RolloutPlan, roll_out
@@ -215,12 +216,11 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
     )
     if recipe.forcing is not None:
         forcing = recipe.forcing
-        kept = bool(forcing.keep_weight)
-        work = _forcing(recipe, forcing.batch, kept=kept)
+        lessons = forcing.lessons
         yield stage(
             "forcing",
-            (student, *[ModelCost("student before", size)] * kept, frozen_text),
-            (forcing.steps, forcing.batch, work),
+            (student, *_kept(lessons, size), frozen_text),
+            (forcing.steps, lessons.batch, _forcing(recipe, lessons)),
         )
     yield stage(
         "dmd",
@@ -228,6 +228,7 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
             student,
             ModelCost("critic", size, trained=True),
             ModelCost("teacher", size),
+            *(_kept(recipe.dmd.lessons, size) if recipe.dmd.teacher_forcing_weight else ()),
             frozen_text,
         ),
         (recipe.dmd.steps, recipe.dmd.batch, _dmd(recipe)),
@@ -416,36 +417,42 @@ def _flow(
     return program
 
 
-def _forcing(recipe: Recipe, batch: int, *, kept: bool = False) -> _Program:
-    """Teacher forcing. `kept`: beside the regression on what the student said before."""
-    generation = recipe.generator
-    beginning = generation.window - generation.chunks.rest
+class _Clips:
+    """Stands in for a `LatentCache`: clips of any length, without words or values."""
 
+    def __init__(self, recipe: Recipe):
+        self.recipe = recipe
+
+    def batch(self, key: tuple[int, ...], *, frames: int, size: int, **where: Any) -> Batch:
+        return Batch(_latents(self.recipe, size, frames), [""] * size, torch.zeros(size))
+
+
+def _forcing(recipe: Recipe, lessons: Lessons) -> _Program:
     def program(models: _Models) -> list[_Part]:
         student = models.new_transformer()
-        before = models.new_transformer() if kept else None
+        before = models.new_transformer() if lessons.first_weight else None
+
+        def told(transformer: CausalWanTransformer) -> Told:
+            def by(captions: list[str]) -> Velocity:
+                with torch.no_grad():
+                    text = _embed(recipe, models.text_encoder, len(captions))
+                return lambda noisy, times, mask: transformer(noisy, times, text, frame_mask=mask)
+
+            return by
 
         def run() -> None:
-            with torch.no_grad():
-                text = _embed(recipe, models.text_encoder, batch)
-
-            def velocity(noisy: Tensor, times: Tensor, mask: Tensor) -> Tensor:
-                return student(noisy, times, text, frame_mask=mask)
-
-            clean = _latents(recipe, batch, generation.window)
-            loss = forcing_loss(velocity, clean, generation, seeded(0))
-            if before is not None:
-                mask = block_causal_mask(generation.chunks.sizes(beginning))
-                first = _latents(recipe, batch, beginning)
-                times = torch.rand(batch, beginning, device=META)
-                with torch.no_grad():
-                    wanted = before(first, times, text, frame_mask=mask)
-                loss = loss + (velocity(first, times, mask) - wanted).square().mean()
-            _backward(loss, student)
+            clips, generation = _Clips(recipe), recipe.generator
+            voices = told(student), told(before)
+            _backward(lessons.loss(*voices, clips, (0,), generation, seeded(0), META), student)
 
         return [_Part(1, run)]
 
     return program
+
+
+def _kept(lessons: Lessons, parameters: int) -> list[ModelCost]:
+    """The student before, if its first chunks are kept."""
+    return [ModelCost("student before", parameters)] if lessons.first_weight else []
 
 
 def _trajectories(recipe: Recipe) -> _Program:
@@ -484,7 +491,7 @@ def _dmd(recipe: Recipe) -> _Program:
             models.new_transformer(),
             tokenizer=None,  # neither words nor clips are drawn here
             data=None,
-            config=config,
+            config=replace(config, teacher_forcing_weight=0.0),  # it is counted by itself
         )
         stage.accelerator = SimpleNamespace(device=META, mixed_precision="no", autocast=nullcontext)
 
@@ -513,7 +520,7 @@ def _dmd(recipe: Recipe) -> _Program:
         lengths = Counter(config.rollout_chunks)
         forced = []
         if config.teacher_forcing_weight:
-            forced = _forcing(recipe, config.teacher_forcing_batch)(models)
+            forced = _forcing(recipe, config.lessons)(models)
         return [
             *(
                 _Part(share * count, lambda length=length, end=end: learn(length, end))
