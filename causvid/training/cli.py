@@ -355,7 +355,7 @@ def _dmd(args: argparse.Namespace) -> None:
         _tokenizer(),
         _cache(args.run / "latents"),
         config,
-        known=_known(args, begun).transformer,
+        known=_known(args, begun).transformer if config.teacher_forcing_weight else None,
         seed=args.seed,
     )
     _run(stage, args)

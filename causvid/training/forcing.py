@@ -11,7 +11,7 @@ the last chunk and are captioned as after it, which is what a changed prompt is 
 Before a window is full a stream is learned the same way, from the beginnings of scenes. Its first
 chunk has no past and may be anything that the words allow; by regression it would be the mean of
 that. It is kept as the student made it before (learning without forgetting, arXiv 1606.09282), at
-the states that sampling goes through: those of real clips at the same noise tell more.
+the states that sampling goes through: a noisy real clip gives away what is to be drawn.
 """
 
 from collections.abc import Callable
