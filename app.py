@@ -3,7 +3,7 @@
 import os
 import sys
 
-import causvid.threads  # noqa: F401  (before torch)
+import causvid  # noqa: F401  (before torch: it says how torch's threads wait)
 
 # Read when Gradio is loaded, which ends in a traceback if it is no number.
 port = os.environ.get("GRADIO_SERVER_PORT", "7860")

@@ -6,8 +6,6 @@ import logging
 import sys
 from typing import NamedTuple
 
-import causvid.threads  # noqa: F401  (before torch)
-
 
 class Command(NamedTuple):
     """A command, and the module with its `add_arguments(parser)` and `main(args) -> int`."""
@@ -22,7 +20,6 @@ COMMANDS = {
     "preflight": Command(
         "causvid.commands.preflight", "say what a video would cost, and whether it fits"
     ),
-    "parity": Command("causvid.parity", "compare with numbers of the reference implementations"),
     "benchmark": Command("causvid.benchmark", "measure speed, memory and operator launches"),
     "evaluate": Command(
         "causvid.evaluate", "measure whether the pocket model shows what it is asked for"
@@ -31,7 +28,7 @@ COMMANDS = {
         "causvid.commands.diorama", "write sample clips of the pocket model's world"
     ),
     "deploy": Command("causvid.commands.deploy", "put this checkout on the Hub as a Space"),
-    "train": Command("causvid.training.cli", "train a stage of the recipe"),
+    "train": Command("causvid.commands.train", "train a stage of the recipe"),
 }
 
 

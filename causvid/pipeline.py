@@ -20,17 +20,17 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from causvid.autoencoder_tiny import TinyAutoencoder
-from causvid.codec import Decoder, VideoCodec, codec_for
-from causvid.generator import Generator, GeneratorConfig
-from causvid.geometry import LatentGrid
+from causvid.generation.generator import Generator, GeneratorConfig
+from causvid.generation.geometry import LatentGrid
+from causvid.generation.prompts import PromptSchedule
+from causvid.generation.snapshot import unpack
+from causvid.generation.source import VideoSource
+from causvid.generation.stream import Stream
 from causvid.media import VideoReader, fit, read_image
-from causvid.prompts import PromptSchedule
-from causvid.snapshot import unpack
-from causvid.source import VideoSource
-from causvid.stream import Stream
-from causvid.text import PromptEncoder
-from causvid.transformer import CausalWanTransformer
+from causvid.model.codec import Decoder, VideoCodec, codec_for
+from causvid.model.text import PromptEncoder
+from causvid.model.tiny_autoencoder import TinyAutoencoder
+from causvid.model.transformer import CausalWanTransformer
 
 DEFAULT_SECONDS = 5.0
 

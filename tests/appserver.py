@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
-from standin import save_standin
 
-from causvid.catalogue import PRESETS
+from causvid.presets.catalogue import PRESETS
 from causvid.serving.service import Service
-from causvid.settings import Settings
+from causvid.serving.settings import Settings
 from causvid.ui.presence import Presence
 from causvid.ui.server import launch, make_service
+from tests.standin import save_standin
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,16 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from causvid.autoencoder_tiny import TinyAutoencoder
-from causvid.codec import TinyCodec
-from causvid.generator import Generator, GeneratorConfig
-from causvid.geometry import ChunkPattern, LatentGrid
+from causvid.generation.generator import Generator, GeneratorConfig
+from causvid.generation.geometry import ChunkPattern, LatentGrid
+from causvid.generation.prompts import PromptSchedule
+from causvid.generation.stream import Stream
+from causvid.model.codec import TinyCodec
+from causvid.model.text import PromptEncoder
+from causvid.model.tiny_autoencoder import TinyAutoencoder
+from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
-from causvid.prompts import PromptSchedule
-from causvid.stream import Stream
-from causvid.text import PromptEncoder
-from causvid.training.words import tiny_text_encoder, word_tokenizer
-from causvid.transformer import CausalWanTransformer
+from causvid.world.tokenizer import tiny_text_encoder, word_tokenizer
 
 WORDS = [
     "a",

@@ -104,13 +104,13 @@ def streams(pipe) -> dict[str, np.ndarray]:
 
 
 def parse(text: str):
-    from causvid.prompts import PromptSchedule
+    from causvid.generation.prompts import PromptSchedule
 
     return PromptSchedule.parse(text)
 
 
 def load():
-    from causvid.presets import load_preset
+    from causvid.presets.loading import load_preset
 
     pipe = load_preset("pocket", device="cpu")
     pipe.set_progress_bar_config(disable=True)

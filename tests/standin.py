@@ -6,15 +6,15 @@ What the app does with a model does not depend on what the model has learned.
 from pathlib import Path
 
 import torch
-from conftest import TEXT_LENGTH, WORDS, randomise
 
-from causvid.autoencoder_tiny import TinyAutoencoder
-from causvid.catalogue import APACHE, Preset, Size
-from causvid.generator import GeneratorConfig
-from causvid.geometry import ChunkPattern
+from causvid.generation.generator import GeneratorConfig
+from causvid.generation.geometry import ChunkPattern
+from causvid.model.tiny_autoencoder import TinyAutoencoder
+from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
-from causvid.training.words import tiny_text_encoder, word_tokenizer
-from causvid.transformer import CausalWanTransformer
+from causvid.presets.catalogue import APACHE, Preset, Size
+from causvid.world.tokenizer import tiny_text_encoder, word_tokenizer
+from tests.conftest import TEXT_LENGTH, WORDS, randomise
 
 
 def save_standin(folder: Path) -> Preset:

@@ -9,10 +9,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from appserver import running
 from PIL import Image
 
 from causvid.media import write_video
+from tests.appserver import running
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 WORDS = "a red car drives right"

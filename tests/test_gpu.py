@@ -14,13 +14,13 @@ from accelerate.state import AcceleratorState
 
 from causvid.__main__ import main
 from causvid.benchmark.untrained import untrained_pipeline
-from causvid.catalogue import POCKET, SELF_FORCING, TransformerSize
-from causvid.compilation import compile_layers
-from causvid.generator import Memory
+from causvid.generation.generator import Memory
+from causvid.generation.source import to_frames
 from causvid.pipeline import CausVidPipeline
-from causvid.preflight import RESERVE, preflight
-from causvid.presets import load_preset
-from causvid.source import to_frames
+from causvid.presets.catalogue import POCKET, SELF_FORCING, TransformerSize
+from causvid.presets.compilation import compile_layers
+from causvid.presets.loading import load_preset
+from causvid.presets.preflight import RESERVE, preflight
 
 pytestmark = [
     pytest.mark.gpu,

@@ -10,12 +10,12 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from causvid.generator import GeneratorConfig
+from causvid.generation.generator import GeneratorConfig
+from causvid.generation.prompts import PromptSchedule, ScheduleError
 from causvid.media import write_video
+from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
-from causvid.prompts import PromptSchedule, ScheduleError
-from causvid.request import Manifest, Request
-from causvid.transformer import CausalWanTransformer
+from causvid.serving.request import Manifest, Request
 
 
 def noise_pictures(count, size=(40, 70), seed=0):
@@ -208,7 +208,7 @@ def test_a_mode_needs_its_input(pipeline, mode):
 
 
 def test_a_manifest_tells_what_happened_and_reproduces_it(pipeline):
-    from causvid.catalogue import PRESETS
+    from causvid.presets.catalogue import PRESETS
 
     preset = dataclasses.replace(PRESETS["pocket"], generator=GeneratorConfig())
     request = Request.from_dict({"model": "pocket", "prompts": "a red car", "seconds": 5})

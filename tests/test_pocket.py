@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from causvid.catalogue import POCKET
-from causvid.diorama import ATTRIBUTES, Scene, render
-from causvid.presets import default_preset, load_preset
-from causvid.reader import AttributeReader, read
+from causvid.presets.catalogue import POCKET
+from causvid.presets.loading import default_preset, load_preset
+from causvid.world import ATTRIBUTES, Scene, render
+from causvid.world.judge import AttributeReader, read
 
 MEGABYTE = 2**20
 

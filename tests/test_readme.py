@@ -8,12 +8,12 @@ import shlex
 from contextlib import redirect_stdout
 
 import pytest
-from appserver import running
 from huggingface_hub import SpaceCard, SpaceHardware
 
 from causvid.__main__ import COMMANDS
-from causvid.catalogue import ROOT
-from causvid.settings import variables
+from causvid.presets.catalogue import ROOT
+from causvid.serving.settings import variables
+from tests.appserver import running
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -56,7 +56,7 @@ def test_the_api_takes_ten_lines_and_they_run(app):
 
 def test_the_python_example_runs(app, monkeypatch):
     monkeypatch.setattr(
-        "causvid.presets.load_preset", lambda _: app.service.models.open("standin")[0]
+        "causvid.presets.loading.load_preset", lambda _: app.service.models.open("standin")[0]
     )
     shown = []
     written = code(section("In Python"), "python").replace("seconds=60", "seconds=6")

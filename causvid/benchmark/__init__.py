@@ -32,11 +32,11 @@ from causvid.benchmark.headline import Race, Side, TeacherConfig, load_teacher, 
 from causvid.benchmark.pieces import Piece, StreamRun, measure_pieces, measure_stream
 from causvid.benchmark.timing import Hardware, Seconds
 from causvid.benchmark.untrained import untrained_pipeline
-from causvid.compilation import compile_layers
-from causvid.lowering import arithmetic_of
+from causvid.model.lowering import arithmetic_of
 from causvid.pipeline import CausVidPipeline
-from causvid.presets import Preset, default_preset, get_preset, load_preset
-from causvid.training.stages import POCKET
+from causvid.presets.compilation import compile_layers
+from causvid.presets.loading import Preset, default_preset, get_preset, load_preset
+from causvid.training.recipes import POCKET
 
 __all__ = ["add_arguments", "main"]
 
@@ -88,7 +88,7 @@ def main(args: argparse.Namespace) -> int:
         )
     if args.player:
         # The web app stands above this module, so it is asked by name and only when wanted.
-        figures = importlib.import_module("causvid.ui.measure").main()
+        figures = importlib.import_module("causvid.benchmark.player").main()
         if args.json:
             print(json.dumps(figures, indent=2))
         return 0

@@ -23,10 +23,10 @@ from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention, silu
 
-from causvid.attention import ROTARY_BASE, rotary_pairs
-from causvid.generator import Generator, NoiseSource
-from causvid.schedule import CLEAN, Level, add_noise, clean_from_velocity
-from causvid.transformer import TransformerBlock, sinusoid
+from causvid.generation.generator import Generator, NoiseSource
+from causvid.generation.schedule import CLEAN, Level, add_noise, clean_from_velocity
+from causvid.model.attention import ROTARY_BASE, rotary_pairs
+from causvid.model.transformer import TransformerBlock, sinusoid
 
 TABLE_POSITIONS = 1024
 

@@ -17,9 +17,9 @@ from torch.overrides import TorchFunctionMode
 
 from causvid.benchmark.baseline import PlainBaseline
 from causvid.benchmark.timing import Seconds, Task, measure
-from causvid.generator import Generator, GeneratorConfig, Memory, seeded_noise
-from causvid.geometry import LatentGrid
-from causvid.transformer import CausalWanTransformer
+from causvid.generation.generator import Generator, GeneratorConfig, Memory, seeded_noise
+from causvid.generation.geometry import LatentGrid
+from causvid.model.transformer import CausalWanTransformer
 
 CPU = torch.device("cpu")
 

@@ -26,11 +26,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from causvid.benchmark.baseline import PlainBaseline
-from causvid.catalogue import SELF_FORCING, Preset
-from causvid.checkpoint import parameter_dtype
-from causvid.generator import Generator, Memory
-from causvid.geometry import LatentGrid
-from causvid.transformer import CausalWanTransformer
+from causvid.generation.generator import Generator, Memory
+from causvid.generation.geometry import LatentGrid
+from causvid.model.checkpoint import parameter_dtype
+from causvid.model.transformer import CausalWanTransformer
+from causvid.presets.catalogue import SELF_FORCING, Preset
 
 aten = torch.ops.aten
 

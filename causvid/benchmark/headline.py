@@ -21,16 +21,16 @@ import torch
 from torch import Tensor
 
 from causvid.benchmark.timing import Stopwatch
-from causvid.cache import TextCache
-from causvid.catalogue import Preset
-from causvid.generator import seeded_noise
-from causvid.lowering import is_lowered, lower_transformer
-from causvid.onednn import onednn_linear
+from causvid.generation.generator import seeded_noise
+from causvid.generation.schedule import FlowSchedule
+from causvid.generation.source import to_frames
+from causvid.model.cache import TextCache
+from causvid.model.lowering import is_lowered, lower_transformer
+from causvid.model.onednn import onednn_linear
+from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
-from causvid.schedule import FlowSchedule
-from causvid.source import to_frames
+from causvid.presets.catalogue import Preset
 from causvid.training.prompted import PromptedTransformer, integrate, tokenise
-from causvid.transformer import CausalWanTransformer
 
 PROMPT = "a red balloon rises over the sea at sunset"
 

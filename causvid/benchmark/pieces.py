@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 
 from causvid.benchmark.timing import Seconds, Task, measure, peak_memory
-from causvid.codec import Decoder
-from causvid.generator import Generator, Memory, seeded_noise
+from causvid.generation.generator import Generator, Memory, seeded_noise
+from causvid.generation.source import to_frames
 from causvid.media import FragmentMuxer
+from causvid.model.codec import Decoder
 from causvid.pipeline import CausVidPipeline
-from causvid.source import to_frames
 
 PROMPT = "a red balloon rises over the sea at sunset"
 

@@ -9,12 +9,12 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from causvid.checkpoint import parameter_dtype
-from causvid.diorama import VOCABULARY
-from causvid.footprint import empty_models
+from causvid.model.checkpoint import parameter_dtype
 from causvid.pipeline import CausVidPipeline
-from causvid.presets import Preset, default_dtype, lower_on_cpu
-from causvid.training.words import word_tokenizer
+from causvid.presets.costs import empty_models
+from causvid.presets.loading import Preset, default_dtype, lower_on_cpu
+from causvid.world import VOCABULARY
+from causvid.world.tokenizer import word_tokenizer
 
 Module = TypeVar("Module", bound=nn.Module)
 

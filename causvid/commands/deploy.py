@@ -21,9 +21,9 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabl
 from huggingface_hub.utils import validate_repo_id
 from packaging.requirements import Requirement
 
-from causvid.catalogue import REVISIONS, ROOT, Preset
-from causvid.presets import default_preset, get_preset
-from causvid.settings import PREFIX, Settings
+from causvid.presets.catalogue import REVISIONS, ROOT, Preset
+from causvid.presets.loading import default_preset, get_preset
+from causvid.serving.settings import PREFIX, Settings
 
 ADDRESS = "https://huggingface.co/spaces/"
 PLACEHOLDER = "OWNER/NAME"  # in the README's links, replaced by the Space's own name

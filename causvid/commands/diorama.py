@@ -4,7 +4,7 @@ import argparse
 import time
 from pathlib import Path
 
-from causvid.diorama import sample_clips, write_clips
+from causvid.world import sample_clips, write_clips
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,10 +10,10 @@ import torch
 from tqdm import tqdm
 
 from causvid.commands import picture_size
+from causvid.generation.prompts import PromptSchedule
 from causvid.media import VideoWriter, probe
-from causvid.presets import default_preset, get_preset, load_preset
-from causvid.prompts import PromptSchedule
-from causvid.request import Manifest, Request
+from causvid.presets.loading import default_preset, get_preset, load_preset
+from causvid.serving.request import Manifest, Request
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

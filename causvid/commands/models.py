@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from causvid.presets import PRESETS, describe
+from causvid.presets.loading import PRESETS, describe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,8 @@ import json
 import torch
 
 from causvid.commands import picture_size
-from causvid.preflight import preflight
-from causvid.presets import default_preset
+from causvid.presets.loading import default_preset
+from causvid.presets.preflight import preflight
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,8 @@
     drift       adherence and looks by the minute
     ablations   students that were trained in other ways, given with --rivals
 
-The judge is a classifier that has seen rendered clips only (`causvid.reader`). Prompts are fixed;
+The judge is a classifier that has seen rendered clips only (`causvid.world.judge`). Prompts are
+fixed;
 half of them are for combinations that no training stage samples. What is judged is the student as
 a viewer gets it, streamed.
 """
@@ -24,13 +25,13 @@ from pathlib import Path
 
 import torch
 
-from causvid.catalogue import POCKET as POCKET_PRESET
 from causvid.evaluate.parts import PARTS, QUICK, Session, Sizes
 from causvid.evaluate.report import Report
 from causvid.evaluate.subjects import Weights
 from causvid.evaluate.tables import table_of, verdict_table
-from causvid.reader import SHIPPED, AttributeReader
-from causvid.training.stages import POCKET
+from causvid.presets.catalogue import POCKET as POCKET_PRESET
+from causvid.training.recipes import POCKET
+from causvid.world.judge import SHIPPED, AttributeReader
 
 __all__ = ["add_arguments", "main"]
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from causvid.drift import Looks
 from causvid.evaluate.adherence import adherence
 from causvid.evaluate.cases import Case
 from causvid.evaluate.longrun import mean_looks
 from causvid.evaluate.measured import Grid, Measured, measure
 from causvid.evaluate.pictures import pictures
 from causvid.evaluate.subjects import Student
-from causvid.reader import AttributeReader, read
+from causvid.generation.drift import Looks
+from causvid.world.judge import AttributeReader, read
 
 LONG_SECONDS, LAST_SECONDS = 60.0, 10.0
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causvid.diorama import ATTRIBUTES, Scene, render
-from causvid.reader import AttributeReader, read
+from causvid.world import ATTRIBUTES, Scene, render
+from causvid.world.judge import AttributeReader, read
 
 _SALT = 77_003
 _LATEST_START = 480  # frames; clips begin anywhere in the first half minute

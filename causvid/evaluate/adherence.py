@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from causvid.diorama import ATTRIBUTES
 from causvid.evaluate.measured import Measured
+from causvid.world import ATTRIBUTES
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causvid.diorama import Scene, Split, caption, render
+from causvid.world import Scene, Split, caption, render
 
 _SALT = 20_412  # sets these draws apart from those of training data with the same seed
 

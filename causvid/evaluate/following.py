@@ -14,7 +14,7 @@ from causvid.evaluate.cases import Change, rendered
 from causvid.evaluate.measured import STRIP_FRAMES
 from causvid.evaluate.starting import psnr
 from causvid.evaluate.subjects import Student
-from causvid.reader import AttributeReader, read
+from causvid.world.judge import AttributeReader, read
 
 STRENGTHS = (0.3, 0.5, 0.7, 0.85, 0.95)
 

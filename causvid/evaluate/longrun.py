@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causvid.diorama import ATTRIBUTES
-from causvid.drift import Looks
 from causvid.evaluate.cases import Case
 from causvid.evaluate.subjects import Student
-from causvid.reader import AttributeReader, read
+from causvid.generation.drift import Looks
+from causvid.world import ATTRIBUTES
+from causvid.world.judge import AttributeReader, read
 
 _WINDOW_STRIDE = 8  # frames: windows touch and do not overlap
 

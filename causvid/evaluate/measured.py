@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from causvid.drift import Looks
 from causvid.evaluate.cases import Case
 from causvid.evaluate.subjects import Subject
-from causvid.reader import AttributeReader, Reading, read
-from causvid.training.clips import clip_to_pixels
+from causvid.generation.drift import Looks
 from causvid.training.fidelity import seam
+from causvid.world.judge import AttributeReader, Reading, read
+from causvid.world.pixels import clip_to_pixels
 
 STRIP_FRAMES = 5
 

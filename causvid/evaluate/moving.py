@@ -13,7 +13,7 @@ import numpy as np
 from causvid.evaluate.cases import Case
 from causvid.evaluate.measured import Grid
 from causvid.evaluate.subjects import Subject
-from causvid.reader import AttributeReader, read
+from causvid.world.judge import AttributeReader, read
 
 SECONDS = 10.0
 _SPAN = 2.0

@@ -28,9 +28,9 @@ from causvid.evaluate.pictures import pictures
 from causvid.evaluate.starting import image_to_video, started
 from causvid.evaluate.subjects import Reconstructed, Rendered, Student, Subject, Weights
 from causvid.evaluate.switching import handing, switches
-from causvid.reader import AttributeReader
 from causvid.training import fidelity
-from causvid.training.clips import diorama_clip
+from causvid.world.judge import AttributeReader
+from causvid.world.pixels import diorama_clip
 
 Item = TypeVar("Item")
 

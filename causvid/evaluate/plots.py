@@ -5,9 +5,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from causvid.diorama import ATTRIBUTES
 from causvid.evaluate.switching import DUE_SECONDS, WATCH_SECONDS
 from causvid.evaluate.targets import Figures
+from causvid.world import ATTRIBUTES
 
 
 def draw(figures: Figures, folder: Path) -> list[Path]:

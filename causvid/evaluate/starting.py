@@ -8,7 +8,7 @@ import numpy as np
 from causvid.evaluate.cases import Case, rendered
 from causvid.evaluate.measured import STRIP_FRAMES
 from causvid.evaluate.subjects import Student
-from causvid.reader import AttributeReader, read
+from causvid.world.judge import AttributeReader, read
 
 LATER = (1, 4, 12)
 """Frames after the first at which made and rendered clips are compared with the picture."""

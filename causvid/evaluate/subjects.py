@@ -13,20 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from causvid.catalogue import POCKET as POCKET_PRESET
-from causvid.codec import VideoCodec
 from causvid.evaluate.cases import Case, rendered
+from causvid.generation.schedule import FlowSchedule
+from causvid.generation.snapshot import unpack
+from causvid.generation.source import to_frames, to_pixels
+from causvid.model.codec import VideoCodec
+from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
-from causvid.presets import load_preset
-from causvid.schedule import FlowSchedule
-from causvid.snapshot import unpack
-from causvid.source import to_frames, to_pixels
+from causvid.presets.catalogue import POCKET as POCKET_PRESET
+from causvid.presets.loading import load_preset
 from causvid.training.assembly import load_exported
 from causvid.training.precision import mixed_precision, training_attention
 from causvid.training.prompted import PromptedTransformer, sample, tokenise
 from causvid.training.stage import seeded
 from causvid.training.trainer import finished_average
-from causvid.transformer import CausalWanTransformer
 
 
 @dataclass(frozen=True, eq=False)

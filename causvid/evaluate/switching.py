@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causvid.diorama import render_switch
 from causvid.evaluate.cases import Change
 from causvid.evaluate.subjects import Student
-from causvid.reader import AttributeReader, read
+from causvid.world import render_switch
+from causvid.world.judge import AttributeReader, read
 
 HANDOVERS = ("swap", "recache", "flush", "blend:2")
 WORLD, FRESH = "world", "fresh"

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from causvid.diorama import ATTRIBUTES
 from causvid.evaluate.targets import Verdict
 from causvid.table import Table
+from causvid.world import ATTRIBUTES
 
 
 def table_of(part: str, figures: dict[str, Any]) -> Table:

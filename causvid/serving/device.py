@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from causvid.catalogue import Preset
 from causvid.pipeline import CausVidPipeline
+from causvid.presets.catalogue import Preset
 from causvid.serving.job import Event, Failed, Job, Production
 
 log = logging.getLogger(__name__)

@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from causvid.catalogue import Preset
+from causvid.generation.prompts import PromptSchedule
+from causvid.generation.stream import FrameChunk, Stream, StreamInterrupted
 from causvid.pipeline import CausVidPipeline
-from causvid.prompts import PromptSchedule
-from causvid.request import Manifest, Request, describe
+from causvid.presets.catalogue import Preset
 from causvid.serving.mailbox import Mailbox
 from causvid.serving.record import call_of
-from causvid.stream import FrameChunk, Stream, StreamInterrupted
+from causvid.serving.request import Manifest, Request, describe
 
 Reason = Literal["viewer", "time"]
 """Why a run was ended early: it was stopped, or the device was lent for no longer."""

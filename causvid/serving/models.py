@@ -8,16 +8,16 @@ import torch
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from causvid.catalogue import Preset
-from causvid.codec import codec_for
-from causvid.compilation import compile_layers
-from causvid.footprint import empty_models
-from causvid.generator import Generator
-from causvid.geometry import Timeline
+from causvid.generation.generator import Generator
+from causvid.generation.geometry import Timeline
+from causvid.model.codec import codec_for
 from causvid.pipeline import CausVidPipeline, make_generator
-from causvid.presets import get_preset, load_preset
-from causvid.request import Request
-from causvid.settings import Settings
+from causvid.presets.catalogue import Preset
+from causvid.presets.compilation import compile_layers
+from causvid.presets.costs import empty_models
+from causvid.presets.loading import get_preset, load_preset
+from causvid.serving.request import Request
+from causvid.serving.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from causvid.request import Request
+from causvid.serving.request import Request
 
 _ENDPOINTS = {"text": "/text_to_video", "image": "/image_to_video", "video": "/video_to_video"}
 

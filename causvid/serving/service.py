@@ -18,15 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from causvid.cues import Handover
+from causvid.generation.cues import Handover
 from causvid.media import FragmentMuxer
-from causvid.request import Request
-from causvid.serving.checks import check_number, check_prompt, check_request
 from causvid.serving.device import Device
 from causvid.serving.job import Continuation, Job
+from causvid.serving.limits import check_number, check_prompt, check_request
 from causvid.serving.models import Models
+from causvid.serving.request import Request
 from causvid.serving.run import Run
-from causvid.settings import Settings
+from causvid.serving.settings import Settings
 
 log = logging.getLogger("causvid.runs")
 

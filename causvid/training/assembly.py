@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from causvid.autoencoder_tiny import TinyAutoencoder
-from causvid.generator import GeneratorConfig
+from causvid.generation.generator import GeneratorConfig
+from causvid.model.tiny_autoencoder import TinyAutoencoder
+from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
 from causvid.training.prompted import PromptedTransformer
-from causvid.training.stages import TransformerShape
-from causvid.training.words import tiny_text_encoder
-from causvid.transformer import CausalWanTransformer
+from causvid.training.recipes import TransformerShape
+from causvid.world.tokenizer import tiny_text_encoder
 
 _SHARD = "9MB"
 """Largest file of an export: what a Git host takes without large-file storage, with room."""

@@ -4,7 +4,7 @@
    so a teacher can be trained on them at once.
 2. `fit_decoder`: least squares from 3x3 neighbourhoods of latents (current and previous) to pixels.
 
-Clips and pixels are those of `causvid.training.clips`.
+Clips and pixels are those of `causvid.world.pixels`.
 """
 
 import logging
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from causvid.autoencoder_tiny import LinearShortcut, MemoryBlock, TinyAutoencoder
-from causvid.training.clips import clip_to_pixels, diorama_clip, with_run_up
+from causvid.model.tiny_autoencoder import LinearShortcut, MemoryBlock, TinyAutoencoder
+from causvid.world.pixels import clip_to_pixels, diorama_clip, with_run_up
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 The encoder stays frozen, so latents made before remain valid. Once there is a student, the stage
 can be run again, to see past that student's errors. Clips and pixels are those of
-`causvid.training.clips`.
+`causvid.world.pixels`.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from causvid.autoencoder_tiny import TinyAutoencoder
-from causvid.diorama import Scene, caption
-from causvid.training.clips import clip_of, clip_to_pixels, diorama_clip, with_run_up
+from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.training.fidelity import borders, gradients
 from causvid.training.stage import ModelStage, OptimiserConfig, seeded
+from causvid.world import Scene, caption
+from causvid.world.pixels import clip_of, clip_to_pixels, diorama_clip, with_run_up
 
 
 @dataclass(frozen=True)

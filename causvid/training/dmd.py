@@ -20,10 +20,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from causvid.attention import block_causal_mask
-from causvid.cues import Handover
-from causvid.generator import Generator
-from causvid.schedule import add_noise, clean_from_velocity
+from causvid.generation.cues import Handover
+from causvid.generation.generator import Generator
+from causvid.generation.schedule import add_noise, clean_from_velocity
+from causvid.model.attention import block_causal_mask
+from causvid.model.transformer import CausalWanTransformer
 from causvid.training.data import Batch, LatentCache
 from causvid.training.forcing import Lessons, Velocity, last_chunks_mask
 from causvid.training.losses import (
@@ -44,7 +45,6 @@ from causvid.training.prompted import PromptedTransformer, tokenise
 from causvid.training.rollout import RolloutPlan, Switch, roll_out
 from causvid.training.stage import OptimiserConfig, averaged, seeded
 from causvid.training.trainer import Metrics
-from causvid.transformer import CausalWanTransformer
 
 StudentInput = Literal["rollout", "data"]
 TeacherKind = Literal["bidirectional", "causal"]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from causvid.autoencoder_tiny import TinyAutoencoder
-from causvid.codec import TinyCodec
-from causvid.training.clips import clip_to_pixels
+from causvid.model.codec import TinyCodec
+from causvid.model.tiny_autoencoder import TinyAutoencoder
+from causvid.world.pixels import clip_to_pixels
 
 
 @torch.no_grad()

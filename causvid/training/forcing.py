@@ -24,10 +24,10 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from causvid.attention import block_causal_mask
-from causvid.generator import GeneratorConfig
-from causvid.geometry import ChunkPattern
-from causvid.schedule import add_noise, clean_from_velocity
+from causvid.generation.generator import GeneratorConfig
+from causvid.generation.geometry import ChunkPattern
+from causvid.generation.schedule import add_noise, clean_from_velocity
+from causvid.model.attention import block_causal_mask
 from causvid.training.data import Batch, LatentCache
 from causvid.training.losses import per_frame, regression_loss
 from causvid.training.ode import student_times

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from causvid.geometry import ChunkPattern
-from causvid.schedule import TABLE_SIZE, FlowSchedule, add_noise
+from causvid.generation.geometry import ChunkPattern
+from causvid.generation.schedule import TABLE_SIZE, FlowSchedule, add_noise
 
 SCORE_RANGE = (20.0, 980.0)  # scores are unreliable at the ends: 2 % and 98 % of 1000
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from causvid.attention import block_causal_mask
-from causvid.generator import GeneratorConfig
-from causvid.schedule import FlowSchedule, clean_from_velocity
+from causvid.generation.generator import GeneratorConfig
+from causvid.generation.schedule import FlowSchedule, clean_from_velocity
+from causvid.model.attention import block_causal_mask
 from causvid.training.data import Clip, LatentCache, shard_path, write_shard
 from causvid.training.losses import from_trajectory, per_frame, regression_loss, same_within_chunks
 from causvid.training.precision import training_attention

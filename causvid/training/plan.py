@@ -24,22 +24,22 @@ from torch.fx.experimental import _config as fx_config
 from torch.utils.flop_counter import flop_registry
 from transformers import UMT5EncoderModel
 
-from causvid.attention import CausalAttnProcessor, block_causal_mask
-from causvid.catalogue import SELF_FORCING
-from causvid.footprint import LiveBytes, empty_models
-from causvid.generator import Generator
-from causvid.geometry import LatentGrid
+from causvid.generation.generator import Generator
+from causvid.generation.geometry import LatentGrid
+from causvid.model.attention import CausalAttnProcessor, block_causal_mask
+from causvid.model.transformer import CausalWanTransformer
+from causvid.presets.catalogue import SELF_FORCING
+from causvid.presets.costs import LiveBytes, empty_models
 from causvid.table import Table
 from causvid.training.data import Batch
 from causvid.training.dmd import DmdStage
 from causvid.training.forcing import Lessons, Told, Velocity
 from causvid.training.losses import flow_matching_loss, per_frame
 from causvid.training.prompted import PromptedTransformer, integrate, parameter_count
+from causvid.training.recipes import Recipe
 from causvid.training.rollout import RolloutPlan, roll_out
 from causvid.training.stage import seeded
-from causvid.training.stages import Recipe
-from causvid.training.words import tiny_text_encoder
-from causvid.transformer import CausalWanTransformer
+from causvid.world.tokenizer import tiny_text_encoder
 
 META = torch.device("meta")
 COMPUTE = torch.bfloat16

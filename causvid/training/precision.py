@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from causvid.lowering import native_bfloat16
+from causvid.model.lowering import native_bfloat16
 
 
 def mixed_precision(device: torch.device) -> str:

@@ -1,7 +1,8 @@
 """Transformer and text encoder as one trainable module, from captions to velocity.
 
-At inference both halves are used apart (`causvid.text`, `causvid.generator`); in training they
-share one forward pass, so that gradients reach the words and data parallelism sees one module.
+At inference both halves are used apart (`causvid.model.text`, `causvid.generation.generator`); in
+training they share one forward pass, so that gradients reach the words and data parallelism sees
+one module.
 """
 
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
-from causvid.cache import TextCache
-from causvid.transformer import CausalWanTransformer
+from causvid.model.cache import TextCache
+from causvid.model.transformer import CausalWanTransformer
 
 
 class Tokens(NamedTuple):
@@ -70,7 +71,7 @@ class PromptedTransformer(nn.Module):
         return other
 
     def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Prompt embeddings `[b, n, d]`, zero behind each prompt's end (see `causvid.text`)."""
+        """Prompt embeddings `[b, n, d]`, zero behind each prompt's end."""
         hidden = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         return hidden * mask.to(hidden)[..., None]
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from causvid.diorama import ATTRIBUTES, FPS, Scene, Split, render
-from causvid.reader import AttributeReader
 from causvid.training.stage import ModelStage, OptimiserConfig, seeded
+from causvid.world import ATTRIBUTES, FPS, Scene, Split, render
+from causvid.world.judge import AttributeReader
 
 _BEGINNING_SHARE = 0.2
 _LATEST_START = 480  # 30 s: every motion and drift has come round

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from causvid.generator import Generator, Memory
+from causvid.generation.generator import Generator, Memory
 from causvid.training.ode import student_times
 from causvid.training.prompted import PromptedTransformer, tokenise
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
-from causvid.cache import GradientMemory, TextCache
-from causvid.cues import Handover
-from causvid.generator import Generator, Memory
-from causvid.schedule import add_noise
+from causvid.generation.cues import Handover
+from causvid.generation.generator import Generator, Memory
+from causvid.generation.schedule import add_noise
+from causvid.model.cache import GradientMemory, TextCache
 
 RolloutNoise = Callable[[int, int, tuple[int, ...]], Tensor]
 """(chunk, step, shape) → standard normal noise."""

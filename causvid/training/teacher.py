@@ -15,9 +15,9 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from causvid.attention import block_causal_mask
-from causvid.geometry import ChunkPattern
-from causvid.schedule import add_noise
+from causvid.generation.geometry import ChunkPattern
+from causvid.generation.schedule import add_noise
+from causvid.model.attention import block_causal_mask
 from causvid.training.data import LatentCache
 from causvid.training.losses import (
     flicker_loss,

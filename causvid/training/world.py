@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from causvid.codec import VideoCodec
-from causvid.diorama import FPS, LOOPING, Scene, caption, render, render_switch, return_frame
+from causvid.model.codec import VideoCodec
 from causvid.training.data import Clip, shard_path, write_shard
+from causvid.world import FPS, LOOPING, Scene, caption, render, render_switch, return_frame
 
 logger = logging.getLogger(__name__)
 

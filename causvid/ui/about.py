@@ -7,7 +7,7 @@ import html
 import os
 import re
 
-from causvid.catalogue import ROOT, Preset
+from causvid.presets.catalogue import ROOT, Preset
 from causvid.serving.service import Service
 from causvid.ui.stage import static
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import gradio as gr
 
-from causvid.preflight import preflight as estimate
-from causvid.presets import describe as describe_model
-from causvid.prompts import PromptSchedule
-from causvid.request import Mode, Request
-from causvid.serving.checks import check_image, check_schedule, check_video
+from causvid.generation.prompts import PromptSchedule
+from causvid.presets.loading import describe as describe_model
+from causvid.presets.preflight import preflight as estimate
 from causvid.serving.job import Ended
+from causvid.serving.limits import check_image, check_schedule, check_video
+from causvid.serving.request import Mode, Request
 from causvid.serving.run import Run
 from causvid.serving.service import Service
 from causvid.ui.errors import explained

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from causvid.request import Request
+from causvid.serving.request import Request
 from causvid.serving.run import Run
 from causvid.serving.service import Service
 from causvid.ui.errors import explained

@@ -4,8 +4,8 @@ from typing import Any
 
 import gradio as gr
 
-from causvid.catalogue import Preset, Size
-from causvid.serving.checks import largest_window
+from causvid.presets.catalogue import Preset, Size
+from causvid.serving.limits import largest_window
 from causvid.serving.service import Service
 from causvid.ui.about import licence_notice
 from causvid.ui.reading import Choices

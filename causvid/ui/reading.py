@@ -4,16 +4,16 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from causvid.generation.prompts import PromptSchedule
 from causvid.pipeline import DEFAULT_SECONDS
-from causvid.prompts import PromptSchedule
-from causvid.request import Mode, Request
-from causvid.serving.checks import (
+from causvid.serving.limits import (
     check_number,
     check_prompt,
     check_request,
     check_schedule,
     read_size,
 )
+from causvid.serving.request import Mode, Request
 from causvid.serving.service import Service
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 
-from causvid.prompts import PromptSchedule, ScheduleError
-from causvid.request import Mode, Request
-from causvid.serving.checks import check_schedule
+from causvid.generation.prompts import PromptSchedule, ScheduleError
+from causvid.serving.limits import check_schedule
+from causvid.serving.request import Mode, Request
 from causvid.serving.service import Service
 from causvid.ui.options import Options
 from causvid.ui.reading import read_prompts, read_request

@@ -16,8 +16,8 @@ from causvid.serving.device import SharedDevice
 from causvid.serving.job import Event, Job
 from causvid.serving.models import Models
 from causvid.serving.service import Service
+from causvid.serving.settings import Settings, SettingsError
 from causvid.serving.zero import LentDevice, carry_out, lent_seconds
-from causvid.settings import Settings, SettingsError
 from causvid.ui.page import build_page
 from causvid.ui.presence import Presence, notice_lost_networks
 from causvid.ui.publish import WRONG_CALL, refuse_call

@@ -11,8 +11,8 @@ from typing import Any
 import gradio as gr
 import PIL.Image
 
-from causvid.request import Mode, Request
-from causvid.serving.checks import check_image, check_video, read_size
+from causvid.serving.limits import check_image, check_video, read_size
+from causvid.serving.request import Mode, Request
 from causvid.serving.service import Service
 from causvid.ui.options import Options
 from causvid.ui.reading import read_prompts, read_request

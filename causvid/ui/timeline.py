@@ -2,8 +2,8 @@
 
 import html
 
-from causvid.geometry import Timeline
-from causvid.prompts import PromptSchedule, ScheduleError
+from causvid.generation.geometry import Timeline
+from causvid.generation.prompts import PromptSchedule, ScheduleError
 
 HUES = 6  # as in static/strip.js
 _MOST_TICKS = 120

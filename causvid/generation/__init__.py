@@ -1,0 +1,1 @@
+"""How a chunk is made: geometry, noise schedule, prompts, generator and stream."""

@@ -1,0 +1,134 @@
+"""A source video for streaming video-to-video: read, encoded and noised chunk by chunk.
+
+The source is an iterator of pictures and may be longer than memory; it is read no further than
+the chunk at hand needs.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causvid.model.codec import CodecState, VideoCodec
+
+
+def to_pixels(frames: np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """uint8 `[t, h, w, 3]` → `[1, t, 3, h, w]` in [-1, 1]."""
+    pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(0, 3, 1, 2)
+    return pixels[None].to(dtype) / 127.5 - 1
+
+
+def to_bytes(pixels: Tensor) -> Tensor:
+    """`[1, t, 3, h, w]` in [-1, 1] → uint8 `[t, h, w, 3]`, on the same device."""
+    frames = ((pixels[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return frames.permute(0, 2, 3, 1).contiguous()
+
+
+def to_frames(pixels: Tensor) -> np.ndarray:
+    """`[1, t, 3, h, w]` in [-1, 1] → uint8 `[t, h, w, 3]`, on the host."""
+    return to_bytes(pixels).cpu().numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class SourceChunk:
+    """A chunk of the source.
+
+    Attributes:
+        latents: clean latents `[1, f, c, h, w]`.
+        frames: the pictures themselves, uint8 `[t, h, w, 3]`; fewer than a whole chunk at the end
+            of the source.
+        strength: noise level σ to start from, in (0, 1].
+    """
+
+    latents: Tensor
+    frames: np.ndarray
+    strength: float
+
+
+class VideoSource:
+    """Feeds a stream with a source video.
+
+    Args:
+        frames: pictures at the model's rate and size, uint8 `[h, w, 3]` each.
+        strength: how far to leave the source, in (0, 1]: the noise level σ of the first step.
+        adaptive: lower the strength where the source moves fast, as StreamDiffusionV2 does
+            (arXiv 2511.07399): noise that hides fast motion cannot be undone by the prompt.
+
+    Raises:
+        ValueError: if `strength` is out of range.
+    """
+
+    # StreamDiffusionV2's constants: a root-mean-square change of 0.2 between neighbouring
+    # pictures in [-1, 1] counts as full motion and takes 0.1 off; a tenth of the last strength
+    # stays, so that it does not flicker.
+    FULL_MOTION = 0.2
+    MOTION_DISCOUNT = 0.1
+    INERTIA = 0.1
+
+    def __init__(
+        self, frames: Iterable[np.ndarray], *, strength: float = 0.7, adaptive: bool = False
+    ):
+        if not 0 < strength <= 1:
+            raise ValueError(f"strength must lie in (0, 1], got {strength}")
+        self._frames: Iterator[np.ndarray] = iter(frames)
+        self.strength = strength
+        self.adaptive = adaptive
+        self._last_strength = strength
+        self.position = 0  # pictures read so far
+
+    def read(
+        self, count: int, codec: VideoCodec, state: CodecState, device: torch.device
+    ) -> SourceChunk | None:
+        """The next `count` pictures, encoded; `None` when there are none left.
+
+        A chunk that the source ends in is filled up with its last picture before encoding.
+        """
+        pictures = list(islice(self._frames, count))
+        if not pictures:
+            return None
+        frames = np.stack(pictures)
+        self.position += len(frames)
+        missing = count - len(frames)
+        filled = np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
+        latents = codec.encode(to_pixels(filled, device, torch.float32), state)
+        return SourceChunk(latents, frames, self._strength_for(frames))
+
+    def close(self) -> None:
+        """Release the reader behind the pictures, where there is one."""
+        close = getattr(self._frames, "close", None)
+        if close is not None:
+            close()
+
+    def settings(self) -> dict[str, float | bool | int]:
+        """What a snapshot needs to go on reading at the same place."""
+        return {
+            "strength": self.strength,
+            "adaptive": self.adaptive,
+            "last_strength": self._last_strength,
+            "position": self.position,
+        }
+
+    def skip_to(self, settings: dict[str, float | bool | int]) -> None:
+        """Go on where `settings()` was taken: pictures before that are read and dropped."""
+        for _ in islice(self._frames, int(settings["position"]) - self.position):
+            pass
+        self.position = int(settings["position"])
+        self.strength = float(settings["strength"])
+        self.adaptive = bool(settings["adaptive"])
+        self._last_strength = float(settings["last_strength"])
+
+    def _strength_for(self, frames: np.ndarray) -> float:
+        if not self.adaptive:
+            return self.strength
+        motion = 0.0
+        if len(frames) > 1:
+            change = np.diff(frames.astype(np.float32) / 127.5, axis=0)
+            rms = float(np.sqrt((change**2).mean(axis=(1, 2, 3))).max())
+            motion = min(rms / self.FULL_MOTION, 1.0)
+        target = self.strength - self.MOTION_DISCOUNT * motion
+        strength = (1 - self.INERTIA) * target + self.INERTIA * self._last_strength
+        self._last_strength = min(max(strength, 0.02), 1.0)
+        return self._last_strength

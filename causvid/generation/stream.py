@@ -1,0 +1,417 @@
+"""One viewer's state machine: a video that is made chunk by chunk, for as long as it is wanted.
+
+Everything that changes while a viewer watches lives in a `Stream`; the weights behind it are
+shared and stateless, so any number of streams can take turns. The app, the command line, the API,
+the benchmark and the tests all drive the same `step()`.
+
+    open → streaming → (ended ⇄ streaming) → closed
+
+A stream that has ended can be extended. `steer`, `interrupt` and `close` may be called from other
+threads while a step runs.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causvid.generation.chunk import FrameChunk, Timings
+from causvid.generation.drift import Looks
+from causvid.generation.generator import Generator, Memory, seeded_noise
+from causvid.generation.prompts import Cue, Handover, PromptSchedule, PromptShare, SnappedSchedule
+from causvid.generation.snapshot import SnapshotSettings, pack, unpack
+from causvid.generation.source import SourceChunk, VideoSource, to_bytes, to_pixels
+from causvid.model.cache import TextCache
+from causvid.model.codec import CodecState, VideoCodec
+
+EncodePrompts = Callable[[list[str]], Tensor]
+"""Prompts → embeddings `[b, text_length, text_dim]` on the transformer's device."""
+
+
+class StreamClosed(RuntimeError):
+    """The stream was closed; what it had is gone. Open a new one, or resume a snapshot."""
+
+
+class StreamInterrupted(RuntimeError):
+    """The chunk in the making was given up. The stream is as it was before it, and can go on."""
+
+
+class Stream:
+    """A video in the making: an iterator of `FrameChunk`.
+
+    Args:
+        generator: weights, configuration and size, shared between streams.
+        codec: the streaming codec, shared between streams.
+        encode_prompts: prompts to embeddings, shared between streams.
+        schedule: which prompt holds when.
+        seed: the same seed, schedule and sources give the same frames, and a longer video begins
+            with the shorter one.
+        chunk_count: chunks to make, or `None` for a stream without end.
+        image: uint8 `[h, w, 3]` of the generator's size: image-to-video. A model with an
+            independent first frame takes it as its first latent, another as a still that fills
+            its first chunk (CausVid, section 5.3).
+        source: a source video: video-to-video. The stream ends with it.
+
+    Raises:
+        ValueError: if image and source are both given, or sizes do not fit.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        codec: VideoCodec,
+        encode_prompts: EncodePrompts,
+        schedule: PromptSchedule,
+        *,
+        seed: int = 0,
+        chunk_count: int | None = None,
+        image: np.ndarray | None = None,
+        source: VideoSource | None = None,
+    ):
+        if image is not None and source is not None:
+            raise ValueError("a stream starts from an image or from a video, not from both")
+        grid = generator.grid
+        if image is not None and image.shape != (grid.height, grid.width, 3):
+            raise ValueError(
+                f"the image must have shape ({grid.height}, {grid.width}, 3), got "
+                f"{tuple(image.shape)}: fit it first (causvid.media.fit)"
+            )
+        if chunk_count is not None and chunk_count < 1:
+            raise ValueError(f"a stream needs at least one chunk, got {chunk_count}")
+        self.generator = generator
+        self.seed = seed
+        self.chunk_count = chunk_count
+        self._codec = codec
+        self._encode_prompts = encode_prompts
+        self._image = image
+        self._source = source
+        self._source_chunk: SourceChunk | None = None  # read, but not yet used
+        self._schedule = schedule
+        self._next = 0  # chunks finished
+        self._steerable = 0  # the first chunk whose prompt can still be changed
+        self._cache = generator.new_cache()
+        self._codec_state: CodecState = codec.start()
+        self._history: Tensor | None = None  # the last `window` clean latents, for recaching
+        self._mix: tuple[PromptShare, ...] | None = None  # what `_text` was computed from
+        self._text: TextCache | None = None
+        self._first_looks: Looks | None = None
+        self._closed = threading.Event()
+        self._interrupted = threading.Event()
+        self._stepping = threading.RLock()
+        self._steering = threading.Lock()
+
+    # State
+
+    @property
+    def position(self) -> int:
+        """Chunks made so far."""
+        return self._next
+
+    @property
+    def seconds(self) -> float:
+        """Length of the video so far."""
+        return self.generator.timeline.duration(self._next)
+
+    @property
+    def schedule(self) -> PromptSchedule:
+        """Which prompt holds when; with every `steer` so far written into it."""
+        return self._schedule
+
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+    # Making frames
+
+    @torch.no_grad()
+    def step(self) -> FrameChunk | None:
+        """Make the next chunk; `None` at the end of the video or of the source.
+
+        Raises:
+            StreamClosed: if the stream is, or gets closed while it works: within one pass of the
+                transformer.
+            StreamInterrupted: likewise, after `interrupt`.
+        """
+        with self._stepping:
+            self._check()
+            if self.chunk_count is not None and self._next >= self.chunk_count:
+                return None
+            return self._make(self._next)
+
+    def __iter__(self) -> Iterator[FrameChunk]:
+        return self
+
+    def __next__(self) -> FrameChunk:
+        chunk = self.step()
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    def steer(self, prompt: str, handover: Handover | str = "recache") -> int:
+        """Change the prompt from the next chunk on; what was planned for later is dropped.
+
+        Safe to call while a step runs: the chunk in the making keeps its prompt.
+
+        Returns:
+            The first chunk that follows the new prompt.
+
+        Raises:
+            StreamClosed: if the stream is closed.
+            ValueError: if the prompt is empty or the hand-over unknown.
+        """
+        self._check_open()
+        if isinstance(handover, str):
+            handover = Handover.parse(handover)
+        with self._steering:
+            chunk = self._steerable
+            now = self.generator.timeline.start_time(chunk)
+            cue = Cue(0.0, prompt, handover)
+            self._schedule = self._schedule.then(now, PromptSchedule((cue,)))
+            return chunk
+
+    def extend(self, seconds: float) -> None:
+        """Let the stream run `seconds` longer than it was to run; at least one chunk."""
+        if self.chunk_count is not None:
+            timeline = self.generator.timeline
+            end = timeline.duration(self.chunk_count) + seconds
+            self.chunk_count = max(self.chunk_count + 1, timeline.chunk_count(end))
+
+    def interrupt(self) -> None:
+        """Give up the chunk in the making, within one pass of the transformer, or else the next.
+
+        The step raises `StreamInterrupted`. Unlike a closed stream, this one can be snapshot, and
+        the next step makes the same chunk.
+        """
+        self._interrupted.set()
+
+    def close(self) -> None:
+        """Stop within one pass of the transformer and let go of all memory. May be repeated."""
+        self._closed.set()
+        with self._stepping:
+            if self._source is not None:
+                self._source.close()
+            self._cache = self._codec_state = self._history = self._text = None
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    # Keeping and resuming
+
+    def snapshot(self) -> bytes:
+        """The whole state between two chunks, as a safetensors file.
+
+        Continue it, or branch from it: the frames that follow are those of an uninterrupted
+        stream, bit for bit. A source video is not part of it.
+        """
+        with self._stepping:
+            self._check_open()
+            tensors = {f"cache.{k}": v for k, v in self._cache.tensors().items()}
+            tensors |= {f"codec.{k}": v for k, v in self._codec_state.tensors().items()}
+            if self._history is not None:
+                tensors["history"] = self._history
+            settings = SnapshotSettings(
+                config=self.generator.config.to_dict(),
+                height=self.generator.grid.height,
+                width=self.generator.grid.width,
+                schedule=self._schedule.to_dict(),
+                seed=self.seed,
+                next=self._next,
+                chunk_count=self.chunk_count,
+                first_looks=vars(self._first_looks) if self._first_looks else None,
+                source=self._source.settings() if self._source else None,
+            )
+            return pack(settings, tensors)
+
+    @classmethod
+    def resume(
+        cls,
+        snapshot: bytes | str | Path,
+        generator: Generator,
+        codec: VideoCodec,
+        encode_prompts: EncodePrompts,
+        *,
+        source: VideoSource | None = None,
+    ) -> "Stream":
+        """Go on from a snapshot, given the same weights.
+
+        Args:
+            snapshot: what `snapshot()` returned, or a file with it.
+            source: video-to-video: the same source from its beginning.
+
+        Raises:
+            ValueError: if it is no snapshot, or one of another model, size or mode.
+        """
+        settings, tensors = unpack(snapshot)
+        settings.check(generator)
+        if (settings.source is None) != (source is None):
+            raise ValueError(
+                "the snapshot is of a video-to-video stream: pass its source video"
+                if source is None
+                else "the snapshot is not of a video-to-video stream: pass no source video"
+            )
+        stream = cls(
+            generator,
+            codec,
+            encode_prompts,
+            PromptSchedule.parse(settings.schedule),
+            seed=settings.seed,
+            chunk_count=settings.chunk_count,
+            source=source,
+        )
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        stream._cache.restore(part("cache."))
+        stream._codec_state = codec.restore(part("codec."))
+        if "history" in tensors:
+            stream._history = tensors["history"].to(generator.device)
+        if settings.first_looks:
+            stream._first_looks = Looks(**settings.first_looks)
+        if source is not None:
+            source.skip_to(settings.source)
+        stream._next = stream._steerable = settings.next
+        return stream
+
+    # One chunk
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise StreamClosed("this stream is closed: open a new one, or resume a snapshot")
+
+    def _check(self) -> None:
+        self._check_open()
+        if self._interrupted.is_set():
+            self._interrupted.clear()
+            raise StreamInterrupted("the chunk was given up; the stream can go on")
+
+    def _make(self, index: int) -> FrameChunk | None:
+        with self._steering:  # from here on a new prompt waits for the next chunk
+            snapped = self._schedule.snapped(self.generator.timeline)
+            self._steerable = index + 1
+        chunk = None
+        try:
+            chunk = self._make_following(snapped, index)
+        finally:
+            # A chunk that was abandoned does not count, and can be made again.
+            self._next = self._steerable = index + (chunk is not None)
+        return chunk
+
+    def _make_following(self, snapped: SnappedSchedule, index: int) -> FrameChunk | None:
+        clock = _Clock(self.generator.device)
+        generator, timeline = self.generator, self.generator.timeline
+        source = self._read_source(index)
+        if self._source is not None and source is None:
+            return None
+        source_seconds = clock.lap()
+
+        handover = self._follow(snapped, index)
+        text_seconds = clock.lap()
+
+        self._cache.open(generator.config.chunks.frames(index))
+        memory = Memory(self._cache, self._text)
+        if index == 0 and self._image is not None:
+            latents = self._encode_image()
+            generator.remember(latents, memory)
+        else:
+            levels = generator.config.levels(index)
+            if source is not None:
+                levels = generator.source_levels(source.strength, index)
+            shape = generator.chunk_shape(index)
+            latents = generator.denoise(
+                levels,
+                lambda step: seeded_noise(self.seed, index, step, shape, generator.device),
+                memory,
+                source=None if source is None else source.latents,
+                check=self._check,
+            )
+        self._cache.advance()
+        self._remember(latents)
+        denoise_seconds = clock.lap()
+
+        pictures = to_bytes(self._codec.decode(latents, self._codec_state))
+        if source is not None:
+            pictures = pictures[: len(source.frames)]
+            self._source_chunk = None
+        looks = Looks.of(pictures)
+        frames = pictures.cpu().numpy()
+        self._first_looks = self._first_looks or looks
+        first_frame = timeline.first_pixel_frame(index)
+        return FrameChunk(
+            index=index,
+            frames=frames,
+            first_frame=first_frame,
+            start=first_frame / timeline.fps,
+            end=(first_frame + len(frames)) / timeline.fps,
+            prompt=snapped.at(index).cue.prompt,
+            handover=handover,
+            looks=looks,
+            drift=looks.relative_to(self._first_looks),
+            timings=Timings(text_seconds, source_seconds, denoise_seconds, clock.lap()),
+            source=None if source is None else source.frames,
+            strength=None if source is None else source.strength,
+        )
+
+    def _read_source(self, index: int) -> SourceChunk | None:
+        if self._source is not None and self._source_chunk is None:
+            count = self.generator.timeline.pixel_frames(index)
+            self._source_chunk = self._source.read(
+                count, self._codec, self._codec_state, self.generator.device
+            )
+        return self._source_chunk
+
+    def _encode_image(self) -> Tensor:
+        """The image as the latents of chunk 0: one, or a still that fills it."""
+        count = self.generator.timeline.pixel_frames(0)
+        still = np.repeat(self._image[None], count, axis=0)
+        pixels = to_pixels(still, self.generator.device, torch.float32)
+        return self._codec.encode(pixels, self._codec.start())
+
+    def _remember(self, latents: Tensor) -> None:
+        past = latents if self._history is None else torch.cat([self._history, latents], dim=1)
+        self._history = past[:, -self.generator.config.window :]
+
+    def _follow(self, snapped: SnappedSchedule, index: int) -> Handover | None:
+        """Bring the text, and where a hand-over asks for it the past, up to the prompt of `index`.
+
+        Returns:
+            The hand-over that happens at this chunk, if one does.
+        """
+        mix = snapped.mix(index)
+        if mix != self._mix:
+            embeds = self._encode_prompts([share.prompt for share in mix])
+            weights = embeds.new_tensor([share.weight for share in mix])
+            mixed = (embeds * weights[:, None, None]).sum(0, keepdim=True)
+            self._text = self.generator.encode_text(mixed)
+            self._mix = mix
+        starting = snapped.starting(index) if index else None
+        if starting is None:
+            return None
+        handover = starting.cue.handover
+        if handover.kind == "flush":
+            self._cache.flush()
+        elif handover.kind == "recache":
+            self.generator.recache(self._history, Memory(self._cache, self._text))
+        return handover
+
+
+class _Clock:
+    """Laps of wall time that wait for the device, so that each lap is charged to its own part."""
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        now = time.perf_counter()
+        elapsed, self._last = now - self._last, now
+        return elapsed

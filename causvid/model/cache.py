@@ -1,0 +1,311 @@
+"""The memory of one stream: self-attention keys and values of the past, and of the prompt.
+
+`KVCache` is allocated once. Frames live in fixed slots: the first `sink` frames for ever, the rest
+in a ring that is overwritten in place, oldest first. Attention does not care about the order of
+keys, so nothing is ever shifted, cloned or concatenated. Keys are stored rotated.
+
+A chunk is written in three moves:
+
+    cache.open(frames)                 # once: choose the slots, re-place the sink
+    cache.write(layer, keys, values)   # every layer of every pass: overwrite them, see the past
+    cache.advance()                    # once: the last pass stays
+
+Abandoning an open chunk is harmless: the slots it scribbled on are those that it will overwrite.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from causvid.model.attention import time_rotation
+
+SinkRotation = Literal["renewed", "absolute"]
+
+
+class TextCache(NamedTuple):
+    """Cross-attention keys and values of one prompt, `[b, m, heads, head_dim]` for every layer."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A run of consecutive frames in consecutive slots, both counted in tokens."""
+
+    source: slice  # within the open chunk
+    slots: slice
+
+
+class KVCache:
+    """Self-attention keys and values of all layers: a sink, and a ring over the recent past.
+
+    Args:
+        num_layers, batch, heads, head_dim: the transformer's.
+        tokens_per_frame: tokens of one latent frame.
+        window: latent frames visible to a chunk, the chunk itself and the sink included.
+        sink: latent frames at the start of the video that are never evicted (StreamingLLM,
+            arXiv 2309.17453; for video LongLive, arXiv 2509.22622).
+        sink_rotation: `"renewed"` keeps the sink just before the oldest visible frame, so that
+            its distance to the present stays one that was seen in training and a stream has no
+            end; `"absolute"` leaves it where it was, as the published rolling models do.
+
+    Raises:
+        ValueError: if the window does not hold more than the sink.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_layers: int,
+        batch: int,
+        heads: int,
+        head_dim: int,
+        tokens_per_frame: int,
+        window: int,
+        sink: int = 0,
+        sink_rotation: SinkRotation = "renewed",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        if not 0 <= sink < window:
+            raise ValueError(f"the window ({window} frames) must be larger than the sink ({sink})")
+        self.window = window
+        self.sink = sink
+        self.ring = window - sink
+        self.sink_rotation = sink_rotation
+        self.tokens_per_frame = tokens_per_frame
+        self.head_dim = head_dim
+        self.storage = torch.empty(
+            (num_layers, 2, batch, heads, window * tokens_per_frame, head_dim),
+            device=device,
+            dtype=dtype,
+        )
+        # The sink's keys before their rotation in time; renewing from here never adds up errors.
+        self._sink_keys: Tensor | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything; the allocation stays."""
+        self.cursor = 0  # latent frames remembered so far, evicted ones included
+        self._sink_origin = 0  # the latent frame in slot 0
+        self._ring_origin = self.sink  # a latent frame that lives in the first slot of the ring
+        self._sink_position = 0  # where the sink's keys are rotated to at present
+        self._sink_keys = None
+        self._first = self._frames = self._visible = 0
+        self._spans: tuple[_Span, ...] = ()
+        self.rotary: Tensor | None = None  # of the open chunk; filled in by its first pass
+
+    @property
+    def nbytes(self) -> int:
+        kept = 0 if self._sink_keys is None else self._sink_keys.nbytes
+        return self.storage.nbytes + kept
+
+    @property
+    def positions(self) -> Tensor:
+        """Latent indices of the open chunk, int64 `[frames]`, on the cache's device."""
+        return torch.arange(self._first, self._first + self._frames, device=self.storage.device)
+
+    def open(self, frames: int) -> None:
+        """Prepare the slots of the next chunk of `frames` latent frames.
+
+        Raises:
+            ValueError: if the chunk is larger than what the window leaves beside the sink.
+        """
+        self._open(self.cursor, frames)
+
+    @torch.compiler.disable  # the spans of every chunk are others
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the open chunk's rotated `keys` and `values` `[b, n, heads, d]` of one layer.
+
+        Returns:
+            Views of all visible keys and values, `[b, m, heads, d]`, in no particular order.
+        """
+        slot_keys, slot_values = self.storage[layer].unbind()
+        for span in self._spans:
+            slot_keys[:, :, span.slots] = keys[:, span.source].transpose(1, 2)
+            slot_values[:, :, span.slots] = values[:, span.source].transpose(1, 2)
+        return (
+            slot_keys[:, :, : self._visible].transpose(1, 2),
+            slot_values[:, :, : self._visible].transpose(1, 2),
+        )
+
+    def advance(self) -> None:
+        """Keep the open chunk as it was last written and move on."""
+        sink_end = self._sink_origin + self.sink
+        self.cursor = self._first + self._frames
+        if self.sink and self._first < sink_end <= self.cursor:
+            self._keep_sink()
+        self._frames = 0
+
+    def past(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values `[b, m, heads, d]` visible to the open chunk, itself left out: copies."""
+        spans = sorted(
+            (self._tokens(0, 0), *(span.slots for span in self._spans)), key=lambda s: s.start
+        )
+        ends = [*(span.start for span in spans[1:]), self._visible]
+        kept = [
+            self.storage[layer, :, :, :, span.stop : end]
+            for span, end in zip(spans, ends, strict=True)
+        ]
+        keys, values = torch.cat(kept, dim=3).unbind()
+        return keys.transpose(1, 2), values.transpose(1, 2)
+
+    def reopen(self, *, keep_sink: bool) -> tuple[int, int]:
+        """Open the remembered past itself, to be written anew in one pass (LongLive, section 3.2).
+
+        Follow with the passes of a chunk, over the latents of the frames returned, then
+        `advance()`; the cursor ends where it was.
+
+        Args:
+            keep_sink: leave the sink's keys as they are. Otherwise the oldest remembered frames
+                become the new sink.
+
+        Returns:
+            The first latent frame to run, and how many.
+        """
+        oldest = max(self._ring_origin, self.cursor - self.ring)  # in the ring
+        complete = self._sink_origin == 0 and self._ring_origin == self.sink
+        if complete and self.cursor <= self.window:
+            first = 0  # nothing was evicted yet: the sink is part of the window and rewritten
+        elif keep_sink:
+            first = oldest
+        else:
+            first = max(self.cursor - self.window, oldest - self.sink)
+            self._sink_origin = self._sink_position = first
+            self._ring_origin = first + self.sink
+        self._open(first, self.cursor - first)
+        return first, self.cursor - first
+
+    def flush(self) -> None:
+        """Forget all but the sink and the last frame (the KV flush of ∞-RoPE, arXiv 2511.20649)."""
+        last = self.cursor - 1
+        if last <= self._ring_origin:
+            return
+        source = self._tokens(self._slot(last), 1)
+        target = self._tokens(self.sink, 1)
+        if source != target:
+            self.storage[:, :, :, :, target] = self.storage[:, :, :, :, source]
+        self._ring_origin = last
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything remembered, for a snapshot between chunks: name → tensor."""
+        counters = [self.cursor, self._sink_origin, self._ring_origin, self._sink_position]
+        filled = self._visible_frames(self.cursor) * self.tokens_per_frame
+        state = {
+            "counters": torch.tensor(counters),
+            "storage": self.storage[:, :, :, :, :filled].clone(),
+        }
+        if self._sink_keys is not None:
+            state["sink_keys"] = torch.view_as_real(self._sink_keys).clone()
+        return state
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take over what `tensors()` of an equal cache returned, bit for bit."""
+        self.reset()
+        filled = state["storage"]
+        if filled.shape[:4] != self.storage.shape[:4] or filled.shape[4] > self.storage.shape[4]:
+            raise ValueError(
+                f"the snapshot's cache has shape {tuple(filled.shape)}, this stream's has "
+                f"{tuple(self.storage.shape)}: resume with the same model, size and window"
+            )
+        self.cursor, self._sink_origin, self._ring_origin, self._sink_position = (
+            int(value) for value in state["counters"]
+        )
+        self.storage[:, :, :, :, : filled.shape[4]] = filled
+        if "sink_keys" in state:
+            self._sink_keys = torch.view_as_complex(
+                state["sink_keys"].to(self.storage.device).contiguous()
+            )
+
+    def _open(self, first: int, frames: int) -> None:
+        end = first + frames
+        sink_end = self._sink_origin + self.sink
+        beyond_sink = end - max(first, sink_end)
+        if frames < 1 or beyond_sink > self.ring:
+            raise ValueError(
+                f"a chunk of {frames} latent frames does not fit a window of {self.window} with a "
+                f"sink of {self.sink}: use a window of at least {self.sink + frames}"
+            )
+        self._first, self._frames = first, frames
+        self._visible = self._visible_frames(end) * self.tokens_per_frame
+        self._spans = tuple(self._chunk_spans(first, end))
+        self.rotary = None
+        if self._sink_keys is not None and self.sink_rotation == "renewed" and first >= sink_end:
+            self._place_sink(max(self._ring_origin, end - self.ring) - self.sink)
+
+    def _visible_frames(self, end: int) -> int:
+        in_sink = min(self.sink, end - self._sink_origin)
+        return in_sink + max(0, min(self.ring, end - self._ring_origin))
+
+    def _slot(self, frame: int) -> int:
+        """The slot of a latent frame, in frames."""
+        if frame < self._sink_origin + self.sink:
+            return frame - self._sink_origin
+        return self.sink + (frame - self._ring_origin) % self.ring
+
+    def _tokens(self, start: int, count: int) -> slice:
+        return slice(start * self.tokens_per_frame, (start + count) * self.tokens_per_frame)
+
+    def _chunk_spans(self, first: int, end: int):
+        """Split frames `first … end - 1` into runs of consecutive slots: one, two or three."""
+        start = first
+        for frame in range(first + 1, end + 1):
+            if frame == end or self._slot(frame) != self._slot(frame - 1) + 1:
+                count = frame - start
+                yield _Span(
+                    self._tokens(start - first, count), self._tokens(self._slot(start), count)
+                )
+                start = frame
+
+    def _sink_view(self) -> Tensor:
+        """The sink's keys `[layers, b, heads, sink, tokens, d]`, a view of the storage."""
+        keys = self.storage[:, 0, :, :, self._tokens(0, self.sink)]
+        return keys.unflatten(3, (self.sink, self.tokens_per_frame))
+
+    def _sink_rotation_at(self, position: int) -> Tensor:
+        device = self.storage.device
+        positions = torch.arange(position, position + self.sink, device=device)
+        return time_rotation(positions, self.head_dim)[:, None]  # [sink, 1, pairs]
+
+    def _keep_sink(self) -> None:
+        """Remember the freshly written sink without its rotation in time."""
+        self._sink_position = self._sink_origin
+        if self.sink_rotation == "absolute":
+            return
+        rotation = self._sink_rotation_at(self._sink_position)
+        pairs = torch.view_as_complex(self._sink_view().float().unflatten(-1, (-1, 2)))
+        self._sink_keys = pairs[..., : rotation.shape[-1]] * rotation.conj()
+
+    def _place_sink(self, position: int) -> None:
+        """Rotate the sink as if its first frame stood at latent index `position`."""
+        if position == self._sink_position:
+            return
+        rotation = self._sink_rotation_at(position)
+        turned = torch.view_as_real(self._sink_keys * rotation).flatten(-2)
+        self._sink_view()[..., : turned.shape[-1]] = turned.to(self.storage.dtype)
+        self._sink_position = position
+
+
+class GradientMemory:
+    """Stands in for an open `KVCache` on a pass that needs gradients.
+
+    Autograd refuses keys that are later overwritten in place, so the live chunk is concatenated
+    to a detached copy of the past and nothing is written. The copy is kept, as the pass is run
+    again in the backward pass if activations are checkpointed, when the cache has moved on.
+    """
+
+    def __init__(self, cache: KVCache):
+        self._cache = cache
+        self._past: dict[int, tuple[Tensor, Tensor]] = {}
+        self.positions = cache.positions
+        self.rotary: Tensor | None = None
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        if layer not in self._past:
+            self._past[layer] = self._cache.past(layer)
+        past_keys, past_values = self._past[layer]
+        keys = keys.to(values.dtype)
+        return torch.cat([past_keys, keys], dim=1), torch.cat([past_values, values], dim=1)

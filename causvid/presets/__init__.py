@@ -1,0 +1,1 @@
+"""Which models there are, loading them, and what they cost."""

@@ -1,0 +1,424 @@
+"""Named models as data: where their weights are, what may be done with them, how they generate.
+
+A preset is a difference from its base (`dataclasses.replace`), so what it states is what is special
+about it. Its numbers are the published ones; where the published sampler does something that ours
+does not, `notes` says so. Revisions are pinned where a commit is known, as authors may replace
+files under the same name; a deployed Space has a file with commits for the rest. `presets` loads
+them.
+"""
+
+import dataclasses
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from causvid.generation.generator import GeneratorConfig
+from causvid.generation.geometry import ChunkPattern
+from causvid.model.checkpoint import FLAT
+
+Mode = Literal["text", "image", "video"]
+
+ROOT = Path(__file__).parents[2]
+REVISIONS = "assets/revisions.json"
+"""Below `ROOT`, written by `python -m causvid deploy`: Hub repository → commit."""
+
+
+class PresetError(ValueError):
+    """A preset that does not exist or cannot be loaded; the message says what to do."""
+
+
+class Size(NamedTuple):
+    """A picture size in pixels."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """One file on the Hugging Face Hub.
+
+    Args:
+        revision: the commit it is pinned to here, `None` where none is known.
+        entries: nesting keys inside a checkpoint, best first; see `checkpoint.read_state`.
+    """
+
+    repo: str
+    path: str
+    revision: str | None = None
+    entries: tuple[str, ...] = ()
+
+    @property
+    def commit(self) -> str | None:
+        """What is loaded; `None` for the newest."""
+        return self.revision or _deployed_revisions().get(self.repo)
+
+    @property
+    def url(self) -> str:
+        return f"https://huggingface.co/{self.repo}/blob/{self.commit or 'main'}/{self.path}"
+
+
+@dataclass(frozen=True)
+class HubFolder:
+    """A repository in diffusers' layout, of which codec, text encoder and tokenizer are used."""
+
+    repo: str
+    revision: str | None = None
+
+    @property
+    def commit(self) -> str | None:
+        """What is loaded; `None` for the newest."""
+        return self.revision or _deployed_revisions().get(self.repo)
+
+
+@functools.cache
+def _deployed_revisions() -> dict[str, str]:
+    path = ROOT / REVISIONS
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+@dataclass(frozen=True)
+class Licence:
+    """What the weights may be used for, to be shown wherever they are offered."""
+
+    name: str
+    url: str
+    commercial_use: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TransformerSize:
+    """The sizes of a Wan 2.1 text-to-video transformer; the default is 1.3B."""
+
+    num_layers: int = 30
+    num_attention_heads: int = 12
+    attention_head_dim: int = 128
+    ffn_dim: int = 8960
+    freq_dim: int = 256
+    text_dim: int = 4096
+    text_length: int = 512
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One named model.
+
+    Args:
+        name: what users type.
+        title: what users read.
+        source: the paper or project that the weights come from.
+        licence: of the weights.
+        generator: how it generates; `None` where that travels with `folder`.
+        weights: the transformer's checkpoint.
+        lora: an adapter to merge into it (α equal to its rank, as all published ones here).
+        transformer: the transformer's size.
+        base: where codec, text encoder and tokenizer come from.
+        tiny_decoder: a small autoencoder of the same latent space.
+        modes: what it can be asked for.
+        sizes: picture sizes of equal cost, the trained one first.
+        mixed_sizes: whether all of `sizes` were trained, not the first alone.
+        notes: where we differ from the published sampler, and other things to know.
+        folder: a local diffusers folder that holds everything, in place of the Hub.
+    """
+
+    name: str
+    title: str
+    source: str
+    licence: Licence
+    generator: GeneratorConfig | None
+    weights: HubFile | None = None
+    lora: HubFile | None = None
+    transformer: TransformerSize = TransformerSize()
+    base: HubFolder | None = None
+    tiny_decoder: HubFile | None = None
+    modes: tuple[Mode, ...] = ("text", "image", "video")
+    sizes: tuple[Size, ...] = ()
+    mixed_sizes: bool = False
+    notes: str = ""
+    folder: Path | None = None
+
+    @property
+    def generation(self) -> GeneratorConfig:
+        """How it generates, read from `folder` where it travels with the weights."""
+        if self.generator is not None:
+            return self.generator
+        index = json.loads(self.read_folder("model_index.json"))
+        return GeneratorConfig.from_dict(index["generation"])
+
+    @property
+    def native_image(self) -> bool:
+        """Whether a picture can be the first latent frame itself, not repeated to fill a chunk."""
+        return "image" in self.modes and self.generation.chunks.first == 1
+
+    def repositories(self) -> dict[str, str | None]:
+        """The Hub repositories that it is loaded from → commit, `None` for the newest."""
+        parts = (self.weights, self.lora, self.base, self.tiny_decoder)
+        return {part.repo: part.commit for part in parts if part is not None}
+
+    def read_folder(self, path: str) -> str:
+        """The text of a file in `folder`.
+
+        Raises:
+            PresetError: if the folder is not there.
+        """
+        try:
+            return (self.folder / path).read_text()
+        except OSError as error:
+            raise PresetError(
+                f"the weights of {self.name!r} should be in {self.folder}, but {path} is not: "
+                f"they come with the repository, check that it was cloned completely"
+            ) from error
+
+
+APACHE = Licence("Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0", True)
+NON_COMMERCIAL = Licence(
+    "CC BY-NC-SA 4.0", "https://creativecommons.org/licenses/by-nc-sa/4.0/", False
+)
+
+# 1560 tokens a frame each: what the Wan 1.3B models were distilled at.
+WAN_SIZES = (Size(480, 832), Size(832, 480), Size(624, 640))
+
+WAN_BASE = HubFolder("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "0fad780a534b6463e45facd96134c9f345acfa5b")
+TAEHV = HubFile("Kijai/WanVideo_comfy", "taew2_1.safetensors", entries=(FLAT,))
+
+_FOUR_STEPS = (1000.0, 750.0, 500.0, 250.0)
+_FULL_WINDOW = (
+    "Trained on 21 latent frames (5 s) with the whole past in view; longer videos use a window of "
+    "that length, which was not trained. A sink of 3 frames helps there."
+)
+
+POCKET = Preset(
+    name="pocket",
+    title="Pocket: toy world, runs on a CPU",
+    source="this repository",
+    licence=APACHE,
+    generator=None,
+    folder=ROOT / "assets" / "pocket",
+    sizes=(Size(128, 224), Size(224, 128), Size(160, 176)),  # 112, 112 and 110 tokens a frame
+    notes="Knows the captioned toy world that it was trained on and nothing else.",
+)
+
+CAUSVID = Preset(
+    name="causvid",
+    title="CausVid, 3 steps",
+    source="From Slow Bidirectional to Fast Autoregressive Video Diffusion Models (2412.07772)",
+    licence=NON_COMMERCIAL,
+    generator=GeneratorConfig(timesteps=(1000.0, 757.0, 522.0), shift=8.0, warp=False),
+    weights=HubFile(
+        "tianweiy/CausVid",
+        "autoregressive_checkpoint/model.pt",
+        "b545eb2728fc9d1515023a270b847f7b24b3aa89",
+        ("generator",),
+    ),
+    base=WAN_BASE,
+    tiny_decoder=TAEHV,
+    sizes=WAN_SIZES,
+    notes=_FULL_WINDOW,
+)
+
+CAUSVID_4STEP = dataclasses.replace(
+    CAUSVID,
+    name="causvid-4step",
+    title="CausVid, 4 steps",
+    generator=GeneratorConfig(timesteps=_FOUR_STEPS, shift=8.0, warp=True),
+    weights=dataclasses.replace(
+        CAUSVID.weights, path="autoregressive_checkpoint_warp_4step_cfg2/model.pt"
+    ),
+)
+
+SELF_FORCING = dataclasses.replace(
+    CAUSVID,
+    name="self-forcing",
+    title="Self-Forcing, DMD",
+    source="Self Forcing: Bridging the Train-Test Gap in Autoregressive Video Diffusion "
+    "(2506.08009)",
+    generator=GeneratorConfig(timesteps=_FOUR_STEPS, shift=5.0, warp=True),
+    weights=HubFile(
+        "gdhe17/Self-Forcing",
+        "checkpoints/self_forcing_dmd.pt",
+        "2f8b779212da279d212c22a509b66ad6552f350e",
+        ("generator_ema",),
+    ),
+)
+
+SELF_FORCING_SID = dataclasses.replace(
+    SELF_FORCING,
+    name="self-forcing-sid",
+    title="Self-Forcing, SiD",
+    weights=dataclasses.replace(SELF_FORCING.weights, path="checkpoints/self_forcing_sid.pt"),
+)
+
+SELF_FORCING_GAN = dataclasses.replace(
+    SELF_FORCING,
+    name="self-forcing-gan",
+    title="Self-Forcing, GAN",
+    weights=dataclasses.replace(SELF_FORCING.weights, path="checkpoints/self_forcing_gan.pt"),
+)
+
+CAUSAL_FORCING = dataclasses.replace(
+    SELF_FORCING,
+    name="causal-forcing",
+    title="Causal Forcing, chunkwise",
+    source="Causal Forcing (2602.02214)",
+    licence=APACHE,
+    weights=HubFile(
+        "zhuhz22/Causal-Forcing",
+        "chunkwise/causal_forcing.pt",
+        "2f8eb8bb6eeb1238da9d13e5420d342a74d634a6",
+        ("generator",),
+    ),
+)
+
+CAUSAL_FORCING_FRAME = dataclasses.replace(
+    CAUSAL_FORCING,
+    name="causal-forcing-frame",
+    title="Causal Forcing, framewise",
+    generator=dataclasses.replace(CAUSAL_FORCING.generator, chunks=ChunkPattern(1, 1)),
+    weights=dataclasses.replace(
+        CAUSAL_FORCING.weights,
+        path="framewise/causal_forcing.pt",
+        entries=("generator_ema",),
+    ),
+)
+
+CAUSAL_FORCING_2STEP = dataclasses.replace(
+    CAUSAL_FORCING_FRAME,
+    name="causal-forcing-2step",
+    title="Causal Forcing++, framewise, 2 steps",
+    source="Causal Forcing++ (2605.15141)",
+    generator=dataclasses.replace(
+        CAUSAL_FORCING_FRAME.generator,
+        timesteps=(1000.0, 500.0),
+        first_chunk_timesteps=_FOUR_STEPS,
+    ),
+    weights=dataclasses.replace(
+        CAUSAL_FORCING_FRAME.weights, path="causal-forcing++/framewise-2step.pt"
+    ),
+)
+
+CAUSAL_FORCING_1STEP = dataclasses.replace(
+    CAUSAL_FORCING_2STEP,
+    name="causal-forcing-1step",
+    title="Causal Forcing++, framewise, 1 step",
+    generator=dataclasses.replace(CAUSAL_FORCING_2STEP.generator, timesteps=(1000.0,)),
+    weights=dataclasses.replace(
+        CAUSAL_FORCING_FRAME.weights, path="causal-forcing++/framewise-1step.pt"
+    ),
+)
+
+LONGLIVE = dataclasses.replace(
+    SELF_FORCING,
+    name="longlive",
+    title="LongLive, for long and steered video",
+    source="LongLive: Real-time Interactive Long Video Generation (2509.22622)",
+    licence=dataclasses.replace(
+        NON_COMMERCIAL, note="as the weights' card says; the code became Apache-2.0 in 2025-11"
+    ),
+    generator=dataclasses.replace(SELF_FORCING.generator, window=12, sink=3),
+    weights=HubFile(
+        "Efficient-Large-Model/LongLive-1.3B",
+        "models/longlive_base.pt",
+        "cda9138d93872ef109d9a74c270184eb3a5acc6e",
+        ("generator", "generator_ema", "model"),
+    ),
+    lora=HubFile(
+        "Efficient-Large-Model/LongLive-1.3B",
+        "models/lora.pt",
+        "cda9138d93872ef109d9a74c270184eb3a5acc6e",
+        ("generator_lora", FLAT),
+    ),
+    notes="Trained with its window, sink and recache hand-overs: change prompts with `recache`. "
+    "The sink follows the window, as in the published endless mode; the published default leaves "
+    "it in place and ends after 240 s.",
+)
+
+REWARD_FORCING = dataclasses.replace(
+    SELF_FORCING,
+    name="reward-forcing",
+    title="Reward Forcing",
+    source="Reward Forcing (2512.04678)",
+    licence=Licence(
+        "not stated for the weights",
+        "https://huggingface.co/JaydenLu666/Reward-Forcing-T2V-1.3B",
+        False,
+        note="the code is Apache-2.0; ask the authors before commercial use",
+    ),
+    generator=dataclasses.replace(SELF_FORCING.generator, window=9, sink=3),
+    weights=HubFile(
+        "JaydenLu666/Reward-Forcing-T2V-1.3B",
+        "rewardforcing.pt",
+        entries=(FLAT, "generator_ema", "generator"),
+    ),
+    notes="The published sampler blends evicted frames into the sink (a moving average, 0.999); "
+    "here the sink stays as it is.",
+)
+
+STREAMDIFFUSION_V2 = dataclasses.replace(
+    SELF_FORCING,
+    name="streamdiffusion-v2",
+    title="StreamDiffusionV2, video to video",
+    source="StreamDiffusionV2 (2511.07399)",
+    licence=APACHE,
+    generator=GeneratorConfig(
+        timesteps=(700.0, 500.0),
+        shift=8.0,
+        warp=False,
+        chunks=ChunkPattern(first=2, rest=1),
+        window=6,
+        sink=3,
+        source_time_offset=100.0,
+    ),
+    weights=HubFile(
+        "jerryfeng/StreamDiffusionV2",
+        "wan_causal_dmd_v2v/model.pt",
+        "2373eb2b39278b3a1aa174964a724ee78ead96f0",
+        ("generator", "generator_ema", "state_dict", FLAT),
+    ),
+    modes=("video",),
+    notes="Steps are the first two of the published 700, 500, 400, 200. The published sampler "
+    "keeps a cache for every step and replaces its sink when the scene changes; here there is one "
+    "cache with a clean pass, and a fixed sink.",
+)
+
+KREA_14B = dataclasses.replace(
+    SELF_FORCING,
+    name="krea-14b",
+    title="Krea Realtime 14B",
+    source="https://www.krea.ai/blog/krea-realtime-14b",
+    licence=APACHE,
+    generator=GeneratorConfig(
+        timesteps=(1000.0, 937.0, 833.0, 625.0), shift=5.0, warp=False, window=6
+    ),
+    weights=HubFile(
+        "krea/krea-realtime-video",
+        "krea-realtime-video-14b.safetensors",
+        "6b5d204f9d14c3c3a59608e49d1da7fad90daf8d",
+        (FLAT,),
+    ),
+    transformer=TransformerSize(num_layers=40, num_attention_heads=40, ffn_dim=13824),
+    notes="The published sampler recomputes the keys of its three context frames before every "
+    "chunk; here they are kept. Needs 40 GB and more.",
+)
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        POCKET,
+        SELF_FORCING,
+        CAUSAL_FORCING,
+        CAUSAL_FORCING_FRAME,
+        CAUSAL_FORCING_2STEP,
+        CAUSAL_FORCING_1STEP,
+        LONGLIVE,
+        CAUSVID,
+        CAUSVID_4STEP,
+        SELF_FORCING_SID,
+        SELF_FORCING_GAN,
+        REWARD_FORCING,
+        STREAMDIFFUSION_V2,
+        KREA_14B,
+    )
+}

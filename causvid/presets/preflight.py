@@ -1,0 +1,300 @@
+"""What a generation will need, before anything is downloaded or started, and what would fit.
+
+`preflight(…)` adds up a preset's `footprint` for one stream; `.require()` refuses what cannot fit
+and names the nearest setting that would. Not known here: speed, other processes, and how well the
+allocator packs, for which `RESERVE` stands. Memory does not depend on the length of the video.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from causvid.model.codec import Decoder, codec_for
+from causvid.pipeline import make_generator
+from causvid.presets.catalogue import Preset, Size
+from causvid.presets.costs import (
+    cache_bytes,
+    codec_costs,
+    empty_models,
+    prompt_flops,
+    transformer_flops,
+    transformer_working_bytes,
+    weight_bytes,
+)
+from causvid.presets.loading import default_dtype, get_preset
+
+# CUDA context, workspaces of cuBLAS and cuDNN, and gaps between allocations: a rule of thumb.
+RESERVE = 10**9
+
+
+class DoesNotFit(ValueError):
+    """The generation needs more memory than there is; the message has the numbers and a way out."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What decides about memory, and can be changed to need less of it."""
+
+    size: Size
+    window: int
+    decoder: Decoder
+    text_encoder_on_cpu: bool
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """Costs of one generation.
+
+    Attributes:
+        setting: what the costs are for.
+        chunks: how many chunks the video has.
+        weights_bytes: transformer and codec.
+        text_encoder_bytes: 0 if it is kept off the device.
+        cache_bytes: keys and values of the past and of one prompt.
+        codec_bytes: what the codec remembers between chunks.
+        activation_bytes: the larger of the transformer's and the codec's working memory.
+        reserve_bytes: see `RESERVE`; nothing on a CPU.
+        available_bytes: what the device has.
+        flops_per_chunk: of a chunk in the steady state: all passes, and the codec.
+        total_flops: of the whole video, the text encoder left out.
+        nearest: if this does not fit, the least changed setting that does, if any.
+    """
+
+    preset: str
+    device: str
+    setting: Setting
+    seconds: float
+    chunks: int
+    weights_bytes: int
+    text_encoder_bytes: int
+    cache_bytes: int
+    codec_bytes: int
+    activation_bytes: int
+    reserve_bytes: int
+    available_bytes: int
+    flops_per_chunk: int
+    total_flops: int
+    nearest: "Preflight | None" = None
+
+    @property
+    def total_bytes(self) -> int:
+        return (
+            self.weights_bytes
+            + self.text_encoder_bytes
+            + self.cache_bytes
+            + self.codec_bytes
+            + self.activation_bytes
+            + self.reserve_bytes
+        )
+
+    @property
+    def fits(self) -> bool:
+        return self.total_bytes <= self.available_bytes
+
+    @property
+    def message(self) -> str:
+        """The estimate in words, with a way out if it does not fit."""
+        size = self.setting.size
+        parts = [
+            ("weights", self.weights_bytes),
+            ("text encoder", self.text_encoder_bytes),
+            ("key-value cache", self.cache_bytes),
+            ("codec state", self.codec_bytes),
+            ("working memory", self.activation_bytes),
+            ("reserve", self.reserve_bytes),
+        ]
+        text = (
+            f"{self.preset} at {size.width}x{size.height}, {self.seconds:g} s in {self.chunks} "
+            f"chunks: {_gb(self.total_bytes)} of {_gb(self.available_bytes)} on {self.device} ("
+            + ", ".join(f"{name} {_gb(value)}" for name, value in parts if value)
+            + f"); {_flop(self.flops_per_chunk)} a chunk, {_flop(self.total_flops)} in all."
+        )
+        if self.fits:
+            return text
+        if self.nearest is None:
+            return f"{text} That does not fit, and no smaller setting of this model does either."
+        *others, last = _changes(self.setting, self.nearest.setting)
+        changes = f"{', '.join(others)} and {last}" if others else last
+        return (
+            f"{text} That does not fit. With {changes} it would: {_gb(self.nearest.total_bytes)}."
+        )
+
+    def require(self) -> "Preflight":
+        """Itself, if it fits.
+
+        Raises:
+            DoesNotFit: otherwise.
+        """
+        if not self.fits:
+            raise DoesNotFit(self.message)
+        return self
+
+
+def preflight(
+    preset: str | Preset,
+    size: Size | tuple[int, int] | None = None,
+    seconds: float = 5.0,
+    device: torch.device | str = "cpu",
+    *,
+    dtype: torch.dtype | None = None,
+    decoder: Decoder = "full",
+    window: int | None = None,
+    source: bool = False,
+    text_encoder_on_cpu: bool = False,
+    memory_bytes: int | None = None,
+) -> Preflight:
+    """Estimate memory and work of one stream of a preset; `.require()` refuses what cannot fit.
+
+    Args:
+        size: (height, width) in pixels; the trained size by default.
+        seconds: length of the video.
+        device: where the models would be.
+        dtype: of the weights, with the default of `load_preset`.
+        decoder: which decoder would make the pictures.
+        window: latent frames in view; the preset's by default.
+        source: whether pictures are encoded too (image- and video-to-video).
+        text_encoder_on_cpu: whether the text encoder would stay off the device.
+        memory_bytes: what the device has; asked from it by default. A device that is not in this
+            machine can be judged by stating it.
+
+    Raises:
+        ValueError: if size, length or window do not suit the model.
+    """
+    preset = get_preset(preset) if isinstance(preset, str) else preset
+    device = torch.device(device)
+    dtype = dtype or default_dtype(device)
+    if not 0 < seconds < math.inf:
+        raise ValueError(
+            f"the length must be more than 0 seconds and finite, got {seconds}: memory does not "
+            f"depend on it, so estimate any length for an endless stream"
+        )
+    if decoder == "tiny" and empty_models(preset).tiny_vae is None:
+        raise ValueError(f"{preset.name!r} has no tiny decoder: use decoder='full'")
+    generation = preset.generation
+    setting = Setting(
+        size=Size(*(size or (generation.height, generation.width))),
+        window=generation.window if window is None else window,
+        decoder=decoder,
+        text_encoder_on_cpu=text_encoder_on_cpu and device.type != "cpu",
+    )
+    available = available_memory(device) if memory_bytes is None else memory_bytes
+
+    def estimate(setting: Setting) -> Preflight:
+        return _estimate(preset, setting, seconds, device, dtype, source, available)
+
+    asked = estimate(setting)
+    if asked.fits:
+        return asked
+    smaller = map(estimate, _smaller(preset, setting, device))
+    return dataclasses.replace(asked, nearest=next((it for it in smaller if it.fits), None))
+
+
+def available_memory(device: torch.device | str) -> int:
+    """Bytes that this process can use on `device`, what it holds already included."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device)
+    return psutil.virtual_memory().available
+
+
+def _estimate(
+    preset: Preset,
+    setting: Setting,
+    seconds: float,
+    device: torch.device,
+    dtype: torch.dtype,
+    source: bool,
+    available: int,
+) -> Preflight:
+    models = empty_models(preset)
+    generation = dataclasses.replace(preset.generation, window=setting.window)
+    height, width = setting.size
+    generator = make_generator(
+        models.transformer, codec_for(models.vae), generation, height=height, width=width
+    )
+    model, grid = generator.transformer, generator.grid
+    chunks = generation.chunks
+    largest = max(chunks.first, chunks.rest)
+    first_codec, codec = codec_costs(preset, setting.decoder, setting.size, dtype, source)
+
+    def flops(chunk: int) -> int:
+        frames = chunks.frames(chunk)
+        visible = min(setting.window, chunks.start(chunk) + frames)
+        passes = len(generation.levels(chunk)) + 1  # the last one remembers the clean chunk
+        work = passes * transformer_flops(model, grid, frames, visible)
+        return work + (codec if chunk else first_codec).flops
+
+    count = generator.timeline.chunk_count(seconds)
+    # Beyond the window every chunk costs the same.
+    steady = chunks.covering(setting.window) + 1
+    total = sum(flops(chunk) for chunk in range(min(count, steady)))
+    total += max(0, count - steady) * flops(steady)
+    in_memory = [model, models.vae] + ([models.tiny_vae] if setting.decoder == "tiny" else [])
+    text_encoder = 0 if setting.text_encoder_on_cpu else weight_bytes(models.text_encoder, dtype)
+    return Preflight(
+        preset=preset.name,
+        device=str(device),
+        setting=setting,
+        seconds=seconds,
+        chunks=count,
+        weights_bytes=sum(weight_bytes(part, dtype) for part in in_memory),
+        text_encoder_bytes=text_encoder,
+        cache_bytes=cache_bytes(generator, dtype),
+        codec_bytes=codec.state_bytes,
+        activation_bytes=max(
+            transformer_working_bytes(model, grid, largest, dtype),
+            first_codec.working_bytes,
+            codec.working_bytes,
+        ),
+        reserve_bytes=0 if device.type == "cpu" else RESERVE,
+        available_bytes=available,
+        flops_per_chunk=flops(steady),
+        total_flops=total + prompt_flops(model),
+    )
+
+
+def _smaller(preset: Preset, setting: Setting, device: torch.device) -> Iterator[Setting]:
+    """Settings that need less and less, those that cost the viewer least first."""
+    models = empty_models(preset)
+    if device.type != "cpu" and not setting.text_encoder_on_cpu:
+        setting = dataclasses.replace(setting, text_encoder_on_cpu=True)
+        yield setting
+    if setting.decoder == "full" and models.tiny_vae is not None:
+        setting = dataclasses.replace(setting, decoder="tiny")
+        yield setting
+    generation = preset.generation
+    # At least one chunk of recent past must stay in view.
+    least = generation.sink + 2 * max(generation.chunks.first, generation.chunks.rest)
+    for window in ((setting.window + least) // 2, least):
+        if window < setting.window:
+            setting = dataclasses.replace(setting, window=window)
+            yield setting
+    step = codec_for(models.vae).spatial_stride * models.transformer.config.patch_size[1]
+    for scale in (0.8, 0.6, 0.4):
+        sides = (max(step, round(side * scale / step) * step) for side in setting.size)
+        yield dataclasses.replace(setting, size=Size(*sides))
+
+
+def _changes(old: Setting, new: Setting) -> Iterator[str]:
+    if new.text_encoder_on_cpu != old.text_encoder_on_cpu:
+        yield "the text encoder on the CPU"
+    if new.decoder != old.decoder:
+        yield "the tiny decoder"
+    if new.window != old.window:
+        yield f"a window of {new.window} latent frames instead of {old.window}"
+    if new.size != old.size:
+        yield f"{new.size.width}x{new.size.height} pixels"
+
+
+def _gb(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.2f} GB" if nbytes < 10e9 else f"{nbytes / 1e9:.1f} GB"
+
+
+def _flop(count: int) -> str:
+    thousands = min(int(math.log10(max(count, 1)) / 3), 6)
+    return f"{count / 1000**thousands:.3g} {' kMGTPE'[thousands].strip()}FLOP"

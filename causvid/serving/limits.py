@@ -1,0 +1,181 @@
+"""Limits, enforced before anything is queued. Every refusal says what came and what is allowed."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causvid.generation.prompts import PromptSchedule, ScheduleError
+from causvid.media import VideoInfo, fit, probe, read_image
+from causvid.presets.catalogue import Preset
+from causvid.serving.request import Request
+from causvid.serving.settings import Settings
+
+# 8K at 30 frames a second, 4K at 120: what cameras make. More is a small file that decodes for
+# hours, such as an animation that repeats a huge picture.
+MAX_PIXEL_RATE = 1e9
+
+
+def check_prompt(prompt: str, settings: Settings) -> str:
+    """The prompt without white space around it.
+
+    Raises:
+        ValueError: if it is empty or too long.
+    """
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ValueError("the prompt is empty; say what to show")
+    if len(prompt) > settings.max_prompt:
+        raise ValueError(
+            f"the prompt has {len(prompt)} characters; allowed are {settings.max_prompt}"
+        )
+    return prompt.strip()
+
+
+def check_schedule(source: object, settings: Settings) -> PromptSchedule:
+    """A schedule in any of its forms, within the limits.
+
+    Raises:
+        ValueError: names the line or row.
+    """
+    if isinstance(source, str) and len(source) > settings.max_prompt * settings.max_cues:
+        raise ValueError(
+            f"the schedule has {len(source)} characters; allowed are "
+            f"{settings.max_prompt * settings.max_cues}"
+        )
+    schedule = PromptSchedule.parse(source)
+    if len(schedule) > settings.max_cues:
+        raise ValueError(f"the schedule has {len(schedule)} cues; allowed are {settings.max_cues}")
+    for number, cue in enumerate(schedule, start=1):
+        if len(cue.prompt) > settings.max_prompt:
+            raise ScheduleError(
+                f"the prompt has {len(cue.prompt)} characters; allowed are {settings.max_prompt}",
+                f"cue {number}",
+            )
+    return schedule
+
+
+def check_number(name: str, value: Any, *, whole: bool = False) -> float | int:
+    """The number that `value` is.
+
+    Raises:
+        ValueError: if it is none, or is to be whole and is not.
+    """
+    kind = "a whole number" if whole else "a number"
+    if value is None or value == "":
+        raise ValueError(f"the {name} is empty; expected {kind}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"the {name} is {value!r:.40}; expected {kind}")
+    if whole and (not math.isfinite(value) or value != int(value)):
+        raise ValueError(f"the {name} is {value:g}; expected a whole number")
+    return int(value) if whole else value
+
+
+def largest_window(preset: Preset) -> int:
+    """Latent frames: what the published models attend to, or the model's own window. Memory grows
+    with it."""
+    return max(21, preset.generation.window)
+
+
+def check_request(request: Request, preset: Preset, settings: Settings) -> Request:
+    """The request with its size filled in.
+
+    Raises:
+        ValueError: if the model cannot do it, or it is beyond the limits.
+    """
+    if request.mode not in preset.modes:
+        raise ValueError(f"{preset.title} makes no {request.mode}-to-video")
+    generation = preset.generation
+    height = generation.height if request.height is None else request.height
+    width = generation.width if request.width is None else request.width
+    if height * width > settings.max_pixels:
+        raise ValueError(
+            f"{width}x{height} are {width * height:,} pixels; allowed are {settings.max_pixels:,}"
+        )
+    seconds = request.seconds
+    if seconds == math.inf:
+        if not settings.endless_seconds:
+            raise ValueError(f"endless runs are off; ask for up to {settings.max_seconds:g} s")
+    elif seconds is not None:
+        if not seconds > 0:  # false for NaN, too
+            raise ValueError(f"the length is {seconds:g} s; expected more than 0")
+        if seconds > settings.max_seconds:
+            raise ValueError(f"the length is {seconds:g} s; allowed are {settings.max_seconds:g}")
+        _check_work(seconds, height, width, settings)
+    if not 0 < request.strength <= 1:
+        raise ValueError(f"the strength is {request.strength:g}; expected above 0 and at most 1")
+    if request.window is not None and request.window > largest_window(preset):
+        raise ValueError(
+            f"the window is {request.window} latent frames; allowed are {largest_window(preset)}"
+        )
+    if not 0 <= request.seed < 2**63:
+        raise ValueError(f"the seed is {request.seed}; expected 0 to 2^63 - 1")
+    return dataclasses.replace(request, height=height, width=width)
+
+
+def check_image(path: str | Path | None, height: int, width: int, settings: Settings) -> np.ndarray:
+    """The picture in a file, cropped and scaled to uint8 `[height, width, 3]`.
+
+    Raises:
+        ValueError: if there is none, it cannot be read, or is too large.
+    """
+    if path is None:
+        raise ValueError("there is no picture; choose one first")
+    _check_bytes(path, settings)
+    picture = read_image(Path(path), max_pixels=settings.upload_pixels)
+    return fit(picture, height, width)
+
+
+def check_video(path: str | Path | None, request: Request, settings: Settings) -> VideoInfo:
+    """What is in a video file that a checked request is to be made from.
+
+    Raises:
+        ValueError: if there is none, it cannot be read, or is too large, fast or long.
+    """
+    if path is None:
+        raise ValueError("there is no video; choose one first")
+    _check_bytes(path, settings)
+    info = probe(Path(path), max_pixels=settings.upload_pixels, max_seconds=settings.max_seconds)
+    rate = info.width * info.height * (info.fps or 0)
+    if rate > MAX_PIXEL_RATE:
+        raise ValueError(
+            f"{Path(path).name} is {info.width}x{info.height} at {info.fps:.0f} frames a second, "
+            f"{rate / 1e6:,.0f} million pixels a second; allowed are "
+            f"{MAX_PIXEL_RATE / 1e6:,.0f} million"
+        )
+    seconds = min(info.duration or 0, request.seconds or math.inf)
+    _check_work(seconds, request.height, request.width, settings)
+    return info
+
+
+def read_size(text: str | None) -> tuple[int | None, int | None]:
+    """(height, width) from `WIDTHxHEIGHT`; both `None`, the model's own, from an empty text.
+
+    Raises:
+        ValueError: if it is no size.
+    """
+    if not text:
+        return None, None
+    width, cross, height = text.lower().replace("×", "x").partition("x")
+    if not (cross and width.strip().isdigit() and height.strip().isdigit()):
+        raise ValueError(f"the size is {text!r:.40}; expected WIDTHxHEIGHT, such as 832x480")
+    return int(height), int(width)
+
+
+def _check_work(seconds: float, height: int, width: int, settings: Settings) -> None:
+    if seconds * height * width > settings.max_work:
+        raise ValueError(
+            f"{round(seconds, 2):g} s at {width}x{height} are too much; at this size, allowed are "
+            f"{settings.max_work / (height * width):.0f} s"
+        )
+
+
+def _check_bytes(path: str | Path, settings: Settings) -> None:
+    size = Path(path).stat().st_size
+    if size > settings.upload_mb * 10**6:
+        raise ValueError(
+            f"{Path(path).name} has {size / 1e6:.1f} MB; allowed are {settings.upload_mb}"
+        )
+    if not size:
+        raise ValueError(f"{Path(path).name} is empty")

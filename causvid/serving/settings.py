@@ -1,0 +1,193 @@
+"""How a server is set up: environment variables, each checked, in one frozen dataclass.
+
+Variables are called `CAUSVID_` and the field's name in capitals, but for `HF_TOKEN`, which other
+programs read, too; `variables()` lists them with their defaults, which is the table in the README.
+A value that cannot be used stops the start with one sentence. This module does not load models; it
+chooses the device they will be loaded to.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from diffusers.models.attention_dispatch import AttentionBackendName
+
+from causvid.presets.catalogue import PresetError
+from causvid.presets.loading import default_preset, get_preset
+
+PREFIX = "CAUSVID_"
+TOKEN = "HF_TOKEN"
+CLIENT = "CAUSVID_SERVER"  # tells the client scripts in `examples/` where to go; not for us
+
+Quantisation = Literal["none", "fp8"]
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_ABOVE_ZERO = (
+    "max_seconds",
+    "max_pixels",
+    "max_work",
+    "max_prompt",
+    "max_cues",
+    "upload_mb",
+    "upload_pixels",
+    "viewers",
+    "lead",
+    "keep_minutes",
+    "gpu_seconds",
+)
+_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+
+
+class SettingsError(ValueError):
+    """A variable that cannot be used; the message names it, what it holds and what it may hold."""
+
+
+def _documented(default: Any, text: str, **more: Any) -> Any:
+    return field(default=default, metadata={"help": text}, **more)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that an operator may decide. The defaults serve the pocket model on a CPU."""
+
+    model: str = _documented("", "preset offered first; by default what suits the device")
+    models: tuple[str, ...] = _documented((), "all presets offered, comma-separated")
+    device: str = _documented("", "`cpu`, `cuda`, `cuda:1`, …; by default a GPU if there is one")
+    dtype: str = _documented("", "`bfloat16`, `float16` or `float32`; by default what suits")
+    attention: str = _documented("", "a diffusers attention backend, such as `sage` or `flash`")
+    compile: bool = _documented(False, "compile the transformer at the start (see below)")
+    quantise: Quantisation = _documented(  # noqa: RUF009 (a field)
+        "none", "`fp8`: keep weights as 8-bit floats"
+    )
+    tiny_decoder: bool = _documented(True, "also load the small decoder where a model has one")
+    text_encoder_device: str = _documented("", "where prompts are encoded; `cpu` saves memory")
+    max_seconds: float = _documented(60.0, "longest video that can be asked for")
+    endless_seconds: float = _documented(600.0, "where an endless run stops; 0 turns them off")
+    max_pixels: int = _documented(832 * 480, "largest generated picture, width × height")
+    max_work: float = _documented(60.0 * 832 * 480, "largest seconds × width × height of a run")
+    max_prompt: int = _documented(1000, "longest prompt, characters")
+    max_cues: int = _documented(100, "longest schedule, cues")
+    upload_mb: int = _documented(100, "largest uploaded file, megabytes")
+    upload_pixels: int = _documented(50_000_000, "largest uploaded picture or video frame")
+    viewers: int = _documented(4, "runs that share the device, chunk by chunk")
+    waiting: int = _documented(20, "runs that may wait for a place")
+    lead: float = _documented(4.0, "seconds that a watched video is made ahead of playback")
+    keep_minutes: float = _documented(15.0, "how long a finished run can be extended")
+    snapshot_mb: int = _documented(16384, "room for what extending runs needs, megabytes")
+    gpu_seconds: int = _documented(60, "ZeroGPU: longest time asked for at once")
+    mcp: bool = _documented(False, "also serve the endpoints as MCP tools")
+    log_prompts: bool = _documented(False, "write prompts to the log")
+    token: str = _documented("", "Hugging Face token, for gated or private weights", repr=False)
+
+    def __post_init__(self):
+        if not self.device:
+            object.__setattr__(self, "device", "cuda" if torch.cuda.is_available() else "cpu")
+        _check("device", self.device, _is_device(self.device), "cpu, or a GPU that is there")
+        if not self.model:
+            chosen = self.models[0] if self.models else default_preset(self.device).name
+            object.__setattr__(self, "model", chosen)
+        for name, presets in (("model", (self.model,)), ("models", self.models)):
+            for preset in presets:
+                try:
+                    get_preset(preset)
+                except PresetError as error:
+                    raise SettingsError(f"{_variable(name)}: {error}") from None
+        names = tuple(dict.fromkeys((self.model, *self.models)))
+        object.__setattr__(self, "models", names)
+        _check("dtype", self.dtype, self.dtype in ("", *_DTYPES), ", ".join(_DTYPES))
+        backends = [backend.value for backend in AttentionBackendName]
+        known = self.attention in ("", *backends)
+        _check("attention", self.attention, known, ", ".join(backends))
+        kinds = get_args(Quantisation)
+        _check("quantise", self.quantise, self.quantise in kinds, " or ".join(kinds))
+        encoder = self.text_encoder_device
+        _check("text_encoder_device", encoder, not encoder or _is_device(encoder), "a device")
+        if not (self.token.isascii() and self.token.isprintable() and " " not in self.token):
+            raise SettingsError(f"{_variable('token')} is no token; expected hf_ and letters")
+        for name in ("endless_seconds", "waiting", "snapshot_mb"):
+            value = getattr(self, name)
+            _check(name, value, value >= 0, "0 or more")
+        for name in _ABOVE_ZERO:
+            value = getattr(self, name)
+            _check(name, value, 0 < value < float("inf"), "a number above 0")
+
+    @property
+    def torch_dtype(self) -> torch.dtype | None:
+        return _DTYPES.get(self.dtype)
+
+    @property
+    def longest(self) -> float:
+        """Seconds that a video can reach by any means."""
+        return max(self.max_seconds, self.endless_seconds)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """
+        Raises:
+            SettingsError: names the variable, what it holds and what it may hold.
+        """
+        fields = {_variable(f.name): f for f in dataclasses.fields(cls)}
+        given = {
+            name: text
+            for name, text in environment.items()
+            if (name.startswith(PREFIX) and name != CLIENT) or name == TOKEN
+        }
+        for name in given:
+            if name not in fields:
+                raise SettingsError(f"{name} is no setting; there are {', '.join(fields)}")
+        values = {
+            fields[name].name: _read(name, text, fields[name]) for name, text in given.items()
+        }
+        return cls(**values)
+
+
+def variables() -> list[tuple[str, str, str]]:
+    """Name, default and meaning of every variable, for documentation."""
+    rows = []
+    for setting in dataclasses.fields(Settings):
+        default = setting.default
+        if isinstance(default, bool):
+            default = int(default)
+        elif isinstance(default, float):
+            default = f"{default:.10g}"
+        rows.append((_variable(setting.name), str(default or ""), setting.metadata["help"]))
+    return rows
+
+
+def _variable(name: str) -> str:
+    return TOKEN if name == "token" else PREFIX + name.upper()
+
+
+def _read(name: str, text: str, setting: dataclasses.Field) -> Any:
+    text = text.strip()
+    default = setting.default
+    if isinstance(default, bool):
+        if text.lower() not in (*_YES, *_NO):
+            raise SettingsError(f"{name} is {text!r}; expected 1 or 0")
+        return text.lower() in _YES
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if isinstance(default, int | float):
+        try:
+            return type(default)(text)
+        except ValueError:
+            kind = "a whole number" if isinstance(default, int) else "a number"
+            raise SettingsError(f"{name} is {text!r}; expected {kind}") from None
+    return text
+
+
+def _check(name: str, value: Any, passed: bool, expected: str) -> None:
+    if not passed:
+        raise SettingsError(f"{_variable(name)} is {value!r}; expected {expected}")
+
+
+def _is_device(name: str) -> bool:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        return False
+    if device.type == "cuda":
+        return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    return device.type in ("cpu", "mps", "xpu")

@@ -1,0 +1,217 @@
+"""The settings of every stage, for the pocket model and for Wan 2.1 1.3B.
+
+One table to read and to compare; nothing here runs anything. `batch` counts the clips of one
+process in one micro-batch: `python -m causvid train plan` says what that means in all.
+"""
+
+from dataclasses import dataclass
+
+from causvid.generation.generator import GeneratorConfig
+from causvid.generation.geometry import ChunkPattern
+from causvid.presets.catalogue import WAN_BASE, HubFolder
+from causvid.training.codec import CodecConfig
+from causvid.training.decoder import DecoderConfig
+from causvid.training.dmd import DmdConfig
+from causvid.training.forcing import ForcingConfig
+from causvid.training.ode import OdeConfig, TrajectoryConfig
+from causvid.training.reader import ReaderConfig
+from causvid.training.stage import OptimiserConfig
+from causvid.training.teacher import FlowConfig, Phase
+from causvid.training.world import ShardConfig
+
+
+@dataclass(frozen=True)
+class TransformerShape:
+    """Constructor arguments of `CausalWanTransformer` that differ between sizes."""
+
+    patch_size: tuple[int, int, int]
+    num_attention_heads: int
+    attention_head_dim: int
+    in_channels: int
+    out_channels: int
+    text_dim: int
+    freq_dim: int
+    ffn_dim: int
+    num_layers: int
+    text_length: int
+    position_features: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that distinguishes one size from another.
+
+    Args:
+        codec, decoder, data, teacher: `None` where nothing is trained, because teacher, text
+            encoder and codec are `published`.
+        forcing: `None` where the student's window holds a whole clip.
+        checkpointing: whether activations of the transformer's layers are computed again in the
+            backward pass instead of being kept.
+    """
+
+    transformer: TransformerShape
+    generator: GeneratorConfig
+    causal: FlowConfig
+    trajectories: TrajectoryConfig
+    ode: OdeConfig
+    dmd: DmdConfig
+    codec: CodecConfig | None = None
+    decoder: DecoderConfig | None = None
+    data: ShardConfig | None = None
+    teacher: FlowConfig | None = None
+    forcing: ForcingConfig | None = None
+    published: HubFolder | None = None
+    checkpointing: bool = False
+
+
+POCKET = Recipe(
+    # Three wide heads instead of six narrow ones: the same work in matrix products, half of it in
+    # softmax, which is what attention spends its time on at this size.
+    transformer=TransformerShape(
+        patch_size=(1, 1, 1),
+        num_attention_heads=3,
+        attention_head_dim=64,
+        in_channels=64,
+        out_channels=64,
+        text_dim=128,
+        freq_dim=64,
+        ffn_dim=768,
+        num_layers=6,
+        text_length=24,
+        position_features=18,
+    ),
+    generator=GeneratorConfig(
+        timesteps=(1000.0, 750.0, 500.0, 250.0),
+        shift=3.0,
+        chunks=ChunkPattern(first=1, rest=3),
+        window=7,
+        sink=1,
+        recache_past="last",
+        height=128,
+        width=224,
+        fps=16,
+    ),
+    codec=CodecConfig(),
+    decoder=DecoderConfig(
+        OptimiserConfig(learning_rate=5e-4, warmup_steps=200, weight_decay=0.0, ema_decay=0.999)
+    ),
+    data=ShardConfig(),
+    # The first shipped weights are those after 5,900 steps, when this list ended there.
+    teacher=FlowConfig(
+        phases=(Phase(1, 24, 2400), Phase(4, 8, 900), Phase(7, 6, 9000)),
+        optimiser=OptimiserConfig(learning_rate=1e-3, decay_share=0.5, ema_decay=0.998, muon=True),
+        flicker_weight=0.5,
+    ),
+    causal=FlowConfig(
+        phases=(Phase(7, 6, 200),),
+        optimiser=OptimiserConfig(learning_rate=5e-4, ema_decay=0.98),
+        flicker_weight=0.5,
+    ),
+    trajectories=TrajectoryConfig(guidance=1.5),
+    ode=OdeConfig(
+        optimiser=OptimiserConfig(learning_rate=5e-4, ema_decay=0.98),
+        steps=200,
+        batch=6,
+        first_given=True,
+    ),
+    forcing=ForcingConfig(
+        optimiser=OptimiserConfig(
+            learning_rate=7e-4, warmup_steps=10, decay_share=0.3, ema_decay=0.98, muon=True
+        ),
+        steps=1500,
+    ),
+    dmd=DmdConfig(
+        student=OptimiserConfig(
+            learning_rate=1e-4, warmup_steps=10, betas=(0.0, 0.999), ema_decay=0.98
+        ),
+        critic=OptimiserConfig(learning_rate=2e-4, warmup_steps=10, betas=(0.0, 0.999)),
+        steps=300,
+        batch=4,
+        # Half of them end with the window, so that first pictures are judged, too.
+        rollout_chunks=(3, 3, 3, 4, 5, 7),
+        flicker_weight=0.5,
+        teacher_forcing_weight=1.0,
+        # Every fourth rollout goes on from a picture, which may show any moment of a scene.
+        image_share=0.25,
+        switch_share=0.35,
+        # Guidance raises contrast: after teacher forcing, looks are 60 from rendered clips without
+        # it and 173 with 1.3 (Fréchet distance), for the same motions.
+        guidance=1.0,
+    ),
+)
+
+# Wan 2.1 1.3B at 480x832, clips of 81 pictures, for 64 processes: initialisation on trajectories
+# as in CausVid (arXiv 2412.07772), distribution matching as in Self-Forcing (arXiv 2506.08009).
+# Text encoder and codec stay as published.
+WAN_1_3B = Recipe(
+    published=WAN_BASE,
+    transformer=TransformerShape(
+        patch_size=(1, 2, 2),
+        num_attention_heads=12,
+        attention_head_dim=128,
+        in_channels=16,
+        out_channels=16,
+        text_dim=4096,
+        freq_dim=256,
+        ffn_dim=8960,
+        num_layers=30,
+        text_length=512,
+        position_features=0,
+    ),
+    generator=GeneratorConfig(
+        timesteps=(1000.0, 750.0, 500.0, 250.0),
+        shift=5.0,
+        chunks=ChunkPattern(first=3, rest=3),
+        window=21,
+        sink=0,
+        height=480,
+        width=832,
+        fps=16,
+    ),
+    # Not in the papers: a way to a causal student from clips alone, if no trajectories are wanted.
+    causal=FlowConfig(
+        phases=(Phase(21, 1, 3000),),
+        optimiser=OptimiserConfig(
+            learning_rate=5e-6, decay_share=0.0, betas=(0.9, 0.999), clip_norm=10.0, ema_decay=0.99
+        ),
+        shift=5.0,
+    ),
+    # The paper takes 50 steps; of 48, every twelfth is a level of the student.
+    trajectories=TrajectoryConfig(frames=21, steps=48, guidance=6.0, batch=1, count=16),
+    ode=OdeConfig(
+        optimiser=OptimiserConfig(
+            learning_rate=5e-6, decay_share=0.0, betas=(0.9, 0.999), clip_norm=10.0, ema_decay=0.99
+        ),
+        steps=3000,
+        batch=1,
+    ),
+    # 600 iterations there, of which every fifth also updates the student.
+    dmd=DmdConfig(
+        student=OptimiserConfig(
+            learning_rate=2e-6,
+            warmup_steps=1,
+            decay_share=0.0,
+            betas=(0.0, 0.999),
+            clip_norm=10.0,
+            ema_decay=0.99,
+        ),
+        critic=OptimiserConfig(
+            learning_rate=4e-7, warmup_steps=1, decay_share=0.0, betas=(0.0, 0.999), clip_norm=10.0
+        ),
+        steps=120,
+        batch=1,
+        window=21,
+        rollout_chunks=(7,),
+        critic_updates=5,
+        guidance=4.0,  # 3 in the papers' form, conditional + 3 (conditional - unconditional)
+        score_shift=5.0,
+        image_share=0.0,
+        switch_share=0.0,
+    ),
+    checkpointing=True,
+)
+
+RECIPES = {"pocket": POCKET, "wan-1.3b": WAN_1_3B}
+
+READER = ReaderConfig(OptimiserConfig(learning_rate=1e-3, warmup_steps=100, decay_share=0.5))
+"""The judge of the pocket model's world, whatever model is judged."""

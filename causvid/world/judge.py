@@ -1,0 +1,201 @@
+"""The attribute reader: what a diorama clip shows, read back from its pixels.
+
+A small classifier with two towers. One looks at single frames and names object, colour, ground,
+time and weather. The other sees nothing but differences between consecutive frames and names the
+motion; it cannot take a car that faces left for one that drives left, and of a picture that stands
+still it sees zeros.
+
+It is trained on rendered clips alone (`causvid.training.reader`), so that it is a judge of
+generated ones that has never met them. It does not know prompts, models or how a picture came to
+be. Pixels are float [b, t, 3, H, W] in [-1, 1] of any size.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from causvid.world import ATTRIBUTES, Scene
+
+SEEN_AT_ONCE = tuple(name for name in ATTRIBUTES if name != "motion")
+"""The attributes that a single frame shows."""
+
+SHIPPED = Path(__file__).parents[2] / "assets" / "report" / "reader"
+"""The weights of the judge that comes with the repository."""
+
+_BATCH = 64  # frames or windows in one pass
+
+
+class _Tower(nn.Module):
+    """Pictures `[n, c, h, w]` to features `[n, d]`: strided convolutions, mean and maximum.
+
+    No normalisation: how strong a difference is tells noise from movement.
+    """
+
+    def __init__(self, inputs: int, channels: tuple[int, ...], features: int):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index, outputs in enumerate(channels):
+            size = 5 if index == 0 else 3
+            stride = 2 if index < 3 else 1
+            layers += [nn.Conv2d(inputs, outputs, size, stride, size // 2), nn.SiLU()]
+            inputs = outputs
+        self.layers = nn.Sequential(*layers)
+        self.project = nn.Linear(2 * inputs, features)
+        for layer in self.layers[::2]:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        seen = self.layers(pictures)
+        return self.project(torch.cat([seen.mean((-2, -1)), seen.amax((-2, -1))], dim=1))
+
+
+class AttributeReader(ModelMixin, ConfigMixin):
+    """Names the attributes of diorama clips.
+
+    Args:
+        height, width: pixels that pictures are reduced to.
+        frames: consecutive frames that a motion is read from.
+        look_channels, motion_channels: of the convolutions; the first three halve the picture.
+        features: length of a tower's feature vector.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        height: int = 64,
+        width: int = 112,
+        frames: int = 8,
+        look_channels: tuple[int, ...] = (24, 48, 96, 96),
+        motion_channels: tuple[int, ...] = (32, 64, 96, 96),
+        features: int = 64,
+    ):
+        super().__init__()
+        self.look = _Tower(3, tuple(look_channels), features)
+        self.motion = _Tower(3 * (frames - 1), tuple(motion_channels), features)
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(features, len(values)) for name, values in ATTRIBUTES.items()}
+        )
+
+    @classmethod
+    def load(cls, folder: Path = SHIPPED) -> "AttributeReader":
+        """A trained reader, in float32, ready to read.
+
+        Raises:
+            ValueError: if it is not there.
+        """
+        if not (folder / "config.json").exists():
+            raise ValueError(f"no reader in {folder}: `python -m causvid train reader` makes one")
+        reader = cls.from_pretrained(folder, torch_dtype=torch.float32)
+        return reader.eval().requires_grad_(False)
+
+    def reduce(self, pixels: Tensor) -> Tensor:
+        """Pictures `[…, 3, H, W]` at the size that is read, by averaging areas."""
+        size = (self.config.height, self.config.width)
+        if pixels.shape[-2:] == size:
+            return pixels
+        small = F.interpolate(pixels.flatten(0, -4), size=size, mode="area")
+        return small.view(*pixels.shape[:-2], *size)
+
+    def look_features(self, pictures: Tensor) -> Tensor:
+        """Features `[n, d]` of reduced single frames `[n, 3, h, w]`."""
+        return self.look(pictures)
+
+    def motion_features(self, windows: Tensor) -> Tensor:
+        """Features `[n, d]` of reduced windows `[n, frames, 3, h, w]`."""
+        return self.motion(windows.diff(dim=1).flatten(1, 2))
+
+    def forward(self, pictures: Tensor, windows: Tensor) -> dict[str, Tensor]:
+        """Each attribute's logits `[n, values]` from a reduced frame and a window of each clip."""
+        return self.logits(self.look_features(pictures), self.motion_features(windows))
+
+    def logits(self, look: Tensor, motion: Tensor) -> dict[str, Tensor]:
+        """Each attribute's logits `[n, values]` from the features of both towers."""
+        return {
+            name: head(F.silu(motion if name == "motion" else look))
+            for name, head in self.heads.items()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What windows of consecutive frames show.
+
+    Attributes:
+        starts: the first frame of each window.
+        log_probabilities: for each attribute `[windows, values]`, in the order of `ATTRIBUTES`.
+        features: `[windows, 2 d]`: of the looks, averaged over the window, and of the motion.
+    """
+
+    starts: tuple[int, ...]
+    log_probabilities: Mapping[str, Tensor]
+    features: Tensor
+
+    def matches(self, scene: Scene) -> dict[str, np.ndarray]:
+        """For each attribute and window, whether it reads as the scene has it."""
+        wanted = dict(zip(ATTRIBUTES, scene.labels(), strict=True))
+        return {
+            name: (scores.argmax(1) == wanted[name]).numpy()
+            for name, scores in self.log_probabilities.items()
+        }
+
+    def trailing(self, count: int) -> "Reading":
+        """The same, every window read together with up to `count - 1` windows before it."""
+        scores = {
+            name: torch.stack(
+                [values[max(0, i + 1 - count) : i + 1].mean(0) for i in range(len(values))]
+            )
+            for name, values in self.log_probabilities.items()
+        }
+        return replace(self, log_probabilities=scores)
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The value of each attribute, all windows together."""
+        return {
+            name: ATTRIBUTES[name][int(scores.mean(0).argmax())]
+            for name, scores in self.log_probabilities.items()
+        }
+
+
+@torch.inference_mode()
+def read(reader: AttributeReader, frames: np.ndarray, *, stride: int = 4) -> Reading:
+    """Read a clip in windows that begin every `stride` frames.
+
+    Args:
+        frames: uint8 `[t, h, w, 3]`.
+
+    Raises:
+        ValueError: if the clip is shorter than a window.
+    """
+    length = reader.config.frames
+    if len(frames) < length:
+        raise ValueError(f"a motion is read from {length} frames or more, got {len(frames)}")
+    starts = tuple(range(0, len(frames) - length + 1, stride))
+    small = torch.cat(
+        [_reduced(reader, frames[i : i + _BATCH]) for i in range(0, len(frames), _BATCH)]
+    )
+    look = torch.cat([reader.look_features(part) for part in small.split(_BATCH)])
+    windows = small.unfold(0, length, stride).movedim(-1, 1)  # [n, frames, 3, h, w], a view
+    motion = torch.cat([reader.motion_features(part) for part in windows.split(_BATCH)])
+    scores = {name: logits.log_softmax(1) for name, logits in reader.logits(look, motion).items()}
+    for name in SEEN_AT_ONCE:
+        scores[name] = _window_means(scores[name], length, stride)
+    features = torch.cat([_window_means(look, length, stride), motion], dim=1)
+    return Reading(starts, scores, features)
+
+
+def _reduced(reader: AttributeReader, frames: np.ndarray) -> Tensor:
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return reader.reduce(pixels)
+
+
+def _window_means(values: Tensor, length: int, stride: int) -> Tensor:
+    return values.unfold(0, length, stride).mean(-1)

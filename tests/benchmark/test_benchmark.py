@@ -1,0 +1,394 @@
+"""What the benchmark measures is what it says: no timing is tested, only that it is honest."""
+
+import argparse
+import copy
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from causvid import benchmark
+from causvid.__main__ import main
+from causvid.benchmark.baseline import PlainBaseline
+from causvid.benchmark.comparison import FRAMES, Baseline, Ours, compare
+from causvid.benchmark.counts import OperatorCounter, count_baseline, count_ours, full_size
+from causvid.benchmark.headline import TeacherConfig, load_teacher, race
+from causvid.benchmark.pieces import measure_pieces, measure_stream
+from causvid.benchmark.timing import Stopwatch, Task, measure
+from causvid.benchmark.untrained import untrained_pipeline
+from causvid.generation.generator import Generator, GeneratorConfig, Memory, seeded_noise
+from causvid.generation.geometry import ChunkPattern, LatentGrid
+from causvid.model.lowering import arithmetic_of
+from causvid.model.transformer import CausalWanTransformer
+from causvid.presets.catalogue import POCKET, SELF_FORCING, Preset, TransformerSize
+from causvid.presets.costs import transformer_flops
+from causvid.presets.loading import load_preset
+from causvid.training.assembly import export
+from causvid.training.prompted import PromptedTransformer
+from tests.conftest import randomise
+
+CPU = torch.device("cpu")
+
+
+def shallow(layers: int) -> Preset:
+    """All of 1.3B but its depth: the layers are equal, and thirty take a while to count."""
+    return dataclasses.replace(SELF_FORCING, transformer=TransformerSize(num_layers=layers))
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    """A window of three chunks, with a sink that stays in place, as in published models."""
+    model = CausalWanTransformer(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        text_dim=16,
+        freq_dim=32,
+        ffn_dim=64,
+        num_layers=2,
+        text_length=12,
+    )
+    randomise(model, seed=5)
+    config = GeneratorConfig(window=9, sink=1, sink_rotation="absolute")
+    return Generator(model.eval().requires_grad_(False), config, LatentGrid(32, 48))
+
+
+def prompt_embeds(generator: Generator, batch: int = 1) -> torch.Tensor:
+    config = generator.transformer.config
+    return torch.randn(batch, config.text_length, config.text_dim)
+
+
+@torch.inference_mode()
+def test_the_baseline_makes_the_same_video(generator):
+    batch, chunks = 2, generator.config.chunks
+    embeds = prompt_embeds(generator, batch)
+    ours = Memory(generator.new_cache(batch), generator.encode_text(embeds))
+    baseline = PlainBaseline(generator)
+    theirs = baseline.new_cache(batch)
+    for chunk in range(6):  # the window is full after three
+        levels = generator.config.levels(chunk)
+        shape = generator.chunk_shape(chunk, batch)
+
+        def noise(step, chunk=chunk, shape=shape):
+            return seeded_noise(0, chunk, step, shape, CPU)
+
+        ours.cache.open(chunks.frames(chunk))
+        expected = generator.denoise(levels, noise, ours)
+        ours.cache.advance()
+        actual = baseline.denoise(levels, noise, embeds, theirs, chunks.start(chunk))
+        torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_both_sides_of_the_comparison_do_the_same_work(generator):
+    embeds = prompt_embeds(generator)
+    ours, baseline = Ours(generator, embeds), Baseline(generator, embeds)
+    for side in (ours, baseline):
+        side.open(0)
+    torch.testing.assert_close(ours.run_pass(), baseline.run_pass(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ours.run_chunk(), baseline.run_chunk(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def costs():
+    generator = full_size(shallow(4))
+    return generator, count_ours(generator), count_baseline(generator)
+
+
+def test_a_chunk_needs_no_synchronisation(costs):
+    _, ours, baseline = costs
+    assert ours.syncs_per_chunk == 0
+    assert baseline.syncs_per_chunk > 0  # the counter does notice them
+
+
+def test_a_chunk_launches_at_most_half_of_the_baseline(costs):
+    _, ours, baseline = costs
+    assert 2 * ours.launches_per_chunk <= baseline.launches_per_chunk
+
+
+def test_operations_agree_with_the_formula_of_preflight(costs):
+    generator, ours, baseline = costs
+    one_pass = transformer_flops(generator.transformer, generator.grid, frames=3, visible=21)
+    passes = len(generator.config.timesteps) + 1
+    assert ours.flops_per_chunk == passes * one_pass
+    assert baseline.flops_per_chunk > ours.flops_per_chunk  # it projects the prompt every time
+
+
+def test_both_caches_hold_the_same_window(costs):
+    generator, ours, baseline = costs
+    tokens = generator.config.window * generator.grid.tokens_per_frame
+    expected = 2 * 4 * tokens * 1536 * 2  # keys and values, layers, tokens, width, bytes
+    assert ours.cache_bytes == baseline.cache_bytes == expected
+
+
+def test_renewing_a_sink_needs_no_synchronisation():
+    generator = full_size(shallow(1))
+    config = dataclasses.replace(generator.config, chunks=ChunkPattern(1, 3), sink=4)
+    assert count_ours(dataclasses.replace(generator, config=config)).syncs_per_chunk == 0
+
+
+@torch.inference_mode()
+def counted(run) -> tuple[int, int]:
+    with OperatorCounter("meta") as counter:
+        run()
+    return counter.launches.total(), counter.syncs.total()
+
+
+def test_views_allocations_and_work_of_the_host_are_free():
+    x = torch.empty(4, 6, device="meta")
+    assert counted(lambda: x.t()[1:].unflatten(0, (5, 1))) == (0, 0)
+    assert counted(lambda: torch.empty_like(x)) == (0, 0)
+    assert counted(lambda: torch.ones(3).add(1).sum().item()) == (0, 0)
+
+
+def test_work_and_writing_in_place_are_launches():
+    x = torch.empty(4, 6, device="meta")
+    assert counted(lambda: x + 1) == (1, 0)
+    assert counted(lambda: x[1:].copy_(x[:-1])) == (1, 0)
+    assert counted(lambda: x.t().contiguous()) == (1, 0)
+
+
+def test_one_fused_kernel_is_one_launch():
+    x = torch.empty(1, 2, 8, 16, device="meta")
+    norm = torch.nn.RMSNorm(16, device="meta")
+    assert counted(lambda: torch.nn.functional.scaled_dot_product_attention(x, x, x)) == (1, 0)
+    assert counted(lambda: norm(x)) == (1, 0)
+
+
+def test_waiting_copies_are_synchronisations():
+    host, device = torch.ones(3), torch.empty(3, device="meta")
+    assert counted(lambda: host.to("meta")) == (1, 1)
+    assert counted(lambda: host.to("meta", non_blocking=True)) == (1, 0)
+    assert counted(lambda: device.copy_(host)) == (1, 1)
+    assert counted(lambda: device.copy_(device)) == (1, 0)
+
+
+def test_values_and_shapes_read_back_are_synchronisations():
+    stand_in = torch.ones(3)  # `meta` has no values to read
+    with torch.inference_mode(), OperatorCounter("cpu") as counter:
+        stand_in[0].item()
+        stand_in.nonzero()
+        stand_in[stand_in > 0]
+    assert counter.syncs.total() == 3
+
+
+def run_meta(monkeypatch, capsys, *options: str) -> str:
+    monkeypatch.setattr(benchmark, "full_size", lambda: full_size(shallow(1)))
+    assert main(["benchmark", "--meta", *options]) == 0
+    return capsys.readouterr().out
+
+
+def test_meta_prints_exactly_its_figures(monkeypatch, capsys):
+    figures = json.loads(run_meta(monkeypatch, capsys, "--json"))
+    assert list(figures) == ["meta"]
+    assert list(figures["meta"]) == ["ours", "baseline"]
+    for side in figures["meta"].values():
+        assert list(side) == [
+            "launches_per_chunk",
+            "syncs_per_chunk",
+            "flops_per_chunk",
+            "cache_bytes",
+        ]
+        assert all(type(value) is int for value in side.values())
+
+
+def test_tasks_take_turns_and_warm_up_is_not_counted():
+    log = []
+    tasks = [Task(lambda n=n: log.append(n), lambda: log.append("prepare")) for n in "ab"]
+    samples = measure(tasks, CPU, repeats=2, warmup=1)
+    assert "".join(x for x in log if x != "prepare") == "ababab"
+    assert log[::2] == ["prepare"] * 6
+    assert [len(seconds.wall) for seconds in samples] == [2, 2]
+    assert samples[0].p95 >= samples[0].median >= 0
+
+
+def test_compare_reports_every_size_and_where_the_time_goes(generator):
+    results = list(compare(generator, (FRAMES, generator.config.window), repeats=1))
+    assert [result.visible for result in results] == [3, 9]
+    for result in results:
+        assert result.one_pass.ratio > 0 and result.chunk.cpu_ratio >= 0
+        for parts in result.parts:
+            assert list(parts) == [
+                "attention",
+                "text attention",
+                "linear layers",
+                "everything else",
+            ]
+
+
+def test_compare_prints_json(generator, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "comparison_generator", lambda: generator)
+    monkeypatch.setattr(benchmark, "VISIBLE", (3, 9))
+    monkeypatch.setattr(benchmark, "COMPARE_THREADS", torch.get_num_threads())
+    assert main(["benchmark", "--compare", "--repeats", "1", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["hardware"]["torch"] == torch.__version__
+    assert {"median", "p95", "median_cpu", "samples"} <= set(
+        figures["compare"]["3"]["pass"]["ours"]
+    )
+
+
+def test_every_piece_is_measured_in_the_state_a_long_stream_settles_into(pipeline):
+    pieces = {piece.name: piece for piece in measure_pieces(pipeline, repeats=2)}
+    assert list(pieces) == [
+        "prompt",
+        "transformer pass",
+        "transformer chunk",
+        "codec decode",
+        "codec encode",
+        "mux",
+    ]
+    assert pieces.pop("prompt").frames_per_second is None
+    for piece in pieces.values():
+        assert piece.pixel_frames == 12
+        assert piece.frames_per_second == 12 / piece.seconds.median
+
+
+def test_a_stream_is_measured_from_the_request_on(pipeline):
+    run = measure_stream(pipeline, seconds=4.0)
+    assert len(run.steps.wall) == pipeline.generator().timeline.chunk_count(4.0) - 1
+    assert run.first_frame > 0 and run.peak_memory > 0
+    assert run.playback_rate == pipeline.generation.fps
+
+
+def test_a_single_chunk_is_no_stream_to_measure(pipeline):
+    with pytest.raises(ValueError, match="single chunk: measure at least"):
+        measure_stream(pipeline, seconds=0.01)
+
+
+def test_repeats_must_be_positive():
+    parser = argparse.ArgumentParser()
+    benchmark.add_arguments(parser)
+    with pytest.raises(ValueError, match="--repeats must be at least 1, got 0"):
+        benchmark.main(parser.parse_args(["--repeats", "0"]))
+
+
+@pytest.fixture(scope="module")
+def teacher(pipeline) -> PromptedTransformer:
+    """Equal weights will do: time does not depend on them."""
+    return PromptedTransformer(pipeline.transformer, pipeline.text_encoder)
+
+
+def test_both_racers_make_the_length_asked_for(pipeline, teacher):
+    config = TeacherConfig(steps=4, guidance=2.0)
+    result = race(pipeline, teacher, config, latent_frames=5, rounds=2)
+    # The student fills its last chunk: 1, 3, 3 latents; each but the first is 4 pictures.
+    assert (result.student.latent_frames, result.student.pixel_frames) == (7, 25)
+    assert (result.teacher.latent_frames, result.teacher.pixel_frames) == (5, 17)
+    assert result.student.passes_per_frame == len(pipeline.generation.timesteps) + 1
+    assert result.teacher.passes_per_frame == 8
+    assert (result.student.runs, result.teacher.runs) == (2, 1)
+
+
+def test_the_teachers_first_picture_is_its_whole_clip(pipeline, teacher):
+    result = race(pipeline, teacher, TeacherConfig(steps=2), latent_frames=4, rounds=1)
+    assert result.teacher.first_picture == result.teacher.seconds.total
+    assert 0 < result.student.first_picture < result.student.seconds.total
+    assert result.latency_ratio == result.teacher.first_picture / result.student.first_picture
+    assert result.throughput_ratio == pytest.approx(
+        result.student.pixel_frames
+        / result.student.seconds.total
+        * result.teacher.seconds.total
+        / result.teacher.pixel_frames
+    )
+
+
+def test_the_teacher_takes_every_step_once_however_often_it_pauses(pipeline, teacher, monkeypatch):
+    passes = []
+    forward = CausalWanTransformer.forward
+
+    def counted(self, latents, *args, memory=None, **kwargs):
+        if memory is None:
+            passes.append(len(latents))
+        return forward(self, latents, *args, memory=memory, **kwargs)
+
+    monkeypatch.setattr(CausalWanTransformer, "forward", counted)
+    race(pipeline, teacher, TeacherConfig(steps=5, guidance=2.0), latent_frames=1, rounds=3)
+    assert passes == [2] * (1 + 5)  # the warm-up, then the clip; both passes in one batch
+    passes.clear()
+    race(pipeline, teacher, TeacherConfig(steps=5, guidance=1.0), latent_frames=1, rounds=3)
+    assert passes == [1] * (1 + 5)
+
+
+def test_headline_prints_ratios_and_what_they_are_made_of(pipeline, monkeypatch, capsys, tmp_path):
+    folder = tmp_path / "model"
+    model = PromptedTransformer(
+        copy.deepcopy(pipeline.transformer), copy.deepcopy(pipeline.text_encoder)
+    )
+    export(
+        folder,
+        model,
+        copy.deepcopy(model),
+        copy.deepcopy(pipeline.vae),
+        pipeline.tokenizer,
+        pipeline.generation,
+    )
+    preset = dataclasses.replace(POCKET, folder=folder)
+    monkeypatch.setattr(benchmark, "default_preset", lambda device: preset)
+    monkeypatch.setattr(benchmark, "TeacherConfig", lambda guidance: TeacherConfig(2, guidance))
+    options = ["--headline", "--seconds", "1", "--repeats", "2", "--device", "cpu"]
+    assert main(["benchmark", *options]) == 0
+    assert "throughput x" in capsys.readouterr().out
+    assert main(["benchmark", *options, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    headline = figures["headline"]
+    assert headline["throughput_ratio"] == headline["asked_length"]["throughput_ratio"]
+    assert headline["latency_ratio"] == headline["asked_length"]["latency_ratio"]
+    assert headline["seconds_asked"] == 1 and headline["fps"] == 8
+    assert headline["asked_length"]["teacher"]["pixel_frames"] == 9
+    trained = headline["teacher_trained_latent_frames"]
+    assert headline["trained_length"]["teacher"]["latent_frames"] == trained
+    assert set(headline["asked_length"]["student"]["seconds"]) == {
+        "text",
+        "denoise",
+        "decode",
+        "other",
+        "total",
+    }
+
+
+def test_a_model_without_its_teacher_cannot_be_compared_with_it(pipeline):
+    with pytest.raises(ValueError, match="ships no teacher to compare with"):
+        load_teacher(SELF_FORCING, pipeline)
+
+
+def test_a_stopwatch_adds_up_what_it_ran_for():
+    watch = Stopwatch(CPU)
+    with watch:
+        first = watch.lap
+    assert watch.wall >= first >= 0
+    before = watch.wall
+    with watch:
+        pass
+    assert watch.wall >= before and watch.cpu >= 0
+
+
+def test_an_untrained_model_has_the_sizes_and_types_of_a_trained_one():
+    trained = load_preset(POCKET, device="cpu", dtype=torch.bfloat16)
+    model = untrained_pipeline(POCKET, device="cpu", dtype=torch.bfloat16)
+    for part in ("transformer", "vae", "text_encoder"):
+        expected, found = (
+            {name: (it.shape, it.dtype) for name, it in pipe.components[part].state_dict().items()}
+            for pipe in (trained, model)
+        )
+        assert found == expected
+
+
+def test_an_untrained_model_is_timed_without_the_hub(capsys):
+    command = ["benchmark", "--model", "pocket", "--untrained", "--seconds", "2", "--repeats", "1"]
+    assert main([*command, "--device", "cpu", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["untrained"] is True
+    assert figures["stream"]["frames_per_second"] > 0
+
+
+@pytest.mark.parametrize("other", ["--meta", "--compare", "--headline", "--player"])
+@pytest.mark.parametrize("option", [["--untrained"], ["--compile"], ["--decoder", "tiny"]])
+def test_an_option_that_would_be_ignored_is_refused(other, option, capsys):
+    assert main(["benchmark", other, *option]) == 2
+    assert "are for the parts and the stream of a preset" in capsys.readouterr().err
+
+
+def test_an_untrained_model_computes_in_what_a_trained_one_does():
+    trained, model = load_preset(POCKET), untrained_pipeline(POCKET, device="cpu")
+    assert arithmetic_of(model.transformer) == arithmetic_of(trained.transformer)

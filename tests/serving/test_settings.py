@@ -1,0 +1,107 @@
+"""Settings come from the environment, and a wrong one is a sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from causvid.serving import models
+from causvid.serving.models import Models
+from causvid.serving.settings import Settings, SettingsError, variables
+
+ABOVE_ZERO = (
+    *("MAX_PIXELS", "MAX_WORK", "MAX_PROMPT", "MAX_CUES", "UPLOAD_MB", "UPLOAD_PIXELS"),
+    *("LEAD", "KEEP_MINUTES", "GPU_SECONDS"),
+)
+SWITCHES = ("COMPILE", "TINY_DECODER", "LOG_PROMPTS")
+
+
+def test_without_variables_the_defaults_hold():
+    others = {"PATH": "/bin", "CAUSVID_SERVER": "http://127.0.0.1:7860"}  # the latter of clients
+    settings = Settings.from_environment({**others, "CAUSVID_DEVICE": "cpu"})
+    assert settings.model == "pocket"
+    assert settings.models == ("pocket",)
+    assert settings == Settings(device="cpu")
+
+
+def test_variables_are_read_by_type():
+    settings = Settings.from_environment(
+        {
+            "CAUSVID_DEVICE": "cpu",
+            "CAUSVID_MODELS": "self-forcing, pocket",
+            "CAUSVID_VIEWERS": " 2 ",
+            "CAUSVID_MAX_SECONDS": "12.5",
+            "CAUSVID_MCP": "yes",
+            "CAUSVID_TINY_DECODER": "0",
+        }
+    )
+    assert settings.model == "self-forcing"
+    assert settings.models == ("self-forcing", "pocket")
+    assert settings.viewers == 2
+    assert settings.max_seconds == 12.5
+    assert settings.mcp and not settings.tiny_decoder
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("CAUSVID_MODEL", "pockett", "did you mean pocket"),
+        ("CAUSVID_MODELS", "pocket,nothing", "nothing"),
+        ("CAUSVID_DEVICE", "toaster", "toaster"),
+        ("CAUSVID_DTYPE", "int3", "bfloat16"),
+        ("CAUSVID_ATTENTION", "magic", "expected"),
+        ("CAUSVID_QUANTISE", "int1", "none or fp8"),
+        ("CAUSVID_VIEWERS", "many", "a whole number"),
+        ("CAUSVID_VIEWERS", "0", "above 0"),
+        ("CAUSVID_MAX_SECONDS", "nan", "above 0"),
+        ("CAUSVID_ENDLESS_SECONDS", "-1", "0 or more"),
+        ("CAUSVID_MCP", "perhaps", "expected 1 or 0"),
+        ("CAUSVID_VIEWER", "3", "no setting"),
+        ("CAUSVID_TEXT_ENCODER_DEVICE", "moon", "expected a device"),
+        ("HF_TOKEN", "hf_two words", "no token"),
+        *((f"CAUSVID_{name}", "0", "above 0") for name in ABOVE_ZERO),
+        *((f"CAUSVID_{name}", "-1", "0 or more") for name in ("WAITING", "SNAPSHOT_MB")),
+        *((f"CAUSVID_{name}", "perhaps", "1 or 0") for name in SWITCHES),
+    ],
+)
+def test_a_wrong_value_names_its_variable(name, value, said):
+    environment = {"CAUSVID_DEVICE": "cpu", name: value}
+    with pytest.raises(SettingsError, match=said) as caught:
+        Settings.from_environment(environment)
+    assert name in str(caught.value)
+
+
+def test_a_refusal_is_tested_for_every_variable():
+    (refusals,) = (
+        mark.args[1] for mark in test_a_wrong_value_names_its_variable.pytestmark if mark.args
+    )
+    assert {name for name, _, _ in variables()} <= {name for name, _, _ in refusals}
+
+
+def test_every_variable_is_in_the_readme():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for name, default, meaning in variables():
+        shown = f"`{default}`" if default else ""
+        assert f"| `{name}` | {shown} | {meaning} |" in readme
+
+
+def test_the_token_is_told_to_nobody():
+    settings = Settings.from_environment({"CAUSVID_DEVICE": "cpu", "HF_TOKEN": "hf_secret"})
+    assert settings.token == "hf_secret"
+    assert "secret" not in f"{settings!r} {settings}"
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({"HF_TOKEN": "hf_secret\nhf_other"})
+    assert "secret" not in str(caught.value)
+
+
+def test_the_token_reaches_the_hub(monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        models, "load_preset", lambda *_, token, **__: given.append(token) or FakePipeline()
+    )
+    Models(Settings(device="cpu", token="hf_secret")).load_first()
+    Models(Settings(device="cpu")).load_first()
+    assert given == ["hf_secret", None], "without one, that of `hf auth login` counts"
+
+
+class FakePipeline:
+    transformer = None

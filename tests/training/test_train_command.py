@@ -1,0 +1,99 @@
+"""`python -m causvid train` goes on from the weights that are shipped, in an empty run folder."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+
+from causvid.__main__ import main
+from causvid.pipeline import CausVidPipeline
+
+pytestmark = pytest.mark.usefixtures("forget_the_accelerator")
+
+SHIPPED = Path(__file__).parents[2] / "assets" / "pocket"
+
+
+def train(*arguments: object) -> int:
+    return main(["train", *map(str, arguments)])
+
+
+def test_a_fresh_clone_renders_trains_and_exports(tmp_path):
+    run = ("--run", tmp_path / "run", "--start-from", SHIPPED)
+    assert train("data", *run, "--shards", 1, "--clips", 2) == 0
+    assert train("teacher", *run, "--stop", 1) == 0
+    assert train("causal", *run, "--stop", 1) == 0
+    assert train("export", *run, "--student", "causal", "--out", tmp_path / "model") == 0
+    pipe = CausVidPipeline.from_pretrained(tmp_path / "model")
+    for path in (tmp_path / "model").rglob("*.json"):
+        assert str(tmp_path) not in path.read_text(), "paths of this machine stay here"
+    assert pipe.generation == CausVidPipeline.from_pretrained(SHIPPED).generation
+
+
+def test_a_stage_without_its_data_says_what_to_run_first(tmp_path, capsys):
+    assert train("teacher", "--run", tmp_path) == 2
+    assert "train data" in capsys.readouterr().err
+
+
+def relative_of_the_shipped(folder: Path) -> Path:
+    """The shipped model with other weights: nobody's, but of the same shapes."""
+    shutil.copytree(SHIPPED, folder)
+    draw = torch.Generator().manual_seed(0)
+    for file in sorted(folder.glob("t*/*.safetensors")):
+        weights = load_file(file)
+        for name, weight in weights.items():
+            weights[name] = weight + 0.01 * torch.randn(weight.shape, generator=draw).half()
+        save_file(weights, file, metadata={"format": "pt"})
+    return folder
+
+
+def weights_of(folder: Path, part: str) -> dict[str, torch.Tensor]:
+    (file,) = (folder / part).glob("*.safetensors")
+    return {name: weight.float() for name, weight in load_file(file).items()}
+
+
+def test_a_student_is_exported_as_the_mean_of_two(tmp_path):
+    other = relative_of_the_shipped(tmp_path / "other")
+    mean = ("--start-from", SHIPPED, "--mean-with", other, "--out", tmp_path / "mean")
+    assert train("export", "--run", tmp_path / "run", *mean) == 0
+    first, second = weights_of(SHIPPED, "transformer"), weights_of(other, "transformer")
+    for name, weight in weights_of(tmp_path / "mean", "transformer").items():
+        between = (first[name] + second[name]) / 2
+        assert_close(weight.half(), between.half(), rtol=1e-3, atol=1e-6)
+    assert not torch.equal(first["proj_out.weight"], second["proj_out.weight"])
+    words = weights_of(tmp_path / "mean", "text_encoder")
+    assert_close(words, weights_of(SHIPPED, "text_encoder"))
+
+
+def test_a_student_is_exported_with_what_its_teacher_has_learned_since(tmp_path):
+    taught = relative_of_the_shipped(tmp_path / "taught")
+    options = ("--start-from", taught, "--taught-since", SHIPPED, "--out", tmp_path / "out")
+    assert train("export", "--run", tmp_path / "run", *options) == 0
+    before, student = weights_of(taught, "transformer"), weights_of(tmp_path / "out", "transformer")
+    newer, older = weights_of(taught, "teacher"), weights_of(SHIPPED, "teacher")
+    for name, weight in student.items():
+        wanted = before[name] + newer[name] - older[name]
+        assert_close(weight.half(), wanted.half(), rtol=1e-3, atol=1e-6)
+    assert not torch.equal(newer["proj_out.weight"], older["proj_out.weight"])
+    words = weights_of(tmp_path / "out", "text_encoder")
+    assert_close(words, weights_of(taught, "text_encoder"))
+
+
+@pytest.mark.parametrize("stage", ["causal", "ode", "dmd", "export"])
+def test_a_stage_without_its_teacher_says_so(stage, tmp_path, capsys):
+    assert train(stage, "--run", tmp_path) == 2
+    assert "train that stage first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["data", "decoder"])
+def test_a_stage_without_its_codec_says_so(stage, tmp_path, capsys):
+    assert train(stage, "--run", tmp_path) == 2
+    assert "train codec" in capsys.readouterr().err
+
+
+def test_a_codec_whose_latents_may_be_in_use_is_not_replaced(tmp_path, capsys):
+    (tmp_path / "vae").mkdir()
+    assert train("codec", "--run", tmp_path) == 2
+    assert "may be in use" in capsys.readouterr().err

@@ -1,0 +1,279 @@
+"""The page as it is built, without a browser: what it offers, says and keeps to itself."""
+
+import asyncio
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+
+import gradio as gr
+import pytest
+import spaces  # noqa: F401  (reads the environment now, as in app.py, and finds no Space)
+
+from causvid.generation.geometry import ChunkPattern, LatentGrid, Timeline
+from causvid.generation.prompts import PromptSchedule, ScheduleError
+from causvid.presets.catalogue import PRESETS, ROOT
+from causvid.serving.models import Models
+from causvid.serving.request import Request
+from causvid.serving.service import Service
+from causvid.serving.settings import Settings
+from causvid.serving.zero import LentDevice
+from causvid.ui.about import credits, licence_notice, measured
+from causvid.ui.options import Options, size_name
+from causvid.ui.page import build_page
+from causvid.ui.schedule_tab import rows_of
+from causvid.ui.server import main, make_service
+from causvid.ui.suggestions import POCKET_PROMPTS, POCKET_STORIES, WIDE_STORIES
+from causvid.ui.timeline import draw_timeline
+from causvid.world import impossible, unknown_words
+from tests.standin import save_standin
+
+TIMELINE = Timeline(LatentGrid(128, 224, spatial_stride=16, patch=1), ChunkPattern(1, 3), 16)
+
+
+class NoDevice:
+    """Nothing is generated here."""
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def service():
+    settings = Settings(model="self-forcing", models=("causal-forcing",), device="cpu")
+    service = Service(settings, Models(settings), NoDevice())
+    yield service
+    service.close()
+
+
+def test_a_non_commercial_licence_is_visible_before_generate(service):
+    written = json.dumps(build_page(service).config, default=str)
+    assert "not for commercial use" in written
+    assert "CC BY-NC-SA 4.0" in written
+
+
+def test_the_licence_shown_is_that_of_the_model_chosen(service):
+    assert "CC BY-NC-SA" in licence_notice(PRESETS["self-forcing"])
+    assert licence_notice(PRESETS["causal-forcing"]) == ""
+
+
+def test_the_page_shows_the_numbers_of_the_readme(service):
+    section = measured()
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) > 3
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert section in readme
+    shown = [it["props"].get("value") for it in build_page(service).config["components"]]
+    (markdown,) = [text for text in shown if isinstance(text, str) and rows[0] in text]
+    assert all(row in markdown for row in rows)
+
+
+def test_a_readme_without_numbers_leaves_the_page_without_them(monkeypatch, tmp_path):
+    monkeypatch.setattr("causvid.ui.about.ROOT", tmp_path)
+    assert measured() == ""
+    (tmp_path / "README.md").write_text("# Mine\n\n## Run\n")
+    assert measured() == ""
+
+
+def test_a_space_offers_to_be_copied_and_nothing_else_does(service, monkeypatch):
+    assert "duplicate=true" not in credits(service)
+    monkeypatch.setenv("SPACE_ID", "ada/live")
+    assert "https://huggingface.co/spaces/ada/live?duplicate=true" in credits(service)
+
+
+def test_only_the_endpoints_are_public(service):
+    public = {
+        fn.api_name for fn in build_page(service).fns.values() if fn.api_visibility == "public"
+    }
+    assert public == {
+        "text_to_video",
+        "image_to_video",
+        "video_to_video",
+        "scheduled_video",
+        "extend",
+        "steer",
+        "models",
+        "preflight",
+    }
+
+
+def test_tab_options_become_choices(service):
+    with gr.Blocks():
+        options = Options(service, 5.0)
+    labels = [component.label.partition(":")[0] for component in options.components]
+    names = {label: number for number, label in enumerate(labels)}
+    values = [component.value for component in options.components]
+    assert options.read(values).seconds == 5.0
+    assert options.read(values).model == "self-forcing"
+    assert options.read(values).size == "832x480"
+    values[names["Endless"]] = True
+    assert options.read(values).seconds == 0
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_the_tiny_decoder_is_offered_where_there_is_one(loaded):
+    settings = Settings(model="self-forcing", device="cpu", tiny_decoder=loaded)
+    service = Service(settings, Models(settings), NoDevice())
+    with gr.Blocks():
+        options = Options(service, 5.0)
+    assert [name for _, name in options["decoder"].choices] == ["full", "tiny"][: 1 + loaded]
+    assert options["decoder"].visible == loaded
+    service.close()
+
+
+def test_sizes_are_named_by_their_shape():
+    named = {name: [size_name(size) for size in PRESETS[name].sizes] for name in PRESETS}
+    assert named["self-forcing"] == ["Landscape 832×480", "Portrait 480×832", "Square 640×624"]
+    assert named["pocket"] == ["Landscape 224×128", "Portrait 128×224", "Nearly square 176×160"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_shape_costs_about_the_same(name):
+    pixels = [size.width * size.height for size in PRESETS[name].sizes]
+    assert len(pixels) == 3
+    assert max(pixels) <= 1.03 * min(pixels)
+
+
+def test_the_pocket_models_examples_use_only_words_that_it_knows():
+
+    stories = [
+        cue.prompt for story in POCKET_STORIES.values() for cue in PromptSchedule.parse(story)
+    ]
+    for prompt in (*POCKET_PROMPTS, *stories):
+        assert unknown_words(prompt) == [] and impossible(prompt) == []
+
+
+@pytest.mark.parametrize("story", [*POCKET_STORIES.values(), *WIDE_STORIES.values()])
+def test_stories_survive_the_table(story):
+    schedule = PromptSchedule.parse(story)
+    assert PromptSchedule.parse(rows_of(schedule)) == schedule
+
+
+def test_the_timeline_shows_where_cues_really_go():
+    schedule = PromptSchedule.parse("0s: a ball\n4s [flush]: a <b>boat</b>\n")
+    drawing = draw_timeline(schedule, 8.0, TIMELINE)
+    assert "3.81 s" in drawing and "asked for 4 s" in drawing
+    assert "flush" in drawing
+    assert "<b>boat" not in drawing, "prompts are escaped"
+
+
+def ticks(drawing: str) -> list[float]:
+    return [float(place) for place in re.findall(r'<i style="left:([0-9.]+)%">', drawing)]
+
+
+def test_the_timeline_marks_the_beginning_of_every_chunk_but_the_first():
+    schedule = PromptSchedule.constant("a ball")
+    expected = [TIMELINE.start_time(chunk) for chunk in range(1, TIMELINE.chunk_count(8.0))]
+    drawing = draw_timeline(schedule, 8.0, TIMELINE)
+    length = TIMELINE.duration(TIMELINE.chunk_count(8.0))
+    assert ticks(drawing) == pytest.approx([100 * it / length for it in expected], abs=1e-3)
+    long = ticks(draw_timeline(schedule, 600.0, TIMELINE))
+    assert 60 < len(long) <= 120 and long[-1] > 95, "fewer, but over the whole length"
+
+
+def test_chunks_and_limits_of_a_model_are_known_before_it_is_loaded(service):
+    """Nothing is on this machine of it but its name."""
+    assert not service.models.ready
+    schedule = PromptSchedule.parse("0s: a fox\n4s: a wolf\n")
+    timeline = service.models.timeline("self-forcing")
+    drawing = draw_timeline(schedule, 8.0, timeline)
+    assert len(ticks(drawing)) == timeline.chunk_count(8.0) - 1 > 5
+    assert "asked for 4 s" in drawing, "the cue goes to where a chunk begins"
+
+    def ask(text="a fox", **changes):
+        return Request("self-forcing", PromptSchedule.parse(text), **changes)
+
+    service.models.check(ask(seconds=5.0, height=480, width=832))
+    for request, said in (
+        (ask("0s: a fox\n9s: a wolf", seconds=5.0), "the video ends at"),
+        (ask(height=480, width=830), "not a multiple of 16"),
+        (ask(window=2), "cannot hold"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            service.models.check(request)
+
+
+def test_the_timeline_tells_of_cues_that_are_never_seen():
+    schedule = PromptSchedule.parse("0s: a ball\n4s: a boat\n4.1s: a car\n")
+    assert "no chunk of its own" in draw_timeline(schedule, 8.0, TIMELINE)
+
+
+def test_the_timeline_refuses_cues_after_the_end():
+    schedule = PromptSchedule.parse("0s: a ball\n20s: a boat\n")
+    with pytest.raises(ScheduleError, match="ends at"):
+        draw_timeline(schedule, 8.0, TIMELINE)
+
+
+def test_a_wrong_variable_stops_the_start_with_one_sentence(monkeypatch):
+    monkeypatch.setenv("CAUSVID_MAX_SECONDS", "soon")
+    with pytest.raises(SystemExit, match="CAUSVID_MAX_SECONDS is 'soon'; expected a number"):
+        main()
+
+
+def test_missing_weights_stop_the_start_with_one_sentence(monkeypatch, tmp_path):
+    empty = dataclasses.replace(PRESETS["pocket"], folder=tmp_path)
+    monkeypatch.setitem(PRESETS, "pocket", empty)
+    monkeypatch.setenv("CAUSVID_MODEL", "pocket")
+    with pytest.raises(SystemExit, match="cloned completely"):
+        main()
+
+
+def test_a_port_that_cannot_be_had_stops_the_start_with_one_sentence(monkeypatch, service):
+    def launch(*_, **__):
+        raise OSError("Cannot find empty port")
+
+    monkeypatch.setattr("causvid.ui.server.make_service", lambda _: service)
+    monkeypatch.setattr("causvid.ui.server.launch", launch)
+    with pytest.raises(SystemExit, match="Cannot find empty port"):
+        main()
+
+
+@pytest.mark.parametrize("port", ["abc", "", "-1", "0", "65536", "7860.5"])
+def test_a_port_that_is_none_stops_the_start_with_one_sentence(port):
+    """In a process of its own, as Gradio reads it when it is imported."""
+    environment = {**os.environ, "GRADIO_SERVER_PORT": port}
+    command = [sys.executable, ROOT / "app.py"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    expected = f"app.py: GRADIO_SERVER_PORT is {port!r}; expected a whole number from 1 to 65535\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", expected)
+
+
+def test_on_zerogpu_every_run_borrows_the_device(monkeypatch, tmp_path):
+    monkeypatch.setitem(PRESETS, "standin", save_standin(tmp_path))
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    service = make_service(Settings(model="standin", device="cpu"))
+    assert isinstance(service.device, LentDevice)
+
+    async def make() -> int:
+        request = Request("standin", PromptSchedule.constant("a red car"), seconds=1.0)
+        run = service.start(request)
+        return len([event async for event in run.events()])
+
+    assert asyncio.run(make()) > 1
+    service.close()
+
+
+def test_on_zerogpu_compiling_is_refused(monkeypatch):
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    monkeypatch.setenv("CAUSVID_COMPILE", "1")
+    with pytest.raises(SystemExit, match="CAUSVID_COMPILE is on; ZeroGPU cannot compile"):
+        main()
+
+
+@pytest.mark.parametrize("platform", ["zerogpu", "own"])
+def test_models_stay_loaded_where_a_process_would_load_them_in_vain(
+    monkeypatch, tmp_path, platform
+):
+    preset = save_standin(tmp_path)
+    monkeypatch.setitem(PRESETS, "standin", preset)
+    monkeypatch.setitem(PRESETS, "other", dataclasses.replace(preset, name="other"))
+    if platform == "zerogpu":
+        monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    service = make_service(Settings(model="standin", models=("other",), device="cpu"))
+    first, _ = service.models.open("standin")
+    service.models.open("other")
+    again, _ = service.models.open("standin")
+    assert (again is first) == (platform == "zerogpu"), "elsewhere there may be room for one only"
+    service.close()
