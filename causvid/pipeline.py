@@ -20,7 +20,8 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from causvid.generation.generator import Generator, GeneratorConfig
+from causvid.generation.config import GenerationConfig
+from causvid.generation.generator import Generator
 from causvid.generation.geometry import LatentGrid
 from causvid.generation.prompts import PromptSchedule
 from causvid.generation.snapshot import unpack
@@ -57,7 +58,7 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         transformer: the causal transformer.
         vae: the codec's weights, `AutoencoderKLWan` or `TinyAutoencoder`.
         tiny_vae: a small autoencoder of the same latent space, the fast option for decoding.
-        generation: what is generated, a `GeneratorConfig` or its dict; saved with the pipeline.
+        generation: what is generated, a `GenerationConfig` or its dict; saved with the pipeline.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
@@ -71,7 +72,7 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         transformer: CausalWanTransformer,
         vae: AutoencoderKLWan | TinyAutoencoder,
         tiny_vae: TinyAutoencoder | None = None,
-        generation: GeneratorConfig | dict[str, Any] | None = None,
+        generation: GenerationConfig | dict[str, Any] | None = None,
     ):
         super().__init__()
         self.register_modules(
@@ -81,15 +82,15 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             vae=vae,
             tiny_vae=tiny_vae,
         )
-        if not isinstance(generation, GeneratorConfig):
-            generation = GeneratorConfig.from_dict(generation or {})
+        if not isinstance(generation, GenerationConfig):
+            generation = GenerationConfig.from_dict(generation or {})
         self.register_to_config(generation=generation.to_dict())
         self._encoder: PromptEncoder | None = None
 
     @property
-    def generation(self) -> GeneratorConfig:
+    def generation(self) -> GenerationConfig:
         """What is generated unless a call says otherwise."""
-        return GeneratorConfig.from_dict(self.config.generation)
+        return GenerationConfig.from_dict(self.config.generation)
 
     @property
     def prompt_encoder(self) -> PromptEncoder:
@@ -123,7 +124,7 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         Args:
             height, width: pixels; the trained size by default.
             steps: denoising steps per chunk.
-            changes: other fields of `GeneratorConfig`; `None` leaves a field as it is.
+            changes: other fields of `GenerationConfig`; `None` leaves a field as it is.
 
         Raises:
             ValueError: if size or settings do not fit the model.
@@ -284,7 +285,7 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 def make_generator(
     transformer: CausalWanTransformer,
     codec: VideoCodec,
-    config: GeneratorConfig,
+    config: GenerationConfig,
     *,
     height: int | None = None,
     width: int | None = None,

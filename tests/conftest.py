@@ -7,7 +7,8 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from causvid.generation.generator import Generator, GeneratorConfig
+from causvid.generation.config import GenerationConfig
+from causvid.generation.generator import Generator
 from causvid.generation.geometry import ChunkPattern, LatentGrid
 from causvid.generation.prompts import PromptSchedule
 from causvid.generation.stream import Stream
@@ -88,9 +89,9 @@ def prompt_encoder() -> PromptEncoder:
 
 
 @pytest.fixture(scope="session")
-def config() -> GeneratorConfig:
+def config() -> GenerationConfig:
     """A rolling window that 1, 3, 3, … chunks outgrow soon, with a sink."""
-    return GeneratorConfig(
+    return GenerationConfig(
         timesteps=(1000.0, 500.0),
         chunks=ChunkPattern(1, 3),
         window=8,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from causvid.generation.generator import GeneratorConfig
+from causvid.generation.config import GenerationConfig
 from causvid.generation.geometry import ChunkPattern
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
@@ -44,7 +44,7 @@ def save_standin(folder: Path) -> Preset:
         text_encoder=tiny_text_encoder(len(tokenizer), width=16, layers=1),
         transformer=transformer,
         vae=autoencoder,
-        generation=GeneratorConfig(
+        generation=GenerationConfig(
             timesteps=(1000.0, 500.0),
             chunks=ChunkPattern(1, 3),
             window=8,

@@ -10,7 +10,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from causvid.generation.generator import GeneratorConfig
+from causvid.generation.config import GenerationConfig
 from causvid.generation.prompts import PromptSchedule, ScheduleError
 from causvid.media import write_video
 from causvid.model.transformer import CausalWanTransformer
@@ -210,7 +210,7 @@ def test_a_mode_needs_its_input(pipeline, mode):
 def test_a_manifest_tells_what_happened_and_reproduces_it(pipeline):
     from causvid.presets.catalogue import PRESETS
 
-    preset = dataclasses.replace(PRESETS["pocket"], generator=GeneratorConfig())
+    preset = dataclasses.replace(PRESETS["pocket"], generator=GenerationConfig())
     request = Request.from_dict({"model": "pocket", "prompts": "a red car", "seconds": 5})
     with request.open(pipeline) as stream:
         manifest = Manifest(request, preset, stream)

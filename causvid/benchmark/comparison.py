@@ -17,7 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from causvid.benchmark.baseline import PlainBaseline
 from causvid.benchmark.timing import Seconds, Task, measure
-from causvid.generation.generator import Generator, GeneratorConfig, Memory, seeded_noise
+from causvid.generation.config import GenerationConfig
+from causvid.generation.generator import Generator, Memory, seeded_noise
 from causvid.generation.geometry import LatentGrid
 from causvid.model.transformer import CausalWanTransformer
 
@@ -33,7 +34,7 @@ def comparison_generator() -> Generator:
     model = CausalWanTransformer(
         num_attention_heads=6, attention_head_dim=64, ffn_dim=1536, num_layers=8
     )
-    config = GeneratorConfig(height=240, width=416)
+    config = GenerationConfig(height=240, width=416)
     grid = LatentGrid(config.height, config.width)
     return Generator(model.eval().requires_grad_(False), config, grid)
 

@@ -5,128 +5,23 @@ viewer watches lives in the `Memory` handed in (CausVid, arXiv 2412.07772, algor
 loop trains the student in Self-Forcing, arXiv 2506.08009).
 """
 
-import dataclasses
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from causvid.generation.geometry import ChunkPattern, LatentGrid, Timeline
-from causvid.generation.schedule import CLEAN, FlowSchedule, Level, add_noise, clean_from_velocity
-from causvid.model.cache import GradientMemory, KVCache, SinkRotation, TextCache
+from causvid.generation.config import GenerationConfig
+from causvid.generation.geometry import LatentGrid, Timeline
+from causvid.generation.schedule import CLEAN, Level, add_noise, clean_from_velocity
+from causvid.model.cache import GradientMemory, KVCache, TextCache
 from causvid.model.offload import execution_device, onload
 from causvid.model.onednn import onednn_linear
 from causvid.model.transformer import CausalWanTransformer
-
-
-@dataclass(frozen=True)
-class GeneratorConfig:
-    """What is generated, apart from the weights it travels with.
-
-    Device, dtype and compilation are how it is generated, and belong to whoever loads it.
-
-    Args:
-        timesteps: the step list in 0 … 1000, noisiest first, as published; no trailing 0.
-        shift: timestep shift of the noise schedule.
-        warp: whether `timesteps` count rows of the shifted table, or are times themselves.
-        first_chunk_timesteps: another step list for chunk 0 (Causal-Forcing++ needs more steps
-            where there is no past to lean on).
-        chunks: latent frames per chunk.
-        window: latent frames visible to a chunk, itself and the sink included.
-        sink: latent frames at the start of the video that stay visible for ever.
-        sink_rotation: whether the sink follows the window (`"renewed"`) or keeps its place.
-        recache_sink: whether a recache hand-over also rewrites the sink.
-        recache_past: what it keeps of the rest: the whole `"window"` (LongLive), or the `"last"`
-            frame, as `flush` does, for models that would go on with the motion of their past.
-        context_timestep: time of the pass that leaves a finished chunk in the cache.
-        source_time_offset: video-to-video: subtracted from the time (0 … 1000) that the model is
-            told at the first step (StreamDiffusionV2 uses 100).
-        height, width: the picture size the weights were trained for, pixels.
-        fps: playback rate the weights were trained for.
-    """
-
-    timesteps: tuple[float, ...] = (1000.0, 750.0, 500.0, 250.0)
-    shift: float = 5.0
-    warp: bool = True
-    first_chunk_timesteps: tuple[float, ...] | None = None
-    chunks: ChunkPattern = ChunkPattern(first=3, rest=3)  # noqa: RUF009 (frozen)
-    window: int = 21
-    sink: int = 0
-    sink_rotation: SinkRotation = "renewed"
-    recache_sink: bool = False
-    recache_past: Literal["window", "last"] = "window"
-    context_timestep: float = 0.0
-    source_time_offset: float = 0.0
-    height: int = 480
-    width: int = 832
-    fps: int = 16
-
-    def __post_init__(self):
-        for name in ("timesteps", "first_chunk_timesteps"):
-            steps = getattr(self, name)
-            if steps is None and name == "first_chunk_timesteps":
-                continue
-            steps = tuple(float(t) for t in steps)
-            object.__setattr__(self, name, steps)
-            falling = all(a > b for a, b in pairwise(steps))
-            if not steps or not falling or steps[0] > 1000 or steps[-1] <= 0:
-                raise ValueError(
-                    f"{name} must fall from at most 1000 to above 0, got {list(steps)}"
-                )
-        if self.recache_past not in ("window", "last"):
-            raise ValueError(f"recache_past is 'window' or 'last', got {self.recache_past!r}")
-        largest = max(self.chunks.first, self.chunks.rest)
-        if not 0 <= self.sink <= self.window - largest:
-            raise ValueError(
-                f"a window of {self.window} latent frames cannot hold a sink of {self.sink} and a "
-                f"chunk of {largest}"
-            )
-
-    def levels(self, chunk: int) -> tuple[Level, ...]:
-        """Noise levels visited in `chunk`, noisiest first, the clean end not included."""
-        first = chunk == 0 and self.first_chunk_timesteps is not None
-        timesteps = self.first_chunk_timesteps if first else self.timesteps
-        return FlowSchedule(self.shift).levels(timesteps, warp=self.warp)
-
-    @property
-    def context_level(self) -> Level:
-        return Level(self.context_timestep / 1000, self.context_timestep / 1000)
-
-    def with_steps(self, steps: int) -> "GeneratorConfig":
-        """The same with `steps` evenly spaced (warped) steps, unless it has that many already."""
-        if not 1 <= steps <= 50:
-            raise ValueError(f"the number of steps must lie in 1 … 50, got {steps}")
-        if steps == len(self.timesteps):
-            return self
-        spaced = tuple(1000.0 * (steps - i) / steps for i in range(steps))
-        return dataclasses.replace(self, timesteps=spaced, warp=True, first_chunk_timesteps=None)
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dict, `from_dict`'s inverse."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "GeneratorConfig":
-        """
-        Raises:
-            ValueError: on unknown names, or values that do not fit together.
-        """
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(
-                f"unknown generator settings {', '.join(unknown)}; known are "
-                f"{', '.join(sorted(known))}"
-            )
-        values = dict(values)
-        if isinstance(values.get("chunks"), dict):
-            values["chunks"] = ChunkPattern(**values["chunks"])
-        return cls(**values)
 
 
 class Memory(NamedTuple):
@@ -168,7 +63,7 @@ class Generator:
     """
 
     transformer: CausalWanTransformer
-    config: GeneratorConfig
+    config: GenerationConfig
     grid: LatentGrid
     compiled: bool = False
 

@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from causvid.generation.generator import Generator, GeneratorConfig
+from causvid.generation.config import GenerationConfig
+from causvid.generation.generator import Generator
 from causvid.generation.geometry import LatentGrid
 
 VERSION = 1
@@ -23,7 +24,7 @@ class SnapshotSettings:
     """Everything about a stream that is not a tensor, JSON-ready.
 
     Args:
-        config: the `GeneratorConfig` as a dict.
+        config: the `GenerationConfig` as a dict.
         height, width: picture size in pixels.
         schedule: the prompt schedule's JSON form.
         seed: of the noise.
@@ -44,8 +45,8 @@ class SnapshotSettings:
     source: dict[str, Any] | None
 
     @property
-    def generation(self) -> GeneratorConfig:
-        return GeneratorConfig.from_dict(self.config)
+    def generation(self) -> GenerationConfig:
+        return GenerationConfig.from_dict(self.config)
 
     def check(self, generator: Generator) -> None:
         """

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from causvid.generation.generator import GeneratorConfig
+from causvid.generation.config import GenerationConfig
 from causvid.generation.geometry import ChunkPattern
 from causvid.model.checkpoint import FLAT
 
@@ -128,7 +128,7 @@ class Preset:
     title: str
     source: str
     licence: Licence
-    generator: GeneratorConfig | None
+    generator: GenerationConfig | None
     weights: HubFile | None = None
     lora: HubFile | None = None
     transformer: TransformerSize = TransformerSize()
@@ -141,12 +141,12 @@ class Preset:
     folder: Path | None = None
 
     @property
-    def generation(self) -> GeneratorConfig:
+    def generation(self) -> GenerationConfig:
         """How it generates, read from `folder` where it travels with the weights."""
         if self.generator is not None:
             return self.generator
         index = json.loads(self.read_folder("model_index.json"))
-        return GeneratorConfig.from_dict(index["generation"])
+        return GenerationConfig.from_dict(index["generation"])
 
     @property
     def native_image(self) -> bool:
@@ -206,7 +206,7 @@ CAUSVID = Preset(
     title="CausVid, 3 steps",
     source="From Slow Bidirectional to Fast Autoregressive Video Diffusion Models (2412.07772)",
     licence=NON_COMMERCIAL,
-    generator=GeneratorConfig(timesteps=(1000.0, 757.0, 522.0), shift=8.0, warp=False),
+    generator=GenerationConfig(timesteps=(1000.0, 757.0, 522.0), shift=8.0, warp=False),
     weights=HubFile(
         "tianweiy/CausVid",
         "autoregressive_checkpoint/model.pt",
@@ -223,7 +223,7 @@ CAUSVID_4STEP = dataclasses.replace(
     CAUSVID,
     name="causvid-4step",
     title="CausVid, 4 steps",
-    generator=GeneratorConfig(timesteps=_FOUR_STEPS, shift=8.0, warp=True),
+    generator=GenerationConfig(timesteps=_FOUR_STEPS, shift=8.0, warp=True),
     weights=dataclasses.replace(
         CAUSVID.weights, path="autoregressive_checkpoint_warp_4step_cfg2/model.pt"
     ),
@@ -235,7 +235,7 @@ SELF_FORCING = dataclasses.replace(
     title="Self-Forcing, DMD",
     source="Self Forcing: Bridging the Train-Test Gap in Autoregressive Video Diffusion "
     "(2506.08009)",
-    generator=GeneratorConfig(timesteps=_FOUR_STEPS, shift=5.0, warp=True),
+    generator=GenerationConfig(timesteps=_FOUR_STEPS, shift=5.0, warp=True),
     weights=HubFile(
         "gdhe17/Self-Forcing",
         "checkpoints/self_forcing_dmd.pt",
@@ -362,7 +362,7 @@ STREAMDIFFUSION_V2 = dataclasses.replace(
     title="StreamDiffusionV2, video to video",
     source="StreamDiffusionV2 (2511.07399)",
     licence=APACHE,
-    generator=GeneratorConfig(
+    generator=GenerationConfig(
         timesteps=(700.0, 500.0),
         shift=8.0,
         warp=False,
@@ -389,7 +389,7 @@ KREA_14B = dataclasses.replace(
     title="Krea Realtime 14B",
     source="https://www.krea.ai/blog/krea-realtime-14b",
     licence=APACHE,
-    generator=GeneratorConfig(
+    generator=GenerationConfig(
         timesteps=(1000.0, 937.0, 833.0, 625.0), shift=5.0, warp=False, window=6
     ),
     weights=HubFile(

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from causvid.generation.generator import GeneratorConfig
+from causvid.generation.config import GenerationConfig
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
@@ -36,7 +36,7 @@ def export(
     teacher: PromptedTransformer,
     vae: TinyAutoencoder,
     tokenizer: PreTrainedTokenizerFast,
-    generation: GeneratorConfig,
+    generation: GenerationConfig,
 ) -> None:
     """Write a pipeline folder in float16, the teacher's transformer beside it in `teacher/`.
 

@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from causvid.generation.generator import GeneratorConfig
+from causvid.generation.config import GenerationConfig
 from causvid.generation.geometry import ChunkPattern
 from causvid.generation.schedule import add_noise, clean_from_velocity
 from causvid.model.attention import block_causal_mask
@@ -62,7 +62,7 @@ class Lessons:
         before: Told,
         data: LatentCache,
         key: tuple[int, ...],
-        generation: GeneratorConfig,
+        generation: GenerationConfig,
         draw: torch.Generator,
         device: torch.device,
     ) -> Tensor:
@@ -99,7 +99,7 @@ class ForcingConfig:
 
 
 def forcing_batch(
-    data: LatentCache, key: tuple[int, ...], size: int, generation: GeneratorConfig
+    data: LatentCache, key: tuple[int, ...], size: int, generation: GenerationConfig
 ) -> Batch:
     """Full windows of real clips as a stream of `generation` sees them, see `LatentCache.batch`."""
     begin = "sink" if generation.sink else "anywhere"
@@ -108,7 +108,7 @@ def forcing_batch(
 
 
 def beginning_batch(
-    data: LatentCache, key: tuple[int, ...], size: int, generation: GeneratorConfig
+    data: LatentCache, key: tuple[int, ...], size: int, generation: GenerationConfig
 ) -> Batch | None:
     """Scenes from their beginning to a later chunk, drawn, at which the window is not yet full.
 
@@ -123,7 +123,7 @@ def beginning_batch(
 
 
 def forcing_loss(
-    velocity: Velocity, clean: Tensor, generation: GeneratorConfig, draw: torch.Generator
+    velocity: Velocity, clean: Tensor, generation: GenerationConfig, draw: torch.Generator
 ) -> Tensor:
     """Mean squared error of the last chunk's clean prediction, at levels drawn per clip.
 
@@ -148,7 +148,7 @@ def first_chunk_loss(
     velocity: Velocity,
     before: Velocity,
     clips: Tensor,
-    generation: GeneratorConfig,
+    generation: GenerationConfig,
     draw: torch.Generator,
 ) -> Tensor:
     """Mean squared distance of two students' predictions, where sampling by the earlier one leads.
@@ -195,7 +195,7 @@ class ForcingStage(ModelStage):
         tokenizer: PreTrainedTokenizerBase,
         data: LatentCache,
         config: ForcingConfig,
-        generation: GeneratorConfig,
+        generation: GenerationConfig,
         *,
         known: PromptedTransformer,
         seed: int = 0,

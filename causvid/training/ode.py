@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from causvid.generation.generator import GeneratorConfig
+from causvid.generation.config import GenerationConfig
 from causvid.generation.schedule import FlowSchedule, clean_from_velocity
 from causvid.model.attention import block_causal_mask
 from causvid.training.data import Clip, LatentCache, shard_path, write_shard
@@ -59,12 +59,12 @@ class OdeConfig:
     first_given: bool = False
 
 
-def student_times(generator: GeneratorConfig) -> tuple[float, ...]:
+def student_times(generator: GenerationConfig) -> tuple[float, ...]:
     """σ of the student's levels, noisiest first, then 0."""
     return (*(level.sigma for level in generator.levels(1)), 0.0)
 
 
-def teacher_grid(generator: GeneratorConfig, steps: int) -> tuple[Tensor, list[int]]:
+def teacher_grid(generator: GenerationConfig, steps: int) -> tuple[Tensor, list[int]]:
     """The teacher's levels `[steps + 1]`, and where the student's are among them.
 
     Raises:
@@ -91,7 +91,7 @@ def write_trajectories(
     folder: Path,
     index: int,
     config: TrajectoryConfig,
-    generator: GeneratorConfig,
+    generator: GenerationConfig,
     *,
     seed: int = 0,
 ) -> bool:
@@ -131,7 +131,7 @@ class OdeStage(ModelStage):
         tokenizer: PreTrainedTokenizerBase,
         trajectories: LatentCache,
         config: OdeConfig,
-        generator: GeneratorConfig,
+        generator: GenerationConfig,
         *,
         seed: int = 0,
     ):

@@ -6,7 +6,7 @@ process in one micro-batch: `python -m causvid train plan` says what that means 
 
 from dataclasses import dataclass
 
-from causvid.generation.generator import GeneratorConfig
+from causvid.generation.config import GenerationConfig
 from causvid.generation.geometry import ChunkPattern
 from causvid.presets.catalogue import WAN_BASE, HubFolder
 from causvid.training.codec import CodecConfig
@@ -50,7 +50,7 @@ class Recipe:
     """
 
     transformer: TransformerShape
-    generator: GeneratorConfig
+    generator: GenerationConfig
     causal: FlowConfig
     trajectories: TrajectoryConfig
     ode: OdeConfig
@@ -80,7 +80,7 @@ POCKET = Recipe(
         text_length=24,
         position_features=18,
     ),
-    generator=GeneratorConfig(
+    generator=GenerationConfig(
         timesteps=(1000.0, 750.0, 500.0, 250.0),
         shift=3.0,
         chunks=ChunkPattern(first=1, rest=3),
@@ -158,7 +158,7 @@ WAN_1_3B = Recipe(
         text_length=512,
         position_features=0,
     ),
-    generator=GeneratorConfig(
+    generator=GenerationConfig(
         timesteps=(1000.0, 750.0, 500.0, 250.0),
         shift=5.0,
         chunks=ChunkPattern(first=3, rest=3),

@@ -17,7 +17,8 @@ from causvid.benchmark.headline import TeacherConfig, load_teacher, race
 from causvid.benchmark.pieces import measure_pieces, measure_stream
 from causvid.benchmark.timing import Stopwatch, Task, measure
 from causvid.benchmark.untrained import untrained_pipeline
-from causvid.generation.generator import Generator, GeneratorConfig, Memory, seeded_noise
+from causvid.generation.config import GenerationConfig
+from causvid.generation.generator import Generator, Memory, seeded_noise
 from causvid.generation.geometry import ChunkPattern, LatentGrid
 from causvid.model.lowering import arithmetic_of
 from causvid.model.transformer import CausalWanTransformer
@@ -49,7 +50,7 @@ def generator() -> Generator:
         text_length=12,
     )
     randomise(model, seed=5)
-    config = GeneratorConfig(window=9, sink=1, sink_rotation="absolute")
+    config = GenerationConfig(window=9, sink=1, sink_rotation="absolute")
     return Generator(model.eval().requires_grad_(False), config, LatentGrid(32, 48))
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from causvid.generation.generator import GeneratorConfig, Memory, seeded_noise
+from causvid.generation.config import GenerationConfig
+from causvid.generation.generator import Memory, seeded_noise
 from causvid.generation.geometry import ChunkPattern
 from causvid.generation.schedule import CLEAN
 
@@ -29,18 +30,18 @@ def test_negative_and_huge_seeds_are_seeds():
 
 
 def test_settings_travel_as_json():
-    config = GeneratorConfig(
+    config = GenerationConfig(
         timesteps=(1000, 500),
         first_chunk_timesteps=(1000, 750, 500, 250),
         chunks=ChunkPattern(1, 3),
         window=9,
         sink=2,
     )
-    assert GeneratorConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert GenerationConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_the_first_chunk_may_have_its_own_steps():
-    config = GeneratorConfig(
+    config = GenerationConfig(
         timesteps=(1000, 500), first_chunk_timesteps=(1000, 750, 500, 250), shift=5
     )
     assert [round(level.time * 1000, 1) for level in config.levels(0)] == [1000, 937.5, 833.3, 625]
@@ -49,7 +50,7 @@ def test_the_first_chunk_may_have_its_own_steps():
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 7])
 def test_any_number_of_steps_starts_at_pure_noise(steps):
-    levels = GeneratorConfig().with_steps(steps).levels(3)
+    levels = GenerationConfig().with_steps(steps).levels(3)
     assert len(levels) == steps
     assert levels[0].sigma == 1
 
@@ -65,17 +66,17 @@ def test_any_number_of_steps_starts_at_pure_noise(steps):
 )
 def test_settings_that_do_not_fit_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        GeneratorConfig(**settings)
+        GenerationConfig(**settings)
 
 
 def test_unknown_settings_are_named():
     with pytest.raises(ValueError, match="unknown generator settings stpes"):
-        GeneratorConfig.from_dict({"stpes": 4})
+        GenerationConfig.from_dict({"stpes": 4})
 
 
 def test_steps_out_of_range_are_refused():
     with pytest.raises(ValueError, match="1 … 50, got 0"):
-        GeneratorConfig().with_steps(0)
+        GenerationConfig().with_steps(0)
 
 
 def test_each_step_is_asked_at_its_level_and_the_clean_pass_comes_last(generator, prompt_encoder):

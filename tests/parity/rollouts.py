@@ -10,7 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from causvid.generation.generator import Generator, GeneratorConfig, Memory
+from causvid.generation.config import GenerationConfig
+from causvid.generation.generator import Generator, Memory
 from causvid.generation.geometry import ChunkPattern, LatentGrid
 from causvid.generation.schedule import CLEAN
 from causvid.model.cache import KVCache
@@ -88,7 +89,7 @@ class LongLiveCache(OrderedCache):
         self._spans = tuple(beyond)
 
 
-def _generator(model: CausalWanTransformer, config: GeneratorConfig, latents: Tensor) -> Generator:
+def _generator(model: CausalWanTransformer, config: GenerationConfig, latents: Tensor) -> Generator:
     """A generator of latents of this size."""
     height, width = latents.shape[3:]
     patch = model.config.patch_size[1]
@@ -161,7 +162,7 @@ def causvid(case: Case, folder: ReferenceFolder) -> None:
     steps, noise = case["denoising_step_list"], case["noise"]
     _agree(steps, case.setting("denoising_step_list"))
     size = folder.frames_per_chunk(case)
-    config = GeneratorConfig(
+    config = GenerationConfig(
         timesteps=tuple(steps.tolist()),
         warp=False,
         shift=folder.shift(case),
@@ -193,7 +194,7 @@ def long_video(case: Case, folder: ReferenceFolder) -> None:
     The frames of those latents are cut from the end of every rollout's video, and made again.
     """
     overlap, size = case.setting("num_overlap_frames"), folder.frames_per_chunk(case)
-    config = GeneratorConfig(
+    config = GenerationConfig(
         timesteps=tuple(case.setting("denoising_step_list")),
         warp=False,
         shift=folder.shift(case),
@@ -232,7 +233,7 @@ def self_forcing(case: Case, folder: ReferenceFolder) -> None:
     size, window = folder.frames_per_chunk(case), case.setting("local_attn_size")
     prefix = case.get("initial_latent")
     frames = noise.shape[1] + (0 if prefix is None else prefix.shape[1])
-    config = GeneratorConfig(
+    config = GenerationConfig(
         timesteps=tuple(steps.tolist()),
         warp=False,
         shift=folder.shift(case),
@@ -256,7 +257,7 @@ def longlive(case: Case, folder: ReferenceFolder) -> None:
     size, window, sink = (
         case.setting(name) for name in ("num_frame_per_block", "local_attn_size", "sink_size")
     )
-    config = GeneratorConfig(
+    config = GenerationConfig(
         timesteps=tuple(case.setting("denoising_step_list")),
         warp=False,
         shift=folder.shift(case),

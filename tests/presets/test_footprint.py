@@ -7,7 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import causvid.model.attention
-from causvid.generation.generator import Generator, GeneratorConfig
+from causvid.generation.config import GenerationConfig
+from causvid.generation.generator import Generator
 from causvid.generation.geometry import LatentGrid
 from causvid.model.cache import KVCache
 from causvid.model.codec import TinyCodec
@@ -156,7 +157,7 @@ def test_cache_bytes_are_those_of_a_real_cache(sink):
     model = CausalWanTransformer(
         num_layers=2, num_attention_heads=2, attention_head_dim=12, ffn_dim=8, text_length=4
     )
-    config = GeneratorConfig(window=9, sink=sink)
+    config = GenerationConfig(window=9, sink=sink)
     generator = Generator(model, config, LatentGrid(32, 48))
     cache = generator.new_cache()
     for chunk in range(2):

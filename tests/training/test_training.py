@@ -14,8 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from causvid.generation.config import GenerationConfig
 from causvid.generation.cues import Handover
-from causvid.generation.generator import Generator, GeneratorConfig, Memory, seeded_noise
+from causvid.generation.generator import Generator, Memory, seeded_noise
 from causvid.generation.geometry import ChunkPattern, LatentGrid
 from causvid.generation.schedule import Level, clean_from_velocity
 from causvid.generation.snapshot import unpack
@@ -60,7 +61,7 @@ SHAPE = TransformerShape(
     text_length=6,
     position_features=6,
 )
-GENERATION = GeneratorConfig(
+GENERATION = GenerationConfig(
     timesteps=(1000.0, 500.0),
     shift=3.0,
     chunks=ChunkPattern(1, 2),
