@@ -1,7 +1,5 @@
 """Settings come from the environment, and a wrong one is a sentence."""
 
-from pathlib import Path
-
 import pytest
 
 from causvid.serving import models
@@ -75,13 +73,6 @@ def test_a_refusal_is_tested_for_every_variable():
         mark.args[1] for mark in test_a_wrong_value_names_its_variable.pytestmark if mark.args
     )
     assert {name for name, _, _ in variables()} <= {name for name, _, _ in refusals}
-
-
-def test_every_variable_is_in_the_readme():
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    for name, default, meaning in variables():
-        shown = f"`{default}`" if default else ""
-        assert f"| `{name}` | {shown} | {meaning} |" in readme
 
 
 def test_the_token_is_told_to_nobody():
