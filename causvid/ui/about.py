@@ -9,7 +9,7 @@ import re
 
 from causvid.presets.catalogue import ROOT, Preset
 from causvid.serving.service import Service
-from causvid.ui.stage import static
+from causvid.ui.files import static
 
 
 def headline(service: Service, model: str) -> str:

@@ -21,10 +21,10 @@ from causvid.serving.limits import check_image, check_schedule, check_video
 from causvid.serving.request import Mode, Request
 from causvid.serving.run import Run
 from causvid.serving.service import Service
-from causvid.ui.errors import explained
+from causvid.ui.handlers import explained
+from causvid.ui.playback import save_chunk, save_results
 from causvid.ui.presence import Presence, listeners
 from causvid.ui.reading import Choices, read_prompts, read_request
-from causvid.ui.watching import save_chunk, save_results
 
 HANDOVER = "recache"
 Yielded = tuple[str | None, dict[str, Any], str | None]

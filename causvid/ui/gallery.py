@@ -15,7 +15,7 @@ from PIL import Image
 
 from causvid.media import VideoReader
 from causvid.serving.service import Service
-from causvid.ui.stage import static
+from causvid.ui.files import static
 
 _WELCOME = "Made beforehand from this prompt. Generate makes a new one, live."
 FOLDER = Path(__file__).parents[2] / "examples" / "gallery"

@@ -1,22 +1,45 @@
-"""What the buttons beside the stage do: from a click to a run, and from a run to the screen."""
+"""What the page's buttons do: from a click to a run, and from a run to the player."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, closing
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, closing, contextmanager
 from typing import Any
 
 import gradio as gr
 
 from causvid.serving.request import Request
-from causvid.serving.run import Run
+from causvid.serving.run import Run, RunError
 from causvid.serving.service import Service
-from causvid.ui.errors import explained
+from causvid.ui.playback import Playback, Screen, error_message
+from causvid.ui.player import PlayerColumn, Updates
 from causvid.ui.presence import Presence, listeners
-from causvid.ui.stage import error_message
-from causvid.ui.stagehand import Stagehand, Updates
-from causvid.ui.watching import Screen, Watched
+
+log = logging.getLogger("causvid.runs")
 
 Read = Callable[..., Awaitable[tuple[Request, dict[str, Any]]]]
 """A tab's values → request and inputs."""
+
+
+@contextmanager
+def explained(run: str | None = None) -> Iterator[None]:
+    """Turn what goes wrong inside into a `gr.Error` without a traceback.
+
+    Args:
+        run: id of the run that is being served, if there is one yet.
+    """
+    try:
+        yield
+    except gr.Error:
+        raise
+    except (ValueError, RunError) as error:
+        raise gr.Error(str(error), print_exception=False) from None
+    except Exception:
+        name = f"run {run}" if run else f"call {secrets.token_urlsafe(9)}"
+        log.exception("%s failed", name)
+        raise gr.Error(
+            f"something broke here; if you report it, name {name}", print_exception=False
+        ) from None
 
 
 class Handlers:
@@ -24,13 +47,13 @@ class Handlers:
 
     Args:
         service: carries the runs.
-        hand: the components of the stage.
+        column: the player and its controls.
         presence: tells which browsers are there.
     """
 
-    def __init__(self, service: Service, hand: Stagehand, presence: Presence):
+    def __init__(self, service: Service, column: PlayerColumn, presence: Presence):
         self._service = service
-        self._hand = hand
+        self._column = column
         self._presence = presence
         self._watching: dict[str, str] = {}  # session → run
 
@@ -70,12 +93,12 @@ class Handlers:
             yield updates
 
     def steer(self, request: gr.Request, prompt: str, handover: str) -> None:
-        """Change the prompt of the run that is on the stage."""
+        """Change the prompt of the run that is shown."""
         with explained():
             self._service.steer(self._run_of(request), prompt, handover)
 
     def stop(self, request: gr.Request) -> None:
-        """End the run that is on the stage; what was made stays."""
+        """End the run that is shown; what was made stays."""
         if (run := self._watching.get(request.session_hash)) is not None:
             self._service.stop(run)
 
@@ -108,30 +131,30 @@ class Handlers:
         screen: dict[str, bool],
         continues: str | None = None,
     ) -> AsyncIterator[Updates]:
-        """A run on the stage, from its start to its results."""
-        session, hand, run = request.session_hash, self._hand, None
+        """A run in the player, from its start to its results."""
+        session, column, run = request.session_hash, self._column, None
         try:
             with explained():
                 run = await start()
             self._watching[session] = run.id
-            watched = Watched(run, Screen(**screen), continues=continues)
+            playback = Playback(run, Screen(**screen), continues=continues)
             with (
                 explained(run.id),
                 closing(run),
                 self._presence.expects(listeners(), run.cancel),
             ):
-                yield hand.began(run.job.request.model)
-                async with aclosing(watched.messages()) as messages:
+                yield column.began(run.job.request.model)
+                async with aclosing(playback.messages()) as messages:
                     async for message in messages:
-                        yield {hand.stage: message}
+                        yield {column.player: message}
             if self._watching.get(session) != run.id:
-                return  # the stage shows a newer run, whose buttons these are now
+                return  # the player shows a newer run, whose buttons these are now
             ended = run.ended
-            yield hand.ended(watched.results, bool(ended and ended.continuable))
+            yield column.ended(playback.results, bool(ended and ended.continuable))
         except gr.Error as error:
             yield {
-                **(hand.ended() if run else {}),
-                hand.stage: error_message(error.message),
+                **(column.ended() if run else {}),
+                column.player: error_message(error.message),
             }
             raise
 

@@ -1,4 +1,4 @@
-"""The page: tabs with inputs, the stage beside them, and the events between.
+"""The page: tabs with inputs, the player beside them, and the events between.
 
 All events here are private to browsers; `publish.py` has the public ones.
 """
@@ -10,13 +10,13 @@ import gradio as gr
 
 from causvid.serving.service import Service
 from causvid.ui.about import credits, headline, how_it_works, measured
+from causvid.ui.files import Page
 from causvid.ui.gallery import Gallery
 from causvid.ui.handlers import Handlers
-from causvid.ui.links import Page
+from causvid.ui.player import PlayerColumn
 from causvid.ui.presence import Presence
 from causvid.ui.publish import add_endpoints
 from causvid.ui.schedule_tab import ScheduleTab
-from causvid.ui.stagehand import Stagehand
 from causvid.ui.tabs import ImageTab, TextTab, VideoTab
 
 TABS = {
@@ -55,7 +55,7 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
                     with gr.Tab(name, render_children=True):
                         tabs[name] = kind(service)
             with gr.Column(scale=1, min_width=440, elem_classes="cv-side"):
-                hand = Stagehand(service)
+                column = PlayerColumn(service)
         gallery = Gallery(service, tabs["Text to video"].prompt)
         with gr.Accordion("How it works", open=False, elem_classes="cv-about"):
             gr.HTML(how_it_works())
@@ -65,7 +65,7 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
             gr.HTML(credits(service))
         add_endpoints(service, presence)
 
-        handlers = Handlers(service, hand, presence)
+        handlers = Handlers(service, column, presence)
         streaming: dict[str, Any] = {
             "show_progress": "hidden",
             "api_visibility": "private",
@@ -76,7 +76,7 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
                 [tab.go.click, *tab.submits],
                 handlers.generate(tab.read),
                 [screen, *tab.components],
-                hand.outputs,
+                column.outputs,
                 js=NEW,
                 **streaming,
             )
@@ -97,7 +97,7 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
                 show_progress="hidden",
                 api_visibility="private",
             )
-        handovers = [hand.handover, *(tab.options.handover for tab in tabs.values())]
+        handovers = [column.handover, *(tab.options.handover for tab in tabs.values())]
         for handover in handovers:
             others = [it for it in handovers if it is not handover]
             handover.input(
@@ -109,23 +109,23 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
             )
         draw, inputs, outputs = tabs["Prompt schedule"].on_load
         page.load(draw, inputs, outputs, **streaming)
-        hand.extend.click(
-            handlers.extend, [screen, hand.seconds], hand.outputs, js=GOES_ON, **streaming
+        column.extend.click(
+            handlers.extend, [screen, column.seconds], column.outputs, js=GOES_ON, **streaming
         )
-        hand.branch.click(
+        column.branch.click(
             handlers.branch,
-            [screen, hand.seconds, hand.prompt, hand.handover],
-            hand.outputs,
+            [screen, column.seconds, column.prompt, column.handover],
+            column.outputs,
             js=GOES_ON,
             **streaming,
         )
         gr.on(
-            [hand.steer.click, hand.prompt.submit],
+            [column.steer.click, column.prompt.submit],
             handlers.steer,
-            [hand.prompt, hand.handover],
+            [column.prompt, column.handover],
             None,
             **streaming,
         )
-        hand.stop.click(handlers.stop, None, None, **streaming)
+        column.stop.click(handlers.stop, None, None, **streaming)
         page.unload(handlers.leave)
     return page

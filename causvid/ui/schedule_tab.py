@@ -10,10 +10,9 @@ from causvid.generation.prompts import PromptSchedule, ScheduleError
 from causvid.serving.limits import check_schedule
 from causvid.serving.request import Mode, Request
 from causvid.serving.service import Service
+from causvid.ui.hints import STORIES, Chips, kind_of, remark_on
 from causvid.ui.options import Options
 from causvid.ui.reading import read_prompts, read_request
-from causvid.ui.remarks import remark_on
-from causvid.ui.suggestions import STORIES, Chips, kind_of
 from causvid.ui.tabs import Inputs
 from causvid.ui.timeline import draw_error, draw_remark, draw_timeline
 

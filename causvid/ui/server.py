@@ -18,11 +18,10 @@ from causvid.serving.models import Models
 from causvid.serving.service import Service
 from causvid.serving.settings import Settings, SettingsError
 from causvid.serving.zero import LentDevice, carry_out, lent_seconds
+from causvid.ui.files import Uploads, static
 from causvid.ui.page import build_page
 from causvid.ui.presence import Presence, notice_lost_networks
 from causvid.ui.publish import WRONG_CALL, refuse_call
-from causvid.ui.stage import static
-from causvid.ui.uploads import Uploads
 
 # Gradio keeps half a megabyte for every browser and every plain call, as long as there is room for
 # so many. A browser that loses its place sees the page's first choices again.

@@ -14,11 +14,10 @@ import PIL.Image
 from causvid.serving.limits import check_image, check_video, read_size
 from causvid.serving.request import Mode, Request
 from causvid.serving.service import Service
+from causvid.ui.files import static
+from causvid.ui.hints import PROMPTS, Chips, Remark, kind_of
 from causvid.ui.options import Options
 from causvid.ui.reading import read_prompts, read_request
-from causvid.ui.remarks import Remark
-from causvid.ui.stage import static
-from causvid.ui.suggestions import PROMPTS, Chips, kind_of
 
 Inputs = dict[str, Any]
 """What `Service.start` takes besides the request: a picture or a video."""

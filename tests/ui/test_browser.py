@@ -16,7 +16,7 @@ import pytest
 from causvid.benchmark import player as measure
 from causvid.generation.prompts import PromptSchedule
 from causvid.media import FragmentMuxer, write_video
-from causvid.ui.stage import static
+from causvid.ui.files import static
 from tests.appserver import running
 
 if os.environ.get("CI"):

@@ -14,7 +14,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from causvid.ui import links
+from causvid.ui import files as links
 from tests.appserver import running
 
 LIMIT = 50_000

@@ -21,11 +21,11 @@ from causvid.serving.service import Service
 from causvid.serving.settings import Settings
 from causvid.serving.zero import LentDevice
 from causvid.ui.about import credits, licence_notice, measured
+from causvid.ui.hints import POCKET_PROMPTS, POCKET_STORIES, WIDE_STORIES
 from causvid.ui.options import Options, size_name
 from causvid.ui.page import build_page
 from causvid.ui.schedule_tab import rows_of
 from causvid.ui.server import main, make_service
-from causvid.ui.suggestions import POCKET_PROMPTS, POCKET_STORIES, WIDE_STORIES
 from causvid.ui.timeline import draw_timeline
 from causvid.world import impossible, unknown_words
 from tests.standin import save_standin

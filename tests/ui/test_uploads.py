@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from causvid.ui.uploads import VARIABLE, Uploads
+from causvid.ui.files import VARIABLE, Uploads
 
 
 def age(path: Path, seconds: float) -> None:

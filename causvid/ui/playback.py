@@ -1,27 +1,28 @@
-"""A run as messages to the stage, and what it makes as files."""
+"""A run as messages to the player, and its video and manifest as files."""
 
 import asyncio
+import base64
+import io
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from causvid.media import Fragment, FragmentMuxer
 from causvid.serving.job import Ended, Made
 from causvid.serving.run import Run
-from causvid.ui.stage import (
-    Beside,
-    Message,
-    chunk_message,
-    end_message,
-    jpeg_message,
-    open_message,
-    queue_message,
-)
+
+Message = dict[str, Any]
+"""What `static/stage.js` understands; `kind` says which."""
+Beside = Literal["across", "down"]
+
+_JPEG_QUALITY = 80
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,16 @@ class Screen:
     narrow: bool = False
 
 
-class Watched:
-    """A run that is played on the stage while it is made.
+class Playback:
+    """A run that a browser plays while it is made.
 
-        async for message in watched.messages(): …
-        watched.results
+        async for message in playback.messages(): …
+        playback.results
 
     Args:
         run: the run.
         screen: where it is shown.
-        continues: the run that this one goes on from, if the stage shows that.
+        continues: the run that this one goes on from, if the player shows that.
 
     Attributes:
         results: what it left, once it has ended with at least one chunk.
@@ -75,7 +76,7 @@ class Watched:
         """
         run = self.run
         height, width = self._size
-        shown = self._stage_muxer()
+        shown = self._shown_muxer()
         try:
             async for place in run.places():
                 yield queue_message(place)
@@ -105,7 +106,7 @@ class Watched:
             if shown is not run.muxer:
                 shown.close()
 
-    def _stage_muxer(self) -> FragmentMuxer:
+    def _shown_muxer(self) -> FragmentMuxer:
         """What is shown: the result, or source and result in one picture, so in step."""
         run = self.run
         if self._beside is None:
@@ -172,3 +173,69 @@ def _summary(ended: Ended) -> str:
         f"{verb} {video['seconds']:.1f} s in {timings['total_seconds']:.1f} s: "
         f"{timings['times_playback']:.1f} times playback speed.{why}"
     )
+
+
+def queue_message(place: int) -> Message:
+    before = "1 video is" if place == 1 else f"{place} videos are"
+    return {"kind": "queue", "text": f"{before} before yours …"}
+
+
+def open_message(
+    run: str,
+    muxer: FragmentMuxer,
+    *,
+    width: int,
+    height: int,
+    fps: float,
+    seconds: float | None,
+    continues: str | None,
+    beside: Beside | None,
+) -> Message:
+    """Announces a run. `seconds` is its whole length, if it has one; `beside`, where the source of
+    video-to-video stands in the picture."""
+    return {
+        "kind": "open",
+        "run": run,
+        "mime": muxer.mime,
+        "init": base64.b64encode(muxer.init).decode(),
+        "width": width,
+        "height": height,
+        "fps": fps,
+        "seconds": seconds,
+        "continues": continues,
+        "beside": beside,
+    }
+
+
+def chunk_message(info: dict[str, Any], fragment: Fragment) -> Message:
+    return {
+        "kind": "chunk",
+        "run": info["run"],
+        "info": info,
+        "data": base64.b64encode(fragment.data).decode(),
+        "sent": time.time() * 1000,
+    }
+
+
+def jpeg_message(info: dict[str, Any], frames: np.ndarray) -> Message:
+    """A chunk of uint8 frames `[t, h, w, 3]` for browsers without MediaSource."""
+    encoded = []
+    for frame in frames:
+        buffer = io.BytesIO()
+        Image.fromarray(frame).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+        encoded.append(base64.b64encode(buffer.getvalue()).decode())
+    return {
+        "kind": "chunk",
+        "run": info["run"],
+        "info": info,
+        "frames": encoded,
+        "sent": time.time() * 1000,
+    }
+
+
+def end_message(run: str, text: str) -> Message:
+    return {"kind": "end", "run": run, "text": text}
+
+
+def error_message(text: str) -> Message:
+    return {"kind": "error", "text": text}

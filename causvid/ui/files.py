@@ -1,12 +1,13 @@
-"""Files that come as addresses: fetched within the limits, and from public places only.
-
-Gradio fetches them, too, but whole into memory, however large they are. Whatever stands in the way,
-here and where Gradio looks at files that were uploaded, becomes a sentence for whoever sent it.
-"""
+"""Files: the page's own, those that callers name by URL, and the folder of those uploaded."""
 
 import asyncio
+import contextlib
+import os
 import secrets
 import shutil
+import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -28,6 +29,13 @@ from gradio_client.utils import (
 
 PATIENCE = 60.0  # seconds for a whole file, so that nobody keeps an event busy by trickling
 _MAX_REDIRECTS = 5
+VARIABLE = "GRADIO_TEMP_DIR"
+_STATIC = Path(__file__).parent / "static"
+
+
+def static(name: str) -> str:
+    """The text of a file in `static/`."""
+    return (_STATIC / name).read_text(encoding="utf-8")
 
 
 class Page(gr.Blocks):
@@ -145,3 +153,44 @@ async def _transport(address: str) -> httpx.AsyncBaseTransport | None:
 
 def _failed(address: str, why: str) -> str:
     return f"cannot fetch {address[:100]}: {why}"
+
+
+class Uploads:
+    """A context in which Gradio uses a folder of ours, unless the operator has named one.
+
+    Args:
+        keep: seconds after which a file is nobody's any more.
+    """
+
+    def __init__(self, keep: float):
+        self._keep = keep
+        self._over = threading.Event()
+
+    def __enter__(self) -> "Uploads":
+        self._made = tempfile.TemporaryDirectory(prefix="causvid-uploads-")
+        os.environ.setdefault(VARIABLE, self._made.name)
+        threading.Thread(target=self._work, name="uploads", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if os.environ.get(VARIABLE) == self._made.name:
+            del os.environ[VARIABLE]
+        self._made.cleanup()
+
+    def sweep(self) -> None:
+        """Delete what has not been touched for long."""
+        old = time.time() - self._keep
+        for folder, _, files in os.walk(self._made.name, topdown=False):
+            for name in files:
+                with contextlib.suppress(OSError):
+                    file = Path(folder, name)
+                    if file.lstat().st_mtime < old:
+                        file.unlink()
+            if folder != self._made.name and Path(folder).stat().st_mtime < old:
+                with contextlib.suppress(OSError):  # there is something in it
+                    Path(folder).rmdir()
+
+    def _work(self) -> None:
+        while not self._over.wait(min(60.0, self._keep)):
+            self.sweep()

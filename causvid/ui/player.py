@@ -1,23 +1,33 @@
-"""The column of the stage: player, Stop, change the prompt, extend, branch, results."""
+"""The player and the controls beside it: stop, change the prompt, extend, branch, results.
+
+The page never renders the player again: messages (`playback.py`) reach `static/stage.js` through
+the component's value.
+"""
 
 from typing import Any
 
 import gradio as gr
 
 from causvid.serving.service import Service
+from causvid.ui.files import static
+from causvid.ui.hints import Remark
 from causvid.ui.options import handover_choice
-from causvid.ui.remarks import Remark
-from causvid.ui.stage import Stage
-from causvid.ui.watching import Results
+from causvid.ui.playback import Results
 
 Updates = dict[gr.components.Component, Any]
 
 
-class Stagehand:
-    """The stage and its controls, and what they become as a run goes on."""
+class PlayerColumn:
+    """The player, its controls, and what these become when a run begins and ends."""
 
     def __init__(self, service: Service):
-        self.stage = Stage()
+        scripts = ("player.js", "strip.js", "stage.js")
+        self.player = gr.HTML(
+            html_template=static("stage.html"),
+            js_on_load="\n".join(map(static, scripts)),
+            apply_default_css=False,
+            elem_id="stage",
+        )
         self.stop = gr.Button(
             "Stop", variant="stop", interactive=False, size="md", elem_id="stop-button"
         )
@@ -31,7 +41,7 @@ class Stagehand:
             with gr.Row():
                 self.handover = handover_choice("Hand-over")
                 self.seconds = gr.Number(5, label="Extend by (s)", min_width=90)
-        self.model = gr.State(service.settings.model)  # of the run on the stage
+        self.model = gr.State(service.settings.model)  # of the run that is shown
         Remark(service).follow(self.prompt, self.model)
         with gr.Row(elem_classes="cv-actions"):
             self.steer = gr.Button("Change now", size="md", interactive=False, min_width=90)
@@ -53,7 +63,7 @@ class Stagehand:
     @property
     def outputs(self) -> list[gr.components.Component]:
         return [
-            self.stage,
+            self.player,
             self.model,
             self.stop,
             self.steer,
@@ -67,6 +77,7 @@ class Stagehand:
         ]
 
     def began(self, model: str) -> Updates:
+        """When a run of `model` begins."""
         return {
             self.model: model,
             self.stop: gr.Button(interactive=True),
@@ -78,7 +89,7 @@ class Stagehand:
         }
 
     def ended(self, results: Results | None = None, continuable: bool = False) -> Updates:
-        """After a run; `None` if it left no video."""
+        """When a run has ended; `results` is `None` if it left no video."""
         updates: Updates = {
             self.stop: gr.Button(interactive=False),
             self.steer: gr.Button(interactive=False),

@@ -1,4 +1,4 @@
-"""What to try: prompts and stories that suit a model, as buttons."""
+"""Hints for prompts: examples that suit a model, and words that it does not know."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -6,6 +6,8 @@ from typing import Any, Literal
 import gradio as gr
 
 from causvid.serving.service import Service
+
+_MOST_NAMED = 8
 
 Kind = Literal["words", "any"]
 """Models of a small world know few words; the others, any."""
@@ -88,3 +90,40 @@ class Chips:
         """Updates of `rows` when `model` is chosen."""
         chosen = kind_of(self._service, model)
         return {row: gr.Row(visible=kind == chosen) for kind, row in self.rows.items()}
+
+
+def remark_on(service: Service, model: str, text: str) -> str:
+    """A sentence on the words that `model` cannot know; empty if it knows all."""
+    unknown = service.models.unknown_words(model, text or "")
+    if not unknown:
+        return ""
+    words = ", ".join(f"“{word}”" for word in unknown[:_MOST_NAMED])
+    more = " and more" if len(unknown) > _MOST_NAMED else ""
+    verb = "is not a word" if len(unknown) == 1 else "are not words"
+    return f"{words}{more} {verb} that this small model knows; it will make of it what it can."
+
+
+class Remark:
+    """Shows the remark below the place where it is made."""
+
+    def __init__(self, service: Service):
+        self._service = service
+        self._line = gr.Markdown(visible=False, elem_classes="cv-remark")
+
+    def follow(self, prompt: gr.Textbox, model: gr.components.Component | None) -> None:
+        """On what is written in `prompt`, for the model named by `model`, or the only one."""
+        watched = [prompt] if model is None else [prompt, model]
+        gr.on(
+            [component.change for component in watched],
+            self._show,
+            watched,
+            self._line,
+            queue=False,
+            show_progress="hidden",
+            trigger_mode="always_last",
+            api_visibility="private",
+        )
+
+    def _show(self, text: str, model: str | None = None) -> Any:
+        sentence = remark_on(self._service, model or self._service.settings.model, text)
+        return gr.Markdown(sentence, visible=bool(sentence))
