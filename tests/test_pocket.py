@@ -6,7 +6,7 @@ import pytest
 from causvid.presets.catalogue import POCKET
 from causvid.presets.loading import default_preset, load_preset
 from causvid.world import ATTRIBUTES, Scene, render
-from causvid.world.judge import AttributeReader, read
+from causvid.world.judge import Judge
 
 MEGABYTE = 2**20
 
@@ -88,14 +88,14 @@ def test_what_moves_goes_on_where_a_chunk_begins(pocket):
     ):
         with pocket.stream(prompt, seconds=6) as stream:
             frames = np.concatenate([chunk.frames for chunk in stream])
-        reader = AttributeReader.load()
-        reading = read(reader, frames, stride=1)
-        starts = np.array(reading.starts)
+        judge = Judge.load()
+        judgement = judge.assess(frames, stride=1)
+        starts = np.array(judgement.starts)
         crossed = np.zeros(len(starts), bool)
         for chunk in range(3, timeline.chunk_count(6)):
             border = timeline.first_pixel_frame(chunk)
-            crossed |= (starts < border) & (border < starts + reader.config.frames)
-        right = reading.log_probabilities["motion"].argmax(1).numpy()
+            crossed |= (starts < border) & (border < starts + judge.config.frames)
+        right = judgement.log_probabilities["motion"].argmax(1).numpy()
         shares.append((right == ATTRIBUTES["motion"].index(motion))[crossed].mean())
     assert np.mean(shares) > 0.8, shares
 

@@ -63,7 +63,7 @@ from causvid.training.teacher import CausalStage, FlowConfig, Phase, TeacherStag
 from causvid.training.trainer import LoopConfig, Stage, finished_average, latest_checkpoint, train
 from causvid.training.world import render_shard
 from causvid.world import VOCABULARY
-from causvid.world.judge import AttributeReader
+from causvid.world.judge import Judge
 from causvid.world.tokenizer import word_tokenizer
 
 Timed = TypeVar("Timed", DecoderConfig, OdeConfig, ForcingConfig, DmdConfig)
@@ -363,7 +363,7 @@ def _dmd(args: argparse.Namespace) -> None:
 
 def _reader(args: argparse.Namespace) -> None:
     _run(ReaderStage(new_reader(args.seed), READER, seed=args.seed), args)
-    trained = AttributeReader.from_pretrained(finished_average(args.run / "reader"))
+    trained = Judge.from_pretrained(finished_average(args.run / "reader"))
     trained.half().save_pretrained(args.out or Path("assets/report/reader"))
 
 

@@ -31,7 +31,7 @@ from causvid.evaluate.subjects import Weights
 from causvid.evaluate.tables import table_of, verdict_table
 from causvid.presets.catalogue import POCKET as POCKET_PRESET
 from causvid.training.recipes import POCKET
-from causvid.world.judge import SHIPPED, AttributeReader
+from causvid.world.judge import SHIPPED, Judge
 
 __all__ = ["add_arguments", "main"]
 
@@ -165,7 +165,7 @@ def _session(args: argparse.Namespace) -> Session:
     if "teacher" in subjects and not weights.has_teacher:
         raise ValueError(f"there is no teacher/ in {args.weights}: pass --subjects student")
     sizes = replace(QUICK if args.quick else Sizes(), **chosen)
-    reader = AttributeReader.load(args.reader)
+    reader = Judge.load(args.reader)
     return Session(weights, reader, sizes, subjects, args.seed, dict(args.rivals))
 
 

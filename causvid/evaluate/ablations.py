@@ -17,7 +17,7 @@ from causvid.evaluate.measured import Grid, Measured, measure
 from causvid.evaluate.pictures import pictures
 from causvid.evaluate.subjects import Student
 from causvid.generation.drift import Looks
-from causvid.world.judge import AttributeReader, read
+from causvid.world.judge import Judge
 
 LONG_SECONDS, LAST_SECONDS = 60.0, 10.0
 
@@ -50,7 +50,7 @@ def rival(
     student: Student,
     cases: Sequence[Case],
     streams: int,
-    reader: AttributeReader,
+    reader: Judge,
     grid: Grid,
     real: Sequence[Measured],
 ) -> Rival:
@@ -80,7 +80,7 @@ def rival(
 
 
 def _ends(
-    student: Student, cases: Sequence[Case], reader: AttributeReader
+    student: Student, cases: Sequence[Case], reader: Judge
 ) -> Iterator[tuple[dict[str, float], Looks, Looks]]:
     """Of each stream: shares of right windows at its end, and looks of its beginning and end."""
     frames = round(LAST_SECONDS * student.pipe.generation.fps)
@@ -88,6 +88,6 @@ def _ends(
         with student.pipe.stream(case.prompt, seconds=LONG_SECONDS, seed=case.seed) as stream:
             made = np.concatenate([chunk.frames for chunk in stream])
         first, last = made[:frames], made[-frames:]
-        matches = read(reader, last).matches(case.scene)
+        matches = reader.assess(last).matches(case.scene)
         shares = {name: float(flags.mean()) for name, flags in matches.items()}
         yield shares, Looks.of(torch.from_numpy(first)), Looks.of(torch.from_numpy(last))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from causvid.world import ATTRIBUTES, Scene, render
-from causvid.world.judge import AttributeReader, read
+from causvid.world.judge import Judge
 
 _SALT = 77_003
 _LATEST_START = 480  # frames; clips begin anywhere in the first half minute
@@ -27,9 +27,7 @@ class Accuracy:
     whole: dict[str, float]
 
 
-def accuracy(
-    reader: AttributeReader, indices: Iterable[int], *, frames: int, seed: int
-) -> Accuracy:
+def accuracy(reader: Judge, indices: Iterable[int], *, frames: int, seed: int) -> Accuracy:
     """Over one clip of `frames` frames for each index; at least one."""
     windows: dict[str, list[np.ndarray]] = {name: [] for name in ATTRIBUTES}
     whole: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
@@ -38,7 +36,7 @@ def accuracy(
         scene = Scene.sample(rng, "held_out")
         start = int(rng.integers(_LATEST_START))
         clip = render(scene, frames=frames, start=start, seed=int(rng.integers(2**31)))
-        reading = read(reader, clip)
+        reading = reader.assess(clip)
         for name, matches in reading.matches(scene).items():
             windows[name].append(matches)
             whole[name].append(reading.values[name] == getattr(scene, name))

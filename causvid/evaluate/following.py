@@ -14,7 +14,7 @@ from causvid.evaluate.cases import Change, rendered
 from causvid.evaluate.measured import STRIP_FRAMES
 from causvid.evaluate.starting import psnr
 from causvid.evaluate.subjects import Student
-from causvid.world.judge import AttributeReader, read
+from causvid.world.judge import Judge
 
 STRENGTHS = (0.3, 0.5, 0.7, 0.85, 0.95)
 
@@ -51,7 +51,7 @@ class VideoToVideo:
 
 
 def followed(
-    student: Student, changes: Sequence[Change], reader: AttributeReader
+    student: Student, changes: Sequence[Change], reader: Judge
 ) -> Iterator[dict[float, Followed]]:
     """For each change, its source followed at every strength."""
     frames = student.pipe.generator().grid.pixel_start(student.latents)
@@ -64,7 +64,7 @@ def followed(
                 change.after.prompt, video=source, strength=strength, seed=change.before.seed
             ) as stream:
                 made = np.concatenate([chunk.frames for chunk in stream])
-            values = read(reader, made).values
+            values = reader.assess(made).values
             shown = np.linspace(0, len(made) - 1, STRIP_FRAMES).round().astype(int)
             results[strength] = Followed(
                 change=change,

@@ -9,7 +9,7 @@ from causvid.evaluate.cases import Case
 from causvid.evaluate.subjects import Student
 from causvid.generation.drift import Looks
 from causvid.world import ATTRIBUTES
-from causvid.world.judge import AttributeReader, read
+from causvid.world.judge import Judge
 
 _WINDOW_STRIDE = 8  # frames: windows touch and do not overlap
 
@@ -58,7 +58,7 @@ class Drift:
 
 
 def long_runs(
-    student: Student, cases: Sequence[Case], reader: AttributeReader, minutes: float
+    student: Student, cases: Sequence[Case], reader: Judge, minutes: float
 ) -> Iterator[LongRun]:
     """Stream each case for `minutes`, in whole parts of a minute if it is less than one."""
     count = max(1, round(minutes))
@@ -96,10 +96,8 @@ def drift(runs: Sequence[LongRun]) -> Drift:
     )
 
 
-def _minute(
-    case: Case, frames: np.ndarray, looks: Sequence[Looks], reader: AttributeReader
-) -> Minute:
-    matches = read(reader, frames, stride=_WINDOW_STRIDE).matches(case.scene)
+def _minute(case: Case, frames: np.ndarray, looks: Sequence[Looks], reader: Judge) -> Minute:
+    matches = reader.assess(frames, stride=_WINDOW_STRIDE).matches(case.scene)
     shares = {name: float(flags.mean()) for name, flags in matches.items()}
     return Minute(shares, _mean(list(shares.values())), mean_looks(looks))
 

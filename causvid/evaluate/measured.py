@@ -10,7 +10,7 @@ from causvid.evaluate.cases import Case
 from causvid.evaluate.subjects import Subject
 from causvid.generation.drift import Looks
 from causvid.training.fidelity import seam
-from causvid.world.judge import AttributeReader, Reading, read
+from causvid.world.judge import Judge, Judgement
 from causvid.world.pixels import clip_to_pixels
 
 STRIP_FRAMES = 5
@@ -68,7 +68,7 @@ class Measured:
     """
 
     case: Case
-    reading: Reading
+    reading: Judgement
     looks: Looks
     joints: Joints
     latent_std: float | None
@@ -85,7 +85,7 @@ class Measured:
 
 
 def measure(
-    subject: Subject, cases: Iterable[Case], reader: AttributeReader, grid: Grid
+    subject: Subject, cases: Iterable[Case], reader: Judge, grid: Grid
 ) -> Iterator[Measured]:
     """Make and measure the clip of each case, one at a time."""
     for case in cases:
@@ -93,7 +93,7 @@ def measure(
         shown = np.linspace(0, len(made.frames) - 1, STRIP_FRAMES).round().astype(int)
         yield Measured(
             case=case,
-            reading=read(reader, made.frames),
+            reading=reader.assess(made.frames),
             looks=Looks.of(torch.from_numpy(made.frames)),
             joints=Joints.of(made.frames, grid),
             latent_std=None if made.latents is None else float(made.latents.std()),

@@ -13,7 +13,7 @@ import numpy as np
 from causvid.evaluate.cases import Case
 from causvid.evaluate.measured import Grid
 from causvid.evaluate.subjects import Subject
-from causvid.world.judge import AttributeReader, read
+from causvid.world.judge import Judge
 
 SECONDS = 10.0
 _SPAN = 2.0
@@ -38,7 +38,7 @@ class Moving:
 
 
 def moving(
-    subject: Subject, cases: Iterable[Case], reader: AttributeReader, grid: Grid, fps: float
+    subject: Subject, cases: Iterable[Case], reader: Judge, grid: Grid, fps: float
 ) -> Moving:
     """Of the first ten seconds of clips, one for each case.
 
@@ -47,7 +47,7 @@ def moving(
     """
     right = []
     for case in cases:
-        reading = read(reader, subject.make(case).frames[: round(SECONDS * fps)])
+        reading = reader.assess(subject.make(case).frames[: round(SECONDS * fps)])
         right.append(reading.matches(case.scene)["motion"])
     shares = np.mean(right, axis=0)
     starts = np.array(reading.starts)

@@ -29,7 +29,7 @@ from causvid.evaluate.starting import image_to_video, started
 from causvid.evaluate.subjects import Reconstructed, Rendered, Student, Subject, Weights
 from causvid.evaluate.switching import handing, switches
 from causvid.training import fidelity
-from causvid.world.judge import AttributeReader
+from causvid.world.judge import Judge
 from causvid.world.pixels import diorama_clip
 
 Item = TypeVar("Item")
@@ -92,7 +92,7 @@ class Session:
     """
 
     weights: Weights
-    reader: AttributeReader
+    reader: Judge
     sizes: Sizes
     subjects: tuple[str, ...]
     seed: int

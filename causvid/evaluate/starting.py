@@ -8,7 +8,7 @@ import numpy as np
 from causvid.evaluate.cases import Case, rendered
 from causvid.evaluate.measured import STRIP_FRAMES
 from causvid.evaluate.subjects import Student
-from causvid.world.judge import AttributeReader, read
+from causvid.world.judge import Judge
 
 LATER = (1, 4, 12)
 """Frames after the first at which made and rendered clips are compared with the picture."""
@@ -58,7 +58,7 @@ class ImageToVideo:
     adherence: float
 
 
-def started(student: Student, cases: Sequence[Case], reader: AttributeReader) -> Iterator[Started]:
+def started(student: Student, cases: Sequence[Case], reader: Judge) -> Iterator[Started]:
     """Begin each case's clip with the first frame of its rendered one."""
     timeline = student.pipe.generator().timeline
     frames = timeline.grid.pixel_start(student.latents)
@@ -68,7 +68,7 @@ def started(student: Student, cases: Sequence[Case], reader: AttributeReader) ->
             case.prompt, image=real[0], seconds=frames / timeline.fps, seed=case.seed
         ) as stream:
             made = np.concatenate([chunk.frames for chunk in stream])
-        values, wanted = read(reader, made).values, case.scene.to_dict()
+        values, wanted = reader.assess(made).values, case.scene.to_dict()
         shown = np.linspace(0, len(made) - 1, STRIP_FRAMES).round().astype(int)
         yield Started(
             case=case,

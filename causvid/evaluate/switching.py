@@ -13,7 +13,7 @@ import numpy as np
 from causvid.evaluate.cases import Change
 from causvid.evaluate.subjects import Student
 from causvid.world import render_switch
-from causvid.world.judge import AttributeReader, read
+from causvid.world.judge import Judge
 
 HANDOVERS = ("swap", "recache", "flush", "blend:2")
 WORLD, FRESH = "world", "fresh"
@@ -101,7 +101,7 @@ class Handing:
 
 
 def switches(
-    student: Student, changes: Sequence[Change], reader: AttributeReader
+    student: Student, changes: Sequence[Change], reader: Judge
 ) -> Iterator[dict[str, Switch]]:
     """For each change, what every hand-over and both yardsticks come to."""
     for change in changes:
@@ -157,10 +157,10 @@ def _clips(student: Student, change: Change) -> dict[str, tuple[np.ndarray, np.n
 
 
 def _judge(
-    change: Change, last: np.ndarray, frames: np.ndarray, reader: AttributeReader, student: Student
+    change: Change, last: np.ndarray, frames: np.ndarray, reader: Judge, student: Student
 ) -> Switch:
     fps = student.pipe.generation.fps
-    reading = read(reader, frames, stride=_STRIDE)
+    reading = reader.assess(frames, stride=_STRIDE)
     briefly = reading.matches(change.after.scene)
     windows = 1 + (round(MOTION_SECONDS * fps) - reader.config.frames) // _STRIDE
     moving = reading.trailing(windows).matches(change.after.scene)["motion"]

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from causvid.training.stage import ModelStage, OptimiserConfig, seeded
 from causvid.world import ATTRIBUTES, FPS, Scene, Split, render
-from causvid.world.judge import AttributeReader
+from causvid.world.judge import Judge
 
 _BEGINNING_SHARE = 0.2
 _LATEST_START = 480  # 30 s: every motion and drift has come round
@@ -67,7 +67,7 @@ class LabelledClips:
 
 
 def labelled_clips(
-    reader: AttributeReader,
+    reader: Judge,
     rng: np.random.Generator,
     count: int,
     *,
@@ -92,11 +92,11 @@ def labelled_clips(
     return LabelledClips(torch.stack(pixels), torch.stack(labels))
 
 
-def new_reader(seed: int) -> AttributeReader:
+def new_reader(seed: int) -> Judge:
     """An untrained reader, the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AttributeReader()
+        return Judge()
 
 
 def mirrored(clips: Tensor, labels: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,9 +145,9 @@ def _blurred(clips: Tensor, deviations: Tensor) -> Tensor:
 
 
 class ReaderStage(ModelStage):
-    """Trains an `AttributeReader` on rendered clips: cross entropy, summed over attributes."""
+    """Trains an `Judge` on rendered clips: cross entropy, summed over attributes."""
 
-    def __init__(self, model: AttributeReader, config: ReaderConfig, *, seed: int = 0) -> None:
+    def __init__(self, model: Judge, config: ReaderConfig, *, seed: int = 0) -> None:
         super().__init__(model, config.optimiser, steps=config.steps, seed=seed)
         self.reader = model
         self.config = config

@@ -1,8 +1,8 @@
 """A procedural captioned world: the training and test data of the pocket model.
 
 `Scene` holds the attributes, `caption` and `read_prompt` translate to and from words, `render` and
-`render_switch` draw, `sample_clip` does all three. Everything that a prompt can say is known for
-every frame.
+`render_switch` draw, `sample_clip` does all three. Every attribute of every frame is known.
+Importing this package does not import torch; `causvid.world.judge`, `.pixels` and `.tokenizer` do.
 """
 
 from causvid.world.captions import (
@@ -10,13 +10,10 @@ from causvid.world.captions import (
     canonical_caption,
     caption,
     impossible,
-    known_words,
     read_prompt,
     scene_of,
     unknown_words,
-    vocabulary,
 )
-from causvid.world.clips import Clip, Take, contact_sheet, sample_clip, sample_clips, write_clips
 from causvid.world.motion import LOOPING
 from causvid.world.render import (
     FPS,
@@ -27,6 +24,7 @@ from causvid.world.render import (
     render_switch,
     return_frame,
 )
+from causvid.world.samples import sample_clip, sample_clips, write_clips
 from causvid.world.scene import ATTRIBUTES, HELD_OUT, Scene, Split
 
 __all__ = [
@@ -38,15 +36,11 @@ __all__ = [
     "SWITCH_FRAMES",
     "VOCABULARY",
     "WIDTH",
-    "Clip",
     "Scene",
     "Split",
-    "Take",
     "canonical_caption",
     "caption",
-    "contact_sheet",
     "impossible",
-    "known_words",
     "read_prompt",
     "render",
     "render_switch",
@@ -55,6 +49,5 @@ __all__ = [
     "sample_clips",
     "scene_of",
     "unknown_words",
-    "vocabulary",
     "write_clips",
 ]

@@ -259,17 +259,7 @@ VOCABULARY: tuple[str, ...] = _all_words()
 """Every word a caption can contain, sorted. The pocket tokenizer is built from it."""
 
 
-def vocabulary() -> tuple[str, ...]:
-    """Every word a caption can contain, sorted."""
-    return VOCABULARY
-
-
 _KNOWN = frozenset(VOCABULARY)
-
-
-def known_words(prompt: str) -> list[str]:
-    """The words of the prompt that captions use, in order."""
-    return [word for word in words_of(prompt) if word in _KNOWN]
 
 
 def unknown_words(prompt: str) -> list[str]:

@@ -1,13 +1,11 @@
-"""The attribute reader: what a diorama clip shows, read back from its pixels.
+"""The judge: a classifier that names the attributes of a clip of the world from its pixels.
 
-A small classifier with two towers. One looks at single frames and names object, colour, ground,
-time and weather. The other sees nothing but differences between consecutive frames and names the
-motion; it cannot take a car that faces left for one that drives left, and of a picture that stands
-still it sees zeros.
+It has two towers. One sees single frames and names object, colour, ground, time and weather. The
+other sees differences between consecutive frames alone and names the motion, so that a car that
+faces left is not taken for one that drives left; for a still picture its input is zero.
 
-It is trained on rendered clips alone (`causvid.training.reader`), so that it is a judge of
-generated ones that has never met them. It does not know prompts, models or how a picture came to
-be. Pixels are float [b, t, 3, H, W] in [-1, 1] of any size.
+It is trained on rendered clips alone, and judges generated ones. It does not know prompts, models
+or how a picture was made. Pixels are float [b, t, 3, H, W] in [-1, 1] of any size.
 """
 
 from collections.abc import Mapping
@@ -22,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causvid.world import ATTRIBUTES, Scene
+from causvid.world.pixels import clip_to_pixels
 
 SEEN_AT_ONCE = tuple(name for name in ATTRIBUTES if name != "motion")
 """The attributes that a single frame shows."""
@@ -57,8 +56,8 @@ class _Tower(nn.Module):
         return self.project(torch.cat([seen.mean((-2, -1)), seen.amax((-2, -1))], dim=1))
 
 
-class AttributeReader(ModelMixin, ConfigMixin):
-    """Names the attributes of diorama clips.
+class Judge(ModelMixin, ConfigMixin):
+    """Names the attributes of clips of the world.
 
     Args:
         height, width: pixels that pictures are reduced to.
@@ -85,19 +84,19 @@ class AttributeReader(ModelMixin, ConfigMixin):
         )
 
     @classmethod
-    def load(cls, folder: Path = SHIPPED) -> "AttributeReader":
-        """A trained reader, in float32, ready to read.
+    def load(cls, folder: Path = SHIPPED) -> "Judge":
+        """A trained judge, in float32, in evaluation mode.
 
         Raises:
             ValueError: if it is not there.
         """
         if not (folder / "config.json").exists():
-            raise ValueError(f"no reader in {folder}: `python -m causvid train reader` makes one")
-        reader = cls.from_pretrained(folder, torch_dtype=torch.float32)
-        return reader.eval().requires_grad_(False)
+            raise ValueError(f"no judge in {folder}: `python -m causvid train reader` makes one")
+        judge = cls.from_pretrained(folder, torch_dtype=torch.float32)
+        return judge.eval().requires_grad_(False)
 
     def reduce(self, pixels: Tensor) -> Tensor:
-        """Pictures `[…, 3, H, W]` at the size that is read, by averaging areas."""
+        """Pictures `[…, 3, H, W]` at the size that the towers take, by averaging areas."""
         size = (self.config.height, self.config.width)
         if pixels.shape[-2:] == size:
             return pixels
@@ -123,10 +122,35 @@ class AttributeReader(ModelMixin, ConfigMixin):
             for name, head in self.heads.items()
         }
 
+    @torch.inference_mode()
+    def assess(self, frames: np.ndarray, *, stride: int = 4) -> "Judgement":
+        """Judge a clip in windows that begin every `stride` frames.
+
+        Args:
+            frames: uint8 `[t, h, w, 3]`.
+
+        Raises:
+            ValueError: if the clip is shorter than a window.
+        """
+        length = self.config.frames
+        if len(frames) < length:
+            raise ValueError(f"a motion is judged from {length} frames or more, got {len(frames)}")
+        starts = tuple(range(0, len(frames) - length + 1, stride))
+        parts = (frames[i : i + _BATCH] for i in range(0, len(frames), _BATCH))
+        small = torch.cat([self.reduce(clip_to_pixels([torch.from_numpy(p)])[0]) for p in parts])
+        look = torch.cat([self.look_features(part) for part in small.split(_BATCH)])
+        windows = small.unfold(0, length, stride).movedim(-1, 1)  # [n, frames, 3, h, w], a view
+        motion = torch.cat([self.motion_features(part) for part in windows.split(_BATCH)])
+        scores = {name: x.log_softmax(1) for name, x in self.logits(look, motion).items()}
+        for name in SEEN_AT_ONCE:
+            scores[name] = _window_means(scores[name], length, stride)
+        features = torch.cat([_window_means(look, length, stride), motion], dim=1)
+        return Judgement(starts, scores, features)
+
 
 @dataclass(frozen=True, eq=False)
-class Reading:
-    """What windows of consecutive frames show.
+class Judgement:
+    """What each window of consecutive frames shows.
 
     Attributes:
         starts: the first frame of each window.
@@ -139,15 +163,15 @@ class Reading:
     features: Tensor
 
     def matches(self, scene: Scene) -> dict[str, np.ndarray]:
-        """For each attribute and window, whether it reads as the scene has it."""
+        """For each attribute and window, whether the value is that of the scene."""
         wanted = dict(zip(ATTRIBUTES, scene.labels(), strict=True))
         return {
             name: (scores.argmax(1) == wanted[name]).numpy()
             for name, scores in self.log_probabilities.items()
         }
 
-    def trailing(self, count: int) -> "Reading":
-        """The same, every window read together with up to `count - 1` windows before it."""
+    def trailing(self, count: int) -> "Judgement":
+        """The same, each window averaged with up to `count - 1` windows before it."""
         scores = {
             name: torch.stack(
                 [values[max(0, i + 1 - count) : i + 1].mean(0) for i in range(len(values))]
@@ -163,38 +187,6 @@ class Reading:
             name: ATTRIBUTES[name][int(scores.mean(0).argmax())]
             for name, scores in self.log_probabilities.items()
         }
-
-
-@torch.inference_mode()
-def read(reader: AttributeReader, frames: np.ndarray, *, stride: int = 4) -> Reading:
-    """Read a clip in windows that begin every `stride` frames.
-
-    Args:
-        frames: uint8 `[t, h, w, 3]`.
-
-    Raises:
-        ValueError: if the clip is shorter than a window.
-    """
-    length = reader.config.frames
-    if len(frames) < length:
-        raise ValueError(f"a motion is read from {length} frames or more, got {len(frames)}")
-    starts = tuple(range(0, len(frames) - length + 1, stride))
-    small = torch.cat(
-        [_reduced(reader, frames[i : i + _BATCH]) for i in range(0, len(frames), _BATCH)]
-    )
-    look = torch.cat([reader.look_features(part) for part in small.split(_BATCH)])
-    windows = small.unfold(0, length, stride).movedim(-1, 1)  # [n, frames, 3, h, w], a view
-    motion = torch.cat([reader.motion_features(part) for part in windows.split(_BATCH)])
-    scores = {name: logits.log_softmax(1) for name, logits in reader.logits(look, motion).items()}
-    for name in SEEN_AT_ONCE:
-        scores[name] = _window_means(scores[name], length, stride)
-    features = torch.cat([_window_means(look, length, stride), motion], dim=1)
-    return Reading(starts, scores, features)
-
-
-def _reduced(reader: AttributeReader, frames: np.ndarray) -> Tensor:
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return reader.reduce(pixels)
 
 
 def _window_means(values: Tensor, length: int, stride: int) -> Tensor:

@@ -27,15 +27,15 @@ from causvid.model.transformer import CausalWanTransformer
 from causvid.training.assembly import export, new_model
 from causvid.training.recipes import POCKET
 from causvid.world import ATTRIBUTES, VOCABULARY
-from causvid.world.judge import AttributeReader
+from causvid.world.judge import Judge
 from causvid.world.tokenizer import word_tokenizer
 
 GRID = Grid(cell=16, boundaries=(1, 13))
 
 
 @pytest.fixture(scope="module")
-def reader() -> AttributeReader:
-    return AttributeReader.load()
+def reader() -> Judge:
+    return Judge.load()
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ from causvid.world import (
     canonical_caption,
     caption,
     impossible,
-    known_words,
     read_prompt,
     render,
     render_switch,
@@ -160,9 +159,8 @@ def test_short_prompts_mean_the_defaults_for_what_they_leave_out(prompt: str, me
     assert scene_of(prompt) == meaning
 
 
-def test_words_are_known_or_unknown():
+def test_unknown_words_are_named_once_in_order():
     prompt = "A red Dragon flies over the sea, dragon!"
-    assert known_words(prompt) == ["a", "red", "flies", "over", "the", "sea"]
     assert unknown_words(prompt) == ["dragon"]
 
 
@@ -371,9 +369,8 @@ def test_sizes_and_counts_out_of_range_are_refused():
 def test_clips_know_what_each_frame_shows():
     clip = sample_clip(np.random.default_rng(7), frames=9, switch_at=5, **SMALL)
     assert clip.frames.shape == (9, 48, 84, 3)
-    assert clip.take_at(4) == clip.takes[0]
-    assert clip.take_at(5) == clip.takes[1]
-    assert all(scene_of(take.caption) == take.scene for take in clip.takes)
+    assert [shot.frame for shot in clip.shots] == [0, 5]
+    assert all(scene_of(shot.caption) == shot.scene for shot in clip.shots)
 
 
 def test_samples_are_written_with_their_captions(tmp_path: Path):
@@ -387,7 +384,7 @@ def test_samples_are_written_with_their_captions(tmp_path: Path):
         "sheet.png",
     ]
     lines = (tmp_path / "new" / "captions.jsonl").read_text().splitlines()
-    assert [len(json.loads(line)["takes"]) for line in lines] == [1, 1, 1, 2]
+    assert [len(json.loads(line)["shots"]) for line in lines] == [1, 1, 1, 2]
     assert iio.imread(paths[0], plugin="pyav").shape == (8, 48, 84, 3)
     with pytest.raises(ValueError, match="must be even"):
         write_clips(tmp_path, sample_clips(1, seconds=0.5, height=49, width=84))
