@@ -3,35 +3,30 @@
 import argparse
 import json
 
-from causvid.presets.loading import PRESETS, describe
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
 
 
 def main(args: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    from causvid.presets.loading import PRESETS, describe
+
     if args.json:
         print(json.dumps([describe(preset) for preset in PRESETS.values()], indent=2))
         return 0
-    rows = [("NAME", "MODES", "SIZE", "STEPS", "LICENCE", "TITLE")]
-    for preset in PRESETS.values():
-        generation = preset.generation
-        licence = preset.licence.name
-        if not preset.licence.commercial_use:
-            licence += " (non-commercial)"
-        rows.append(
-            (
-                preset.name,
-                ",".join(preset.modes),
-                f"{generation.width}x{generation.height}",
-                str(len(generation.timesteps)),
-                licence,
-                preset.title,
-            )
+    rows = [
+        (
+            preset.name,
+            ",".join(preset.modes),
+            f"{preset.generation.width}x{preset.generation.height}",
+            str(len(preset.generation.timesteps)),
+            preset.licence.name + ("" if preset.licence.commercial_use else " (non-commercial)"),
+            preset.title,
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        print("  ".join([*cells, row[-1]]))
+        for preset in PRESETS.values()
+    ]
+    header = ("NAME", "MODES", "SIZE", "STEPS", "LICENCE", "TITLE")
+    print(tabulate(rows, header, tablefmt="plain", disable_numparse=True))
     return 0

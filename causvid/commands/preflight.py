@@ -4,11 +4,7 @@ import argparse
 import dataclasses
 import json
 
-import torch
-
 from causvid.commands import picture_size
-from causvid.presets.loading import default_preset
-from causvid.presets.preflight import preflight
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,17 +17,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text-encoder-on-cpu", action="store_true", help="keep the text encoder off the device"
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--device", help="cpu, cuda, … (default: a GPU if there is one or --memory is given)"
+    )
     parser.add_argument("--memory", type=float, help="GB that the device has (default: ask it)")
     parser.add_argument("--json", action="store_true", help="the figures, as JSON")
 
 
 def main(args: argparse.Namespace) -> int:
+    import torch
+
+    from causvid.presets.loading import default_preset
+    from causvid.presets.preflight import preflight
+
+    on_gpu = args.memory is not None or torch.cuda.is_available()
+    device = args.device or ("cuda" if on_gpu else "cpu")
     result = preflight(
-        args.model or default_preset(args.device),
+        args.model or default_preset(device),
         args.size,
         args.seconds,
-        args.device,
+        device,
         decoder=args.decoder,
         window=args.window,
         source=args.source,
