@@ -1,15 +1,10 @@
-"""What the page says about itself: headline, how it works, models and licences. No inputs.
-
-Measured numbers are those of the README, read from there: they are written down once.
-"""
+"""What the page says about itself: headline, models and licences. No inputs."""
 
 import html
 import os
-import re
 
-from causvid.presets.catalogue import ROOT, Preset
+from causvid.presets.catalogue import Preset
 from causvid.serving.service import Service
-from causvid.ui.files import static
 
 
 def headline(service: Service, model: str) -> str:
@@ -44,19 +39,6 @@ def licence_notice(preset: Preset) -> str:
         f'<p class="cv-licence">{html.escape(preset.title)}: weights under {_licence(preset)}, '
         "<b>not for commercial use</b>.</p>"
     )
-
-
-def how_it_works() -> str:
-    """The causal cache as a picture, and in words."""
-    return static("about.html")
-
-
-def measured() -> str:
-    """The README's section of that name, in Markdown; empty in a copy whose README has none."""
-    path = ROOT / "README.md"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    section = re.search(r"^## Measured\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
-    return section.group(1).strip() if section else ""
 
 
 def credits(service: Service) -> str:

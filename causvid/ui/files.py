@@ -2,35 +2,27 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
-import gradio as gr
 import httpx
-import safehttpx
-from gradio.blocks import BlockFunction
-from gradio.exceptions import InvalidPathError
 from gradio.processing_utils import PUBLIC_HOSTNAME_WHITELIST
-from gradio.state_holder import SessionState
-from gradio.utils import get_upload_folder
-from gradio_client.utils import (
-    async_traverse,
-    is_file_obj_with_meta,
-    is_http_url_like,
-    strip_invalid_filename_characters,
-)
+from gradio_client.utils import strip_invalid_filename_characters
+from safehttpx import matches_domain_whitelist
 
 PATIENCE = 60.0  # seconds for a whole file, so that nobody keeps an event busy by trickling
-_MAX_REDIRECTS = 5
 VARIABLE = "GRADIO_TEMP_DIR"
 _STATIC = Path(__file__).parent / "static"
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+_IETF = ipaddress.ip_network("192.0.0.0/24")  # private in newer versions of Python only
 
 
 def static(name: str) -> str:
@@ -38,51 +30,10 @@ def static(name: str) -> str:
     return (_STATIC / name).read_text(encoding="utf-8")
 
 
-class Page(gr.Blocks):
-    """Blocks whose inputs may be addresses of files.
+async def fetch(url: str, folder: Path, most: int) -> Path:
+    """Fetch a file from a public host into a folder of its own in `folder`.
 
-    Args:
-        upload_bytes: the largest file.
-    """
-
-    def __init__(self, *, upload_bytes: int, **options: Any):
-        super().__init__(**options)
-        self._upload_bytes = upload_bytes
-
-    async def preprocess_data(
-        self,
-        block_fn: BlockFunction,
-        inputs: list[Any],
-        state: SessionState | None,
-        explicit_call: bool = False,
-    ) -> list[Any]:
-        """Gradio's step from what was sent to what a handler gets."""
-
-        async def at_hand(file: dict[str, Any]) -> dict[str, Any]:
-            if "\0" in file["path"]:
-                raise InvalidPathError
-            if not is_http_url_like(file["path"]):
-                return file
-            path = await fetch(file["path"], Path(get_upload_folder()), self._upload_bytes)
-            return {**file, "path": str(path), "url": None}
-
-        try:
-            inputs = await async_traverse(inputs, at_hand, is_file_obj_with_meta)
-            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
-        except gr.Error:
-            raise
-        except (InvalidPathError, OSError):  # a name that no file can have is an OSError
-            raise gr.Error(
-                "got the path of a file that was not uploaded; expected handle_file(PATH) of "
-                "gradio_client, or what /gradio_api/upload answered",
-                print_exception=False,
-            ) from None
-        except ValueError as error:  # everything here was sent from outside
-            raise gr.Error(str(error), print_exception=False) from None
-
-
-async def fetch(address: str, folder: Path, most: int) -> Path:
-    """Fetch a file into a folder of its own in `folder`.
+    Gradio fetches files, too, but whole into memory, however large they are.
 
     Args:
         most: bytes.
@@ -90,73 +41,90 @@ async def fetch(address: str, folder: Path, most: int) -> Path:
     Raises:
         ValueError: if it cannot be had, or is larger; then nothing stays behind.
     """
-    place = folder / secrets.token_hex(16)
-    try:
-        name = strip_invalid_filename_characters(Path(urlsplit(address).path).name)
-    except ValueError:
-        raise ValueError(_failed(address, "it is no address")) from None
-    path = place / (name or "file")
-    try:
-        place.mkdir(parents=True)
-        await asyncio.wait_for(_download(address, path, most), PATIENCE)
-        return path
-    except BaseException as error:
-        shutil.rmtree(place, ignore_errors=True)
-        if isinstance(error, asyncio.TimeoutError):
-            raise ValueError(_failed(address, f"it took more than {PATIENCE:g} s")) from None
-        if isinstance(error, httpx.HTTPError | httpx.InvalidURL | OSError):
-            raise ValueError(_failed(address, str(error) or type(error).__name__)) from None
-        raise
+    with contextlib.ExitStack() as undo:
+        try:
+            name = strip_invalid_filename_characters(Path(urlsplit(url).path).name) or "file"
+            place = folder / secrets.token_hex(16)
+            undo.callback(shutil.rmtree, place, ignore_errors=True)
+            place.mkdir(parents=True)
+            await asyncio.wait_for(_download(url, place / name, most), PATIENCE)
+        except asyncio.TimeoutError:
+            why = f"it took more than {PATIENCE:g} s"
+        except (ValueError, OSError, httpx.HTTPError, httpx.InvalidURL) as error:
+            why = str(error) or type(error).__name__
+        else:
+            undo.pop_all()
+            return place / name
+    raise ValueError(f"cannot fetch {url[:100]}: {why}")
 
 
-async def _download(address: str, path: Path, most: int) -> None:
-    at = address
-    for _ in range(_MAX_REDIRECTS + 1):
-        async with (
-            httpx.AsyncClient(transport=await _transport(at)) as client,
-            client.stream("GET", at) as answer,
-        ):
-            if answer.has_redirect_location:
-                at = urljoin(at, answer.headers["Location"])
-                continue
-            if answer.status_code != 200:
-                raise ValueError(_failed(address, f"the answer was {answer.status_code}"))
-            received = 0
-            with path.open("wb") as file:
-                async for part in answer.aiter_bytes():
-                    received += len(part)
-                    if received > most:
-                        raise ValueError(
-                            _failed(address, f"it is larger than the {most / 1e6:g} MB allowed")
-                        )
-                    file.write(part)
-            return
-    raise ValueError(_failed(address, f"it was redirected more than {_MAX_REDIRECTS} times"))
+async def _download(url: str, path: Path, most: int) -> None:
+    async with (
+        httpx.AsyncClient(transport=_PublicTransport(), max_redirects=5) as client,
+        client.stream("GET", url, follow_redirects=True) as answer,
+    ):
+        if answer.status_code != 200:
+            raise ValueError(f"the answer was {answer.status_code}")
+        received = 0
+        with path.open("wb") as file:
+            async for part in answer.aiter_bytes():
+                received += len(part)
+                if received > most:
+                    raise ValueError(f"it is larger than the {most / 1e6:g} MB allowed")
+                file.write(part)
 
 
-async def _transport(address: str) -> httpx.AsyncBaseTransport | None:
-    """One that connects to the very machine that was found to be public.
+class _PublicTransport(httpx.AsyncHTTPTransport):
+    """Connects to the very address that was found to be public, at every redirect anew."""
+
+    def __init__(self) -> None:
+        # Hosts behind one address share no connection: each is asked for its own certificate.
+        super().__init__(limits=httpx.Limits(max_keepalive_connections=0))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        host = request.url.host
+        # On a Space the Hub's names lead to addresses inside, which look private.
+        if not matches_domain_whitelist(host, PUBLIC_HOSTNAME_WHITELIST):
+            request = httpx.Request(
+                request.method,
+                request.url.copy_with(host=await public_address(host)),
+                headers=request.headers,
+                stream=request.stream,
+                extensions={**request.extensions, "sni_hostname": host},
+            )
+        return await super().handle_async_request(request)
+
+
+async def public_address(host: str) -> str:
+    """An address of `host` on the public internet.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it has none.
     """
-    host = httpx.URL(address).host
-    # On a Space the Hub's names lead to addresses inside, which would look private.
-    if safehttpx.matches_domain_whitelist(host, PUBLIC_HOSTNAME_WHITELIST):
-        return None
     try:
-        public = await safehttpx.async_validate_url(host)
-    except (ValueError, UnicodeError):
-        raise ValueError(_failed(address, "its host is unknown or not public")) from None
-    return safehttpx.AsyncSecureTransport(public)
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        found = []
+    for *_, (address, *_) in found:
+        if is_public(address):
+            return address
+    raise ValueError("its host is unknown or not public")
 
 
-def _failed(address: str, why: str) -> str:
-    return f"cannot fetch {address[:100]}: {why}"
+def is_public(address: str) -> bool:
+    """Whether an IP address leads out of every private network, and embeds no other address."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        embeds = ip.sixtofour or ip.teredo
+        return ip in _GLOBAL_UNICAST and ip.is_global and not embeds
+    return ip.is_global and not ip.is_multicast and ip not in _IETF
 
 
 class Uploads:
-    """A context in which Gradio uses a folder of ours, unless the operator has named one.
+    """A context in which Gradio keeps uploads in a folder of ours, unless the operator names one.
+
+    It is swept while the server runs, and deleted in the end. Gradio deletes finished uploads by
+    their age, but neither those that broke off nor the folders that it empties.
 
     Args:
         keep: seconds after which a file is nobody's any more.

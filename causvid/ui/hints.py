@@ -6,6 +6,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from causvid.serving.service import Service
+from causvid.ui import PRIVATE
 
 _MOST_NAMED = 8
 
@@ -104,24 +105,23 @@ def remark_on(service: Service, model: str, text: str) -> str:
 
 
 class Remark:
-    """Shows the remark below the place where it is made."""
+    """A line, where it is built, for words of a prompt that the model does not know."""
 
     def __init__(self, service: Service):
         self._service = service
         self._line = gr.Markdown(visible=False, elem_classes="cv-remark")
 
-    def follow(self, prompt: gr.Textbox, model: gr.components.Component | None) -> None:
-        """On what is written in `prompt`, for the model named by `model`, or the only one."""
-        watched = [prompt] if model is None else [prompt, model]
+    def show_for(self, prompt: gr.Textbox, model: gr.components.Component | None) -> None:
+        """Remark on the text of `prompt`, for the model named by `model`, or the only one."""
+        inputs = [prompt] if model is None else [prompt, model]
         gr.on(
-            [component.change for component in watched],
+            [component.change for component in inputs],
             self._show,
-            watched,
+            inputs,
             self._line,
             queue=False,
-            show_progress="hidden",
             trigger_mode="always_last",
-            api_visibility="private",
+            **PRIVATE,
         )
 
     def _show(self, text: str, model: str | None = None) -> Any:

@@ -1,30 +1,36 @@
-"""The page: tabs with inputs, the player beside them, and the events between.
+"""The page: tabs of inputs, the player beside them, and the events between.
+
+A click on Generate: a tab (`tabs.py`, `schedule_tab.py`) reads its inputs into a request,
+`handlers.py` starts a run of it, `playback.py` puts what the run makes into messages, and
+`static/stage.js` plays them. `player.py` has the player and its buttons, and their states.
 
 All events here are private to browsers; `publish.py` has the public ones.
 """
 
 import math
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import BlockFunction
+from gradio.exceptions import InvalidPathError
+from gradio.state_holder import SessionState
+from gradio.utils import get_upload_folder
+from gradio_client.utils import async_traverse, is_file_obj_with_meta, is_http_url_like
 
 from causvid.serving.service import Service
-from causvid.ui.about import credits, headline, how_it_works, measured
-from causvid.ui.files import Page
+from causvid.ui import PRIVATE
+from causvid.ui.about import credits, headline
+from causvid.ui.files import fetch, static
 from causvid.ui.gallery import Gallery
 from causvid.ui.handlers import Handlers
 from causvid.ui.player import PlayerColumn
 from causvid.ui.presence import Presence
 from causvid.ui.publish import add_endpoints
 from causvid.ui.schedule_tab import ScheduleTab
-from causvid.ui.tabs import ImageTab, TextTab, VideoTab
+from causvid.ui.tabs import ImageTab, Tab, TextTab, VideoTab
 
-TABS = {
-    "Text to video": TextTab,
-    "Image to video": ImageTab,
-    "Video to video": VideoTab,
-    "Prompt schedule": ScheduleTab,
-}
+TABS = (TextTab, ImageTab, VideoTab, ScheduleTab)
 # A `Screen`, in place of the first input. A video that goes on keeps its shape.
 _SCREEN = """(_, ...values) => {
   const stage = document.querySelector('.cv-stage');
@@ -33,6 +39,49 @@ _SCREEN = """(_, ...values) => {
 }"""
 NEW = _SCREEN.replace("NARROW", "stage.clientWidth < 560")
 GOES_ON = _SCREEN.replace("NARROW", "stage.dataset.beside === 'down'")
+
+
+class Page(gr.Blocks):
+    """Blocks whose inputs may be URLs of files, or paths of uploaded ones.
+
+    Args:
+        upload_bytes: the largest file.
+    """
+
+    def __init__(self, *, upload_bytes: int, **options: Any):
+        super().__init__(**options)
+        self._upload_bytes = upload_bytes
+
+    async def preprocess_data(
+        self,
+        block_fn: BlockFunction,
+        inputs: list[Any],
+        state: SessionState | None,
+        explicit_call: bool = False,
+    ) -> list[Any]:
+        """Gradio's step from what was sent to what a handler gets; mistakes become sentences."""
+
+        async def local(file: dict[str, Any]) -> dict[str, Any]:
+            if "\0" in file["path"]:
+                raise InvalidPathError
+            if not is_http_url_like(file["path"]):
+                return file
+            path = await fetch(file["path"], Path(get_upload_folder()), self._upload_bytes)
+            return {**file, "path": str(path), "url": None}
+
+        try:
+            inputs = await async_traverse(inputs, local, is_file_obj_with_meta)
+            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        except gr.Error:
+            raise
+        except (InvalidPathError, OSError):  # a name that no file can have is an OSError
+            raise gr.Error(
+                "got the path of a file that was not uploaded; expected handle_file(PATH) of "
+                "gradio_client, or what /gradio_api/upload answered",
+                print_exception=False,
+            ) from None
+        except ValueError as error:  # everything here was sent from outside
+            raise gr.Error(str(error), print_exception=False) from None
 
 
 def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
@@ -50,27 +99,20 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
         screen = gr.JSON({}, visible=False)  # not a State, which browsers cannot set
         with gr.Row(elem_classes="cv-main"):
             with gr.Column(scale=1, min_width=440), gr.Tabs():
-                tabs = {}
-                for name, kind in TABS.items():
-                    with gr.Tab(name, render_children=True):
-                        tabs[name] = kind(service)
+                tabs: dict[type[Tab], Tab] = {}
+                for kind in TABS:
+                    with gr.Tab(kind.title, render_children=True):
+                        tabs[kind] = kind(service)
             with gr.Column(scale=1, min_width=440, elem_classes="cv-side"):
                 column = PlayerColumn(service)
-        gallery = Gallery(service, tabs["Text to video"].prompt)
+        gallery = Gallery(service, tabs[TextTab].prompt)
         with gr.Accordion("How it works", open=False, elem_classes="cv-about"):
-            gr.HTML(how_it_works())
-            if figures := measured():
-                gr.Markdown(f"#### Measured\n\n{figures}", elem_classes="cv-measured")
+            gr.HTML(static("about.html"))
         with gr.Accordion("Credits and licences", open=False, elem_classes="cv-about"):
             gr.HTML(credits(service))
         add_endpoints(service, presence)
 
         handlers = Handlers(service, column, presence)
-        streaming: dict[str, Any] = {
-            "show_progress": "hidden",
-            "api_visibility": "private",
-            "concurrency_limit": None,
-        }
         for tab in tabs.values():
             gr.on(
                 [tab.go.click, *tab.submits],
@@ -78,9 +120,8 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
                 [screen, *tab.components],
                 column.outputs,
                 js=NEW,
-                **streaming,
+                **PRIVATE,
             )
-        tabs["Image to video"].connect()
         choosers = [tab.options.model for tab in tabs.values() if tab.options.model is not None]
 
         def choose(model: str) -> dict[gr.blocks.Block, Any]:
@@ -89,43 +130,20 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
             return {**updates, head: headline(service, model), **gallery.suit(model)}
 
         for chooser in choosers:
-            chooser.input(
-                choose,
-                chooser,
-                [*choosers, head, *gallery.parts.values()],
-                queue=False,
-                show_progress="hidden",
-                api_visibility="private",
-            )
+            outputs = [*choosers, head, *gallery.parts.values()]
+            chooser.input(choose, chooser, outputs, queue=False, **PRIVATE)
         handovers = [column.handover, *(tab.options.handover for tab in tabs.values())]
         for handover in handovers:
             others = [it for it in handovers if it is not handover]
-            handover.input(
-                None,
-                handover,
-                others,
-                js=f"(value) => Array({len(others)}).fill(value)",
-                api_visibility="private",
-            )
-        draw, inputs, outputs = tabs["Prompt schedule"].on_load
-        page.load(draw, inputs, outputs, **streaming)
-        column.extend.click(
-            handlers.extend, [screen, column.seconds], column.outputs, js=GOES_ON, **streaming
-        )
+            copies = f"(value) => Array({len(others)}).fill(value)"
+            handover.input(None, handover, others, js=copies, **PRIVATE)
+        changed = [column.prompt, column.handover]
+        longer = [screen, column.seconds]
+        column.extend.click(handlers.extend, longer, column.outputs, js=GOES_ON, **PRIVATE)
         column.branch.click(
-            handlers.branch,
-            [screen, column.seconds, column.prompt, column.handover],
-            column.outputs,
-            js=GOES_ON,
-            **streaming,
+            handlers.branch, [*longer, *changed], column.outputs, js=GOES_ON, **PRIVATE
         )
-        gr.on(
-            [column.steer.click, column.prompt.submit],
-            handlers.steer,
-            [column.prompt, column.handover],
-            None,
-            **streaming,
-        )
-        column.stop.click(handlers.stop, None, None, **streaming)
+        gr.on([column.steer.click, column.prompt.submit], handlers.steer, changed, None, **PRIVATE)
+        column.stop.click(handlers.stop, None, None, **PRIVATE)
         page.unload(handlers.leave)
     return page

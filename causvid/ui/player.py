@@ -42,7 +42,7 @@ class PlayerColumn:
                 self.handover = handover_choice("Hand-over")
                 self.seconds = gr.Number(5, label="Extend by (s)", min_width=90)
         self.model = gr.State(service.settings.model)  # of the run that is shown
-        Remark(service).follow(self.prompt, self.model)
+        Remark(service).show_for(self.prompt, self.model)
         with gr.Row(elem_classes="cv-actions"):
             self.steer = gr.Button("Change now", size="md", interactive=False, min_width=90)
             self.extend = gr.Button("Extend", size="md", interactive=False, min_width=90)

@@ -1,19 +1,22 @@
-"""The first three tabs: what they ask for, and reading it into a request with its inputs.
+"""Tabs: the inputs of one way to a video, and their values as a request.
 
-A tab knows inputs only. The stage beside the tabs is shared, and `page.py` connects the two.
+A tab knows its inputs only. `page.py` connects them with the player, which all tabs share.
 """
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import PIL.Image
 
+from causvid.generation.prompts import PromptSchedule
 from causvid.serving.limits import check_image, check_video, read_size
 from causvid.serving.request import Mode, Request
 from causvid.serving.service import Service
+from causvid.ui import PRIVATE
 from causvid.ui.files import static
 from causvid.ui.hints import PROMPTS, Chips, Remark, kind_of
 from causvid.ui.options import Options
@@ -34,79 +37,84 @@ class UploadedImage(gr.Image):
 
 
 class Tab:
-    """The common part: a prompt with examples and a remark, options, and the button.
+    """A prompt with examples and a remark, options, and the Generate button.
+
+    Subclasses add inputs (`build_source`, `build_more`) or replace the prompt (`build_prompt`,
+    `starts`), and tell what the values mean (`read_prompts`, `name_more`, `read_source`).
 
     Attributes:
+        prompt: the component that the examples fill in.
         go: the button; `submits` are other ways to press it.
         components: the inputs, whose values `read` takes in this order.
     """
 
+    title: str
     mode: Mode
-    seconds: float | None = 5.0
+    seconds: float | None = 5.0  # where the slider starts; `None` where the source decides
 
     def __init__(self, service: Service):
         self._service = service
+        self.submits: list[Any] = []
         self._source = self.build_source()
-        self.prompt = gr.Textbox(
-            label="Prompt",
-            placeholder="What to show",
-            value=self._first_prompt(service.settings.model) if self.mode == "text" else "",
-            lines=2,
-            max_lines=6,
-            submit_btn=False,
-            elem_classes="cv-prompt",
-        )
-        remark = Remark(service)
-        self._chips = Chips(service, PROMPTS)
-        for (_, example), chip in self._chips.buttons.items():
-            chip.click(
-                None,
-                None,
-                self.prompt,
-                js=f"() => {json.dumps(example)}",
-                api_visibility="private",
-            )
+        self.prompt, self._chips = self.build_prompt()
         self._more = self.build_more()
         self.options = Options(service, self.seconds)
-        remark.follow(self.prompt, self.options.model)
+        self.go = gr.Button("Generate", variant="primary", elem_classes="cv-go")
+        self.components = [self.prompt, *self._source, *self._more, *self.options.components]
         if self.options.model is not None:
             self.options.model.change(
                 self._suit,
                 [self.options.model, self.prompt],
                 [self.prompt, *self._chips.rows.values()],
-                queue=False,
-                show_progress="hidden",
-                api_visibility="private",
+                **PRIVATE,
             )
-        self.go = gr.Button("Generate", variant="primary", elem_classes="cv-go")
-        self.submits = [self.prompt.submit]
-        self.components = [
-            self.prompt,
-            *self._source,
-            *self._more,
-            *self.options.components,
-        ]
+        self.connect()
 
     def build_source(self) -> list[gr.components.Component]:
         """Inputs above the prompt."""
         return []
 
+    def build_prompt(self) -> tuple[gr.components.Component, Chips]:
+        """The prompt, and buttons that fill in examples."""
+        first = self.starts(self._service.settings.model)[0]
+        prompt = gr.Textbox(
+            label="Prompt",
+            placeholder="What to show",
+            value=first if self.mode == "text" else "",
+            lines=2,
+            max_lines=6,
+            submit_btn=False,
+            elem_classes="cv-prompt",
+        )
+        self.submits.append(prompt.submit)
+        self._remark = Remark(self._service)
+        chips = Chips(self._service, PROMPTS)
+        for (_, example), chip in chips.buttons.items():
+            chip.click(None, None, prompt, js=f"() => {json.dumps(example)}", **PRIVATE)
+        return prompt, chips
+
     def build_more(self) -> list[gr.components.Component]:
         """Inputs below the prompt."""
         return []
 
-    def _first_prompt(self, model: str) -> str:
-        return PROMPTS[kind_of(self._service, model)][0]
+    def connect(self) -> None:
+        """Events between the components, all of which are there now."""
+        self._remark.show_for(self.prompt, self.options.model)
 
-    def _suit(self, model: str, prompt: str) -> dict[gr.blocks.Block, Any]:
+    def starts(self, model: str) -> Sequence[Any]:
+        """Values of `prompt` that suit `model`, the first one to begin with."""
+        return PROMPTS[kind_of(self._service, model)]
+
+    def _suit(self, model: str, value: Any) -> dict[gr.blocks.Block, Any]:
         """Examples that suit `model`; what the visitor wrote stays."""
         updates = self._chips.suit(model)
-        chosen = PROMPTS[kind_of(self._service, model)]
-        if prompt not in chosen and any(prompt in examples for examples in PROMPTS.values()):
-            updates[self.prompt] = chosen[0]
+        suitable = self.starts(model)
+        offered = self._service.settings.models
+        if value not in suitable and any(value in self.starts(other) for other in offered):
+            updates[self.prompt] = suitable[0]
         return updates
 
-    async def read(self, prompt: str, *values: Any) -> tuple[Request, Inputs]:
+    async def read(self, prompt: Any, *values: Any) -> tuple[Request, Inputs]:
         """The request and its inputs from the values of `components`.
 
         Raises:
@@ -114,10 +122,13 @@ class Tab:
         """
         sources, more = len(self._source), len(self._more)
         source, values = values[:sources], values[sources:]
-        prompts = read_prompts(self._service, prompt)
+        prompts = self.read_prompts(prompt)
         choices = self.options.read(list(values[more:]), **self.name_more(*values[:more]))
         request = read_request(self._service, self.mode, prompts, choices)
         return request, await self.read_source(request, *source)
+
+    def read_prompts(self, prompt: Any) -> PromptSchedule:
+        return read_prompts(self._service, prompt)
 
     def name_more(self, *values: Any) -> dict[str, Any]:
         """Names for the values of `build_more`, as in `Choices`."""
@@ -128,10 +139,12 @@ class Tab:
 
 
 class TextTab(Tab):
+    title = "Text to video"
     mode: Mode = "text"
 
 
 class ImageTab(Tab):
+    title = "Image to video"
     mode: Mode = "image"
 
     def build_source(self) -> list[gr.components.Component]:
@@ -163,18 +176,18 @@ class ImageTab(Tab):
         return [picture]
 
     def connect(self) -> None:
-        """Show the crop that will be used whenever picture or size change."""
+        super().connect()
+        size = self.options["size"]
         gr.on(
-            [self._source[0].change, self.options["size"].change],
+            [self._source[0].change, size.change],
             self._show_crop,
-            [self._source[0], self.options["size"]],
+            [self._source[0], size],
             self._crop,
-            show_progress="hidden",
-            concurrency_limit=None,
-            api_visibility="private",
+            **PRIVATE,
         )
 
     def _show_crop(self, path: str | None, size: str) -> PIL.Image.Image | None:
+        """The part of the picture that the video begins with."""
         if path is None:
             return None
         height, width = read_size(size)
@@ -192,6 +205,7 @@ class ImageTab(Tab):
 
 
 class VideoTab(Tab):
+    title = "Video to video"
     mode: Mode = "video"
     seconds = None
 

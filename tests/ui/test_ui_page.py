@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import importlib
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from causvid.serving.request import Request
 from causvid.serving.service import Service
 from causvid.serving.settings import Settings
 from causvid.serving.zero import LentDevice
-from causvid.ui.about import credits, licence_notice, measured
+from causvid.ui.about import credits, licence_notice
 from causvid.ui.hints import POCKET_PROMPTS, POCKET_STORIES, WIDE_STORIES
 from causvid.ui.options import Options, size_name
 from causvid.ui.page import build_page
@@ -57,24 +58,6 @@ def test_a_non_commercial_licence_is_visible_before_generate(service):
 def test_the_licence_shown_is_that_of_the_model_chosen(service):
     assert "CC BY-NC-SA" in licence_notice(PRESETS["self-forcing"])
     assert licence_notice(PRESETS["causal-forcing"]) == ""
-
-
-def test_the_page_shows_the_numbers_of_the_readme(service):
-    section = measured()
-    rows = [line for line in section.splitlines() if line.startswith("|")]
-    assert len(rows) > 3
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert section in readme
-    shown = [it["props"].get("value") for it in build_page(service).config["components"]]
-    (markdown,) = [text for text in shown if isinstance(text, str) and rows[0] in text]
-    assert all(row in markdown for row in rows)
-
-
-def test_a_readme_without_numbers_leaves_the_page_without_them(monkeypatch, tmp_path):
-    monkeypatch.setattr("causvid.ui.about.ROOT", tmp_path)
-    assert measured() == ""
-    (tmp_path / "README.md").write_text("# Mine\n\n## Run\n")
-    assert measured() == ""
 
 
 def test_a_space_offers_to_be_copied_and_nothing_else_does(service, monkeypatch):
@@ -277,3 +260,10 @@ def test_models_stay_loaded_where_a_process_would_load_them_in_vain(
     again, _ = service.models.open("standin")
     assert (again is first) == (platform == "zerogpu"), "elsewhere there may be room for one only"
     service.close()
+
+
+def test_no_stubs_are_written_beside_our_components(monkeypatch, tmp_path):
+    (tmp_path / "ours.py").write_text("import gradio as gr\n\n\nclass Ours(gr.HTML):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("ours")
+    assert list(tmp_path.glob("*.pyi")) == []

@@ -1,9 +1,10 @@
-"""Files that come as addresses, and calls that fit no endpoint: answered in a sentence."""
+"""Files that callers name by URL or upload, and calls that fit no endpoint."""
 
 import asyncio
 import contextlib
 import http.server
 import logging
+import os
 import re
 import threading
 from pathlib import Path
@@ -14,7 +15,8 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from causvid.ui import files as links
+from causvid.ui import files
+from causvid.ui.files import VARIABLE, Uploads
 from tests.appserver import running
 
 LIMIT = 50_000
@@ -80,15 +82,11 @@ def address(elsewhere) -> str:
 @pytest.fixture
 def public(monkeypatch):
     """This machine passes for a public one."""
-
-    async def transport(_: str) -> None:
-        return None
-
-    monkeypatch.setattr(links, "_transport", transport)
+    monkeypatch.setattr(files, "is_public", lambda _: True)
 
 
-def fetch(address: str, folder: Path) -> Path:
-    return asyncio.run(links.fetch(address, folder, LIMIT))
+def fetch(url: str, folder: Path) -> Path:
+    return asyncio.run(files.fetch(url, folder, LIMIT))
 
 
 @pytest.mark.parametrize("way", ["/picture.png", "/detour/picture.png"])
@@ -102,7 +100,7 @@ def test_a_file_is_fetched_under_its_name(public, address, tmp_path, way):
     ("way", "said"),
     [
         ("/nothing.mp4", "the answer was 404"),
-        ("/circle", "redirected more than"),
+        ("/circle", "maximum allowed redirects"),
         ("/endless.mp4", r"larger than the 0\.05 MB allowed"),
         ("/slow.mp4", r"it took more than 0\.5 s"),
     ],
@@ -111,41 +109,63 @@ def test_what_cannot_be_fetched_leaves_nothing_behind(
     public, address, tmp_path, monkeypatch, way, said
 ):
     if way == "/slow.mp4":
-        monkeypatch.setattr(links, "PATIENCE", 0.5)
+        monkeypatch.setattr(files, "PATIENCE", 0.5)
     with pytest.raises(ValueError, match=rf"cannot fetch {address}{way}: .*{said}"):
         fetch(address + way, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("way", ["http://127.0.0.1", "http://localhost", "http://[::1]"])
-def test_places_inside_are_not_even_asked(elsewhere, tmp_path, way, monkeypatch):
-    async def nothing(_: str) -> list[str]:
-        return []
-
-    monkeypatch.setattr("safehttpx.async_resolve_hostname_google", nothing)
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "2130706433", "[::ffff:127.0.0.1]"]
+)
+def test_places_inside_are_not_even_asked(elsewhere, tmp_path, host):
     elsewhere.asked.clear()
     with pytest.raises(ValueError, match="its host is unknown or not public"):
-        fetch(f"{way}:{elsewhere.server_port}/picture.png", tmp_path)
+        fetch(f"http://{host}:{elsewhere.server_port}/picture.png", tmp_path)
     assert elsewhere.asked == []
 
 
 def test_a_detour_to_a_place_inside_is_not_taken(elsewhere, tmp_path, monkeypatch):
     """The first host is public, and sends on to one that is not."""
-    real = links._transport
-    first = f"http://127.0.0.1:{elsewhere.server_port}/detour/picture.png"
-
-    async def transport(address: str):
-        return None if address == first else await real(address)
-
-    async def nothing(_: str) -> list[str]:
-        return []
-
-    monkeypatch.setattr("safehttpx.async_resolve_hostname_google", nothing)
-    monkeypatch.setattr(links, "_transport", transport)
+    answers = iter([True, False])
+    monkeypatch.setattr(files, "is_public", lambda _: next(answers))
     elsewhere.asked.clear()
     with pytest.raises(ValueError, match="not public"):
-        fetch(first, tmp_path)
+        fetch(f"http://127.0.0.1:{elsewhere.server_port}/detour/picture.png", tmp_path)
     assert elsewhere.asked == ["/detour/picture.png"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.0.1",
+        "100.100.100.200",  # carrier-grade NAT; a cloud's metadata
+        "169.254.169.254",
+        "172.16.0.1",
+        "192.0.0.192",
+        "192.168.1.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "0.0.0.0",
+        "::",
+        "fe80::1%eth0",
+        "fec0::1",
+        "fd00::1",
+        "ff02::1",
+        "2001:db8::1",
+        "::ffff:8.8.8.8",  # these four embed an IPv4 address
+        "64:ff9b::8.8.8.8",
+        "2002:808:808::1",
+        "2001:0:808:808::1",
+    ],
+)
+def test_addresses_of_private_networks_are_not_public(address):
+    assert not files.is_public(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "151.101.1.6", "2606:4700:4700::1111"])
+def test_addresses_of_the_internet_are_public(address):
+    assert files.is_public(address)
 
 
 @pytest.fixture(scope="module")
@@ -200,15 +220,11 @@ def test_a_file_from_elsewhere_is_limited_as_an_uploaded_one(app, public, addres
         ("a\0b", "was not uploaded"),
         ("http://127.0.0.1:1/a.mp4", "cannot fetch http://127.0.0.1:1/a.mp4: its host is"),
         ("https://", "cannot fetch https://"),
-        ("https://[::bad/a.mp4", "it is no address"),
+        ("https://[::bad/a.mp4", "cannot fetch https://[::bad/a.mp4"),
     ],
 )
 @pytest.mark.parametrize("place", ["file", "text", "schedule"])
-def test_files_of_the_server_are_not_to_be_had(app, quiet, monkeypatch, sent, said, place):
-    async def nothing(_: str) -> list[str]:
-        return []
-
-    monkeypatch.setattr("safehttpx.async_resolve_hostname_google", nothing)
+def test_files_of_the_server_are_not_to_be_had(app, quiet, sent, said, place):
     name, parameters = {
         "file": ("video_to_video", {"video": file(sent), "prompt": "a ball"}),
         "text": ("text_to_video", {"prompt": file(sent)}),
@@ -238,3 +254,42 @@ def test_a_page_from_before_a_restart_is_told_to_reload(app, quiet):
     event = {"fn_index": 9999, "session_hash": "old", "data": []}
     answer = httpx.post(f"{app.url}/gradio_api/queue/join", json=event)
     assert answer.status_code == 404 and "reload the page" in answer.json()["detail"]
+
+
+def age(path: Path, seconds: float) -> None:
+    then = path.stat().st_mtime - seconds
+    os.utime(path, (then, then))
+
+
+def test_old_files_go_with_their_folders_and_new_ones_stay(monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with Uploads(keep=60) as uploads:
+        folder = Path(os.environ[VARIABLE])
+        for name in ("old", "new", "both"):
+            (folder / name).mkdir()
+        for name in ("old/a.png", "both/a.png", "broken-off"):
+            (folder / name).touch()
+            age(folder / name, 100)
+        for name in ("new/b.png", "both/b.png"):
+            (folder / name).touch()
+        age(folder / "old", 100)
+        uploads.sweep()
+        left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        assert left == {"new/b.png", "both/b.png"}
+        for name in ("old", "new", "both"):
+            if (folder / name).exists():
+                age(folder / name, 100)
+        uploads.sweep()
+        assert {path.name for path in folder.iterdir()} == {"new", "both"}
+    assert not folder.exists()
+    assert VARIABLE not in os.environ
+
+
+def test_a_folder_of_the_operators_choice_is_left_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    (tmp_path / "mine").touch()
+    age(tmp_path / "mine", 100)
+    with Uploads(keep=60) as uploads:
+        uploads.sweep()
+    assert (tmp_path / "mine").exists()
+    assert os.environ[VARIABLE] == str(tmp_path)
