@@ -22,10 +22,11 @@ _HOMES = {
     "FrameChunk": "causvid.generation.chunk",
     "Handover": "causvid.generation.cues",
     "PRESETS": "causvid.presets.catalogue",
-    "Preset": "causvid.presets.catalogue",
+    "Preset": "causvid.presets.preset",
     "PromptSchedule": "causvid.generation.prompts",
     "Stream": "causvid.generation.stream",
     "TinyAutoencoder": "causvid.model.tiny_autoencoder",
+    "load": "causvid.presets.loading",
     "load_preset": "causvid.presets.loading",
 }
 

@@ -20,6 +20,8 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
+import causvid.autoencoder_tiny  # diffusers loads components from imported modules only, and
+import causvid.transformer  # noqa: F401  pipelines saved by version 0.1 name these
 from causvid.generation.config import GenerationConfig
 from causvid.generation.generator import Generator
 from causvid.generation.geometry import LatentGrid
@@ -28,7 +30,7 @@ from causvid.generation.snapshot import unpack
 from causvid.generation.source import VideoSource
 from causvid.generation.stream import Stream
 from causvid.media import VideoReader, fit, read_image
-from causvid.model.codec import Decoder, VideoCodec, codec_for
+from causvid.model.codec import Decoder, VideoCodec, check_decoder, codec_for
 from causvid.model.text import PromptEncoder
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
@@ -107,8 +109,7 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         Raises:
             ValueError: if there is no tiny one.
         """
-        if decoder == "tiny" and self.tiny_vae is None:
-            raise ValueError("this model has no tiny decoder: use decoder='full'")
+        check_decoder(decoder, has_tiny=self.tiny_vae is not None)
         return codec_for(self.tiny_vae if decoder == "tiny" else self.vae)
 
     def generator(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import gradio as gr
 
-from causvid.presets.catalogue import PRESETS
 from causvid.serving.service import Service
 from causvid.serving.settings import Settings
 from causvid.ui.presence import Presence
@@ -37,7 +36,7 @@ def running(
 ) -> Iterator[App]:
     """Serve the app until the `with` statement ends; the stand-in is saved to `folder`."""
     if model == "standin":
-        PRESETS[model] = save_standin(folder)
+        model = str(save_standin(folder).folder)
     service = make_service(Settings(model=model, device="cpu", **settings))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -48,4 +47,3 @@ def running(
     finally:
         page.close()
         service.close()
-        PRESETS.pop("standin", None)

@@ -12,13 +12,15 @@ from causvid.generation.geometry import ChunkPattern
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
-from causvid.presets.catalogue import APACHE, Preset, Size
+from causvid.presets.preset import Preset
+from causvid.presets.registry import get_preset
 from causvid.world.tokenizer import tiny_text_encoder, word_tokenizer
 from tests.conftest import TEXT_LENGTH, WORDS, randomise
 
 
 def save_standin(folder: Path) -> Preset:
-    """Write the model to `folder`; the preset that loads it."""
+    """Write the model to `folder/standin`; the preset of that name that loads it."""
+    folder = folder / "standin"
     transformer = CausalWanTransformer(
         patch_size=(1, 1, 1),
         num_attention_heads=2,
@@ -55,12 +57,4 @@ def save_standin(folder: Path) -> Preset:
         ),
     )
     pipeline.save_pretrained(folder)
-    return Preset(
-        name="standin",
-        title="Stand-in",
-        source="tests",
-        licence=APACHE,
-        generator=None,
-        folder=folder,
-        sizes=(Size(64, 96), Size(96, 64)),
-    )
+    return get_preset(folder)

@@ -210,7 +210,7 @@ def test_a_mode_needs_its_input(pipeline, mode):
 def test_a_manifest_tells_what_happened_and_reproduces_it(pipeline):
     from causvid.presets.catalogue import PRESETS
 
-    preset = dataclasses.replace(PRESETS["pocket"], generator=GenerationConfig())
+    preset = dataclasses.replace(PRESETS["pocket"], published=GenerationConfig())
     request = Request.from_dict({"model": "pocket", "prompts": "a red car", "seconds": 5})
     with request.open(pipeline) as stream:
         manifest = Manifest(request, preset, stream)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from causvid.presets.catalogue import POCKET
-from causvid.presets.loading import default_preset, load_preset
+from causvid.presets.loading import load_preset
+from causvid.presets.registry import default_preset
 from causvid.world import ATTRIBUTES, Scene, render
 from causvid.world.judge import Judge
 

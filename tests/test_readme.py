@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import SpaceCard, SpaceHardware
 
 from causvid.__main__ import COMMANDS
-from causvid.presets.catalogue import ROOT
+from causvid.presets.preset import ROOT
 from causvid.serving.settings import variables
 from tests.appserver import running
 
@@ -56,9 +56,7 @@ def test_the_api_takes_ten_lines_and_they_run(app):
 
 
 def test_the_python_example_runs(app, monkeypatch):
-    monkeypatch.setattr(
-        "causvid.presets.loading.load_preset", lambda _: app.service.models.open("standin")[0]
-    )
+    monkeypatch.setattr("causvid.load", lambda _: app.service.models.open("standin")[0])
     shown = []
     written = code(section("In Python"), "python").replace("seconds=60", "seconds=6")
     exec(written, {"show": shown.append})

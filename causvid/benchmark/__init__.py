@@ -35,7 +35,9 @@ from causvid.benchmark.untrained import untrained_pipeline
 from causvid.model.lowering import arithmetic_of
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.compilation import compile_layers
-from causvid.presets.loading import Preset, default_preset, get_preset, load_preset
+from causvid.presets.loading import load
+from causvid.presets.preset import Preset
+from causvid.presets.registry import default_preset, get_preset
 from causvid.training.recipes import POCKET
 
 __all__ = ["add_arguments", "main"]
@@ -61,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--player", action="store_true", help="measure how the page plays chunks, in Chromium"
     )
-    parser.add_argument("--model", help="what to time: a name from `python -m causvid models`")
+    parser.add_argument("--model", help="what to time: a name from `models`, a folder, or a Hub id")
     parser.add_argument(
         "--untrained",
         action="store_true",
@@ -261,7 +263,7 @@ def _load(args: argparse.Namespace) -> tuple[Preset, CausVidPipeline]:
         pipe = untrained_pipeline(preset, device=args.device)
     else:
         tiny = args.decoder == "tiny"
-        pipe = load_preset(preset, device=args.device, tiny_decoder=tiny)
+        pipe = load(preset, device=args.device, tiny_decoder=tiny)
     if args.compile:
         compile_layers(pipe)
     return preset, pipe

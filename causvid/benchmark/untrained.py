@@ -12,7 +12,8 @@ from torch import nn
 from causvid.model.checkpoint import parameter_dtype
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.costs import empty_models
-from causvid.presets.loading import Preset, default_dtype, lower_on_cpu
+from causvid.presets.loading import default_dtype, lower_on_cpu
+from causvid.presets.preset import Preset
 from causvid.world import VOCABULARY
 from causvid.world.tokenizer import word_tokenizer
 

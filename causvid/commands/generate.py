@@ -12,7 +12,8 @@ from tqdm import tqdm
 from causvid.commands import picture_size
 from causvid.generation.prompts import PromptSchedule
 from causvid.media import VideoWriter, probe
-from causvid.presets.loading import default_preset, get_preset, load_preset
+from causvid.presets.loading import load
+from causvid.presets.registry import default_preset, get_preset
 from causvid.serving.request import Manifest, Request
 
 
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adaptive-strength", action="store_true", help="less where it moves")
     parser.add_argument("--seconds", type=float, help="length (default 5, or the whole video)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", help="a name from `python -m causvid models`")
+    parser.add_argument("--model", help="a preset, a folder, or a Hub id")
     parser.add_argument("--size", type=picture_size, help="WxH in pixels (default: as trained)")
     parser.add_argument("--steps", type=int, help="denoising steps per chunk")
     parser.add_argument("--window", type=int, help="latent frames that a chunk can see")
@@ -67,7 +68,7 @@ def main(args: argparse.Namespace) -> int:
         sink=args.sink,
         decoder=args.decoder,
     )
-    pipeline = load_preset(preset, device=args.device, tiny_decoder=args.decoder == "tiny")
+    pipeline = load(preset, device=args.device, tiny_decoder=args.decoder == "tiny")
     with request.open(pipeline, image=args.image, video=args.video) as stream:
         manifest = Manifest(request, preset, stream)
         with (

@@ -11,10 +11,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from tabulate import tabulate
 
-    from causvid.presets.loading import PRESETS, describe
+    from causvid.presets.registry import describe, list_presets
 
     if args.json:
-        print(json.dumps([describe(preset) for preset in PRESETS.values()], indent=2))
+        print(json.dumps([describe(preset) for preset in list_presets().values()], indent=2))
         return 0
     rows = [
         (
@@ -25,7 +25,7 @@ def main(args: argparse.Namespace) -> int:
             preset.licence.name + ("" if preset.licence.commercial_use else " (non-commercial)"),
             preset.title,
         )
-        for preset in PRESETS.values()
+        for preset in list_presets().values()
     ]
     header = ("NAME", "MODES", "SIZE", "STEPS", "LICENCE", "TITLE")
     print(tabulate(rows, header, tablefmt="plain", disable_numparse=True))

@@ -8,7 +8,7 @@ from causvid.commands import picture_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", help="a name from `python -m causvid models`")
+    parser.add_argument("model", nargs="?", help="a preset, a folder, or a Hub id")
     parser.add_argument("--size", type=picture_size, help="WxH in pixels (default: as trained)")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of the video")
     parser.add_argument("--window", type=int, help="latent frames that a chunk can see")
@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     import torch
 
-    from causvid.presets.loading import default_preset
     from causvid.presets.preflight import preflight
+    from causvid.presets.registry import default_preset
 
     on_gpu = args.memory is not None or torch.cuda.is_available()
     device = args.device or ("cuda" if on_gpu else "cpu")

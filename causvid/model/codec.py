@@ -12,13 +12,14 @@ mean and standard deviation of the weights' config. The codec knows no chunk len
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import patchify, unpatchify
 from torch import Tensor, nn
 
+from causvid.model.offload import onload
 from causvid.model.tiny_autoencoder import Memory, TinyAutoencoder
 
 Decoder = Literal["full", "tiny"]
@@ -217,7 +218,7 @@ class WanCodec(_Codec):
         }
 
     def _encode(self, pixels: Tensor, side: CodecSide) -> Tensor:
-        self._onload()
+        onload(self.module)
         video = pixels.to(self.module.device).transpose(1, 2)  # [b, 3, t, H, W]
         if self.module.config.patch_size is not None:
             video = patchify(video, patch_size=self.module.config.patch_size)
@@ -235,7 +236,7 @@ class WanCodec(_Codec):
         return moments[:, : self.latent_channels].transpose(1, 2)
 
     def _decode(self, latents: Tensor, side: CodecSide) -> Tensor:
-        self._onload()
+        onload(self.module)
         hidden = self.module.post_quant_conv(latents.to(self.module.device).transpose(1, 2))
         cache = self._load(side.memory, self._slots["decoder"])
         decoded = [
@@ -252,12 +253,6 @@ class WanCodec(_Codec):
         if self.module.config.patch_size is not None:
             video = unpatchify(video, patch_size=self.module.config.patch_size)
         return video.clamp(-1, 1).transpose(1, 2)
-
-    def _onload(self) -> None:
-        """Model offloading hangs on `encode` and `decode`, which this class bypasses."""
-        hook = getattr(self.module, "_hf_hook", None)
-        if hook is not None:
-            hook.pre_forward(self.module)
 
     @staticmethod
     def _load(memory: Memory, slots: int) -> list[Tensor | str | None]:
@@ -312,6 +307,17 @@ class TinyCodec(_Codec):
         pixels = torch.cat([self.module.decode(s, side.memory) for s in spans], dim=1)
         run_up = 0 if side.position else self.temporal_stride - 1
         return pixels[:, run_up:] * 2 - 1
+
+
+def check_decoder(decoder: str, *, has_tiny: bool) -> None:
+    """
+    Raises:
+        ValueError: if that decoder is none, or the tiny one where there is only the full one.
+    """
+    if decoder not in get_args(Decoder):
+        raise ValueError(f"decoder is 'full' or 'tiny', got {decoder!r}")
+    if decoder == "tiny" and not has_tiny:
+        raise ValueError("this model has no tiny decoder: use decoder='full'")
 
 
 def codec_for(module: nn.Module) -> VideoCodec:

@@ -1,177 +1,25 @@
-"""Named models as data: where their weights are, what may be done with them, how they generate.
+"""The models that come with causvid, as data: where their weights are, and how they generate.
 
 A preset is a difference from its base (`dataclasses.replace`), so what it states is what is special
 about it. Its numbers are the published ones; where the published sampler does something that ours
 does not, `notes` says so. Revisions are pinned where a commit is known, as authors may replace
-files under the same name; a deployed Space has a file with commits for the rest. `presets` loads
-them.
+files under the same name; a deployed Space has a file with commits for the rest.
 """
 
 import dataclasses
-import functools
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, NamedTuple
 
 from causvid.generation.config import GenerationConfig
 from causvid.generation.geometry import ChunkPattern
 from causvid.model.checkpoint import FLAT
-
-Mode = Literal["text", "image", "video"]
-
-ROOT = Path(__file__).parents[2]
-REVISIONS = "assets/revisions.json"
-"""Below `ROOT`, written by `python -m causvid deploy`: Hub repository → commit."""
-
-
-class PresetError(ValueError):
-    """A preset that does not exist or cannot be loaded; the message says what to do."""
-
-
-class Size(NamedTuple):
-    """A picture size in pixels."""
-
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
-class HubFile:
-    """One file on the Hugging Face Hub.
-
-    Args:
-        revision: the commit it is pinned to here, `None` where none is known.
-        entries: nesting keys inside a checkpoint, best first; see `checkpoint.read_state`.
-    """
-
-    repo: str
-    path: str
-    revision: str | None = None
-    entries: tuple[str, ...] = ()
-
-    @property
-    def commit(self) -> str | None:
-        """What is loaded; `None` for the newest."""
-        return self.revision or _deployed_revisions().get(self.repo)
-
-    @property
-    def url(self) -> str:
-        return f"https://huggingface.co/{self.repo}/blob/{self.commit or 'main'}/{self.path}"
-
-
-@dataclass(frozen=True)
-class HubFolder:
-    """A repository in diffusers' layout, of which codec, text encoder and tokenizer are used."""
-
-    repo: str
-    revision: str | None = None
-
-    @property
-    def commit(self) -> str | None:
-        """What is loaded; `None` for the newest."""
-        return self.revision or _deployed_revisions().get(self.repo)
-
-
-@functools.cache
-def _deployed_revisions() -> dict[str, str]:
-    path = ROOT / REVISIONS
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-@dataclass(frozen=True)
-class Licence:
-    """What the weights may be used for, to be shown wherever they are offered."""
-
-    name: str
-    url: str
-    commercial_use: bool
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class TransformerSize:
-    """The sizes of a Wan 2.1 text-to-video transformer; the default is 1.3B."""
-
-    num_layers: int = 30
-    num_attention_heads: int = 12
-    attention_head_dim: int = 128
-    ffn_dim: int = 8960
-    freq_dim: int = 256
-    text_dim: int = 4096
-    text_length: int = 512
-
-
-@dataclass(frozen=True)
-class Preset:
-    """One named model.
-
-    Args:
-        name: what users type.
-        title: what users read.
-        source: the paper or project that the weights come from.
-        licence: of the weights.
-        generator: how it generates; `None` where that travels with `folder`.
-        weights: the transformer's checkpoint.
-        lora: an adapter to merge into it (α equal to its rank, as all published ones here).
-        transformer: the transformer's size.
-        base: where codec, text encoder and tokenizer come from.
-        tiny_decoder: a small autoencoder of the same latent space.
-        modes: what it can be asked for.
-        sizes: picture sizes of equal cost, the trained one first.
-        mixed_sizes: whether all of `sizes` were trained, not the first alone.
-        notes: where we differ from the published sampler, and other things to know.
-        folder: a local diffusers folder that holds everything, in place of the Hub.
-    """
-
-    name: str
-    title: str
-    source: str
-    licence: Licence
-    generator: GenerationConfig | None
-    weights: HubFile | None = None
-    lora: HubFile | None = None
-    transformer: TransformerSize = TransformerSize()
-    base: HubFolder | None = None
-    tiny_decoder: HubFile | None = None
-    modes: tuple[Mode, ...] = ("text", "image", "video")
-    sizes: tuple[Size, ...] = ()
-    mixed_sizes: bool = False
-    notes: str = ""
-    folder: Path | None = None
-
-    @property
-    def generation(self) -> GenerationConfig:
-        """How it generates, read from `folder` where it travels with the weights."""
-        if self.generator is not None:
-            return self.generator
-        index = json.loads(self.read_folder("model_index.json"))
-        return GenerationConfig.from_dict(index["generation"])
-
-    @property
-    def native_image(self) -> bool:
-        """Whether a picture can be the first latent frame itself, not repeated to fill a chunk."""
-        return "image" in self.modes and self.generation.chunks.first == 1
-
-    def repositories(self) -> dict[str, str | None]:
-        """The Hub repositories that it is loaded from → commit, `None` for the newest."""
-        parts = (self.weights, self.lora, self.base, self.tiny_decoder)
-        return {part.repo: part.commit for part in parts if part is not None}
-
-    def read_folder(self, path: str) -> str:
-        """The text of a file in `folder`.
-
-        Raises:
-            PresetError: if the folder is not there.
-        """
-        try:
-            return (self.folder / path).read_text()
-        except OSError as error:
-            raise PresetError(
-                f"the weights of {self.name!r} should be in {self.folder}, but {path} is not: "
-                f"they come with the repository, check that it was cloned completely"
-            ) from error
-
+from causvid.presets.preset import (
+    ROOT,
+    HubFile,
+    HubFolder,
+    Licence,
+    Preset,
+    Size,
+    TransformerSize,
+)
 
 APACHE = Licence("Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0", True)
 NON_COMMERCIAL = Licence(
@@ -195,7 +43,7 @@ POCKET = Preset(
     title="Pocket: toy world, runs on a CPU",
     source="this repository",
     licence=APACHE,
-    generator=None,
+    published=None,
     folder=ROOT / "assets" / "pocket",
     sizes=(Size(128, 224), Size(224, 128), Size(160, 176)),  # 112, 112 and 110 tokens a frame
     notes="Knows the captioned toy world that it was trained on and nothing else.",
@@ -206,7 +54,7 @@ CAUSVID = Preset(
     title="CausVid, 3 steps",
     source="From Slow Bidirectional to Fast Autoregressive Video Diffusion Models (2412.07772)",
     licence=NON_COMMERCIAL,
-    generator=GenerationConfig(timesteps=(1000.0, 757.0, 522.0), shift=8.0, warp=False),
+    published=GenerationConfig(timesteps=(1000.0, 757.0, 522.0), shift=8.0, warp=False),
     weights=HubFile(
         "tianweiy/CausVid",
         "autoregressive_checkpoint/model.pt",
@@ -223,7 +71,7 @@ CAUSVID_4STEP = dataclasses.replace(
     CAUSVID,
     name="causvid-4step",
     title="CausVid, 4 steps",
-    generator=GenerationConfig(timesteps=_FOUR_STEPS, shift=8.0, warp=True),
+    published=GenerationConfig(timesteps=_FOUR_STEPS, shift=8.0, warp=True),
     weights=dataclasses.replace(
         CAUSVID.weights, path="autoregressive_checkpoint_warp_4step_cfg2/model.pt"
     ),
@@ -235,7 +83,7 @@ SELF_FORCING = dataclasses.replace(
     title="Self-Forcing, DMD",
     source="Self Forcing: Bridging the Train-Test Gap in Autoregressive Video Diffusion "
     "(2506.08009)",
-    generator=GenerationConfig(timesteps=_FOUR_STEPS, shift=5.0, warp=True),
+    published=GenerationConfig(timesteps=_FOUR_STEPS, shift=5.0, warp=True),
     weights=HubFile(
         "gdhe17/Self-Forcing",
         "checkpoints/self_forcing_dmd.pt",
@@ -276,7 +124,7 @@ CAUSAL_FORCING_FRAME = dataclasses.replace(
     CAUSAL_FORCING,
     name="causal-forcing-frame",
     title="Causal Forcing, framewise",
-    generator=dataclasses.replace(CAUSAL_FORCING.generator, chunks=ChunkPattern(1, 1)),
+    published=dataclasses.replace(CAUSAL_FORCING.published, chunks=ChunkPattern(1, 1)),
     weights=dataclasses.replace(
         CAUSAL_FORCING.weights,
         path="framewise/causal_forcing.pt",
@@ -289,8 +137,8 @@ CAUSAL_FORCING_2STEP = dataclasses.replace(
     name="causal-forcing-2step",
     title="Causal Forcing++, framewise, 2 steps",
     source="Causal Forcing++ (2605.15141)",
-    generator=dataclasses.replace(
-        CAUSAL_FORCING_FRAME.generator,
+    published=dataclasses.replace(
+        CAUSAL_FORCING_FRAME.published,
         timesteps=(1000.0, 500.0),
         first_chunk_timesteps=_FOUR_STEPS,
     ),
@@ -303,7 +151,7 @@ CAUSAL_FORCING_1STEP = dataclasses.replace(
     CAUSAL_FORCING_2STEP,
     name="causal-forcing-1step",
     title="Causal Forcing++, framewise, 1 step",
-    generator=dataclasses.replace(CAUSAL_FORCING_2STEP.generator, timesteps=(1000.0,)),
+    published=dataclasses.replace(CAUSAL_FORCING_2STEP.published, timesteps=(1000.0,)),
     weights=dataclasses.replace(
         CAUSAL_FORCING_FRAME.weights, path="causal-forcing++/framewise-1step.pt"
     ),
@@ -317,7 +165,7 @@ LONGLIVE = dataclasses.replace(
     licence=dataclasses.replace(
         NON_COMMERCIAL, note="as the weights' card says; the code became Apache-2.0 in 2025-11"
     ),
-    generator=dataclasses.replace(SELF_FORCING.generator, window=12, sink=3),
+    published=dataclasses.replace(SELF_FORCING.published, window=12, sink=3),
     weights=HubFile(
         "Efficient-Large-Model/LongLive-1.3B",
         "models/longlive_base.pt",
@@ -346,7 +194,7 @@ REWARD_FORCING = dataclasses.replace(
         False,
         note="the code is Apache-2.0; ask the authors before commercial use",
     ),
-    generator=dataclasses.replace(SELF_FORCING.generator, window=9, sink=3),
+    published=dataclasses.replace(SELF_FORCING.published, window=9, sink=3),
     weights=HubFile(
         "JaydenLu666/Reward-Forcing-T2V-1.3B",
         "rewardforcing.pt",
@@ -362,7 +210,7 @@ STREAMDIFFUSION_V2 = dataclasses.replace(
     title="StreamDiffusionV2, video to video",
     source="StreamDiffusionV2 (2511.07399)",
     licence=APACHE,
-    generator=GenerationConfig(
+    published=GenerationConfig(
         timesteps=(700.0, 500.0),
         shift=8.0,
         warp=False,
@@ -389,7 +237,7 @@ KREA_14B = dataclasses.replace(
     title="Krea Realtime 14B",
     source="https://www.krea.ai/blog/krea-realtime-14b",
     licence=APACHE,
-    generator=GenerationConfig(
+    published=GenerationConfig(
         timesteps=(1000.0, 937.0, 833.0, 625.0), shift=5.0, warp=False, window=6
     ),
     weights=HubFile(

@@ -28,7 +28,7 @@ from causvid.model.checkpoint import parameter_dtype
 from causvid.model.codec import CodecState, Decoder, codec_for
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
-from causvid.presets.catalogue import Preset, Size
+from causvid.presets.preset import Preset, Size
 
 # The text encoder of every Wan 2.1 model, google/umt5-xxl.
 _UMT5_XXL = UMT5Config(
@@ -67,10 +67,14 @@ def empty_models(preset: Preset) -> Models:
             for part in ("transformer", "vae", "text_encoder")
         }
         full = configs["vae"]["_class_name"] == AutoencoderKLWan.__name__
+        tiny = None
+        if preset.has_tiny_decoder:
+            config = json.loads(preset.read_folder("tiny_vae/config.json"))
+            tiny = TinyAutoencoder.from_config(config)
         return Models(
             CausalWanTransformer.from_config(configs["transformer"]),
             (AutoencoderKLWan if full else TinyAutoencoder).from_config(configs["vae"]),
-            None,
+            tiny,
             UMT5EncoderModel(UMT5Config.from_dict(configs["text_encoder"])),
         )
 

@@ -9,13 +9,13 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
 
-from causvid.model.codec import Decoder, codec_for
+from causvid.model.codec import Decoder, check_decoder, codec_for
 from causvid.pipeline import make_generator
-from causvid.presets.catalogue import Preset, Size
 from causvid.presets.costs import (
     cache_bytes,
     codec_costs,
@@ -25,7 +25,9 @@ from causvid.presets.costs import (
     transformer_working_bytes,
     weight_bytes,
 )
-from causvid.presets.loading import default_dtype, get_preset
+from causvid.presets.loading import default_dtype
+from causvid.presets.preset import Preset, Size
+from causvid.presets.registry import get_preset
 
 # CUDA context, workspaces of cuBLAS and cuDNN, and gaps between allocations: a rule of thumb.
 RESERVE = 10**9
@@ -135,7 +137,7 @@ class Preflight:
 
 
 def preflight(
-    preset: str | Preset,
+    preset: str | Path | Preset,
     size: Size | tuple[int, int] | None = None,
     seconds: float = 5.0,
     device: torch.device | str = "cpu",
@@ -150,6 +152,7 @@ def preflight(
     """Estimate memory and work of one stream of a preset; `.require()` refuses what cannot fit.
 
     Args:
+        preset: a name, folder or Hub id, as for `load`.
         size: (height, width) in pixels; the trained size by default.
         seconds: length of the video.
         device: where the models would be.
@@ -164,7 +167,7 @@ def preflight(
     Raises:
         ValueError: if size, length or window do not suit the model.
     """
-    preset = get_preset(preset) if isinstance(preset, str) else preset
+    preset = get_preset(preset)
     device = torch.device(device)
     dtype = dtype or default_dtype(device)
     if not 0 < seconds < math.inf:
@@ -172,8 +175,7 @@ def preflight(
             f"the length must be more than 0 seconds and finite, got {seconds}: memory does not "
             f"depend on it, so estimate any length for an endless stream"
         )
-    if decoder == "tiny" and empty_models(preset).tiny_vae is None:
-        raise ValueError(f"{preset.name!r} has no tiny decoder: use decoder='full'")
+    check_decoder(decoder, has_tiny=preset.has_tiny_decoder)
     generation = preset.generation
     setting = Setting(
         size=Size(*(size or (generation.height, generation.width))),

@@ -10,12 +10,12 @@ from transformers import PreTrainedTokenizerFast
 
 from causvid.generation.generator import Generator
 from causvid.generation.geometry import Timeline
-from causvid.model.codec import codec_for
+from causvid.model.codec import check_decoder, codec_for
 from causvid.pipeline import CausVidPipeline, make_generator
-from causvid.presets.catalogue import Preset
 from causvid.presets.compilation import compile_layers
 from causvid.presets.costs import empty_models
-from causvid.presets.loading import get_preset, load_preset
+from causvid.presets.loading import load
+from causvid.presets.preset import Preset
 from causvid.serving.request import Request
 from causvid.serving.settings import Settings
 
@@ -39,7 +39,7 @@ class Models:
         self._loaded: dict[str, tuple[CausVidPipeline, Preset]] = {}  # the longest loaded first
         self._tokenizers: dict[str, PreTrainedTokenizerFast] = {}
         self._loading = threading.Lock()
-        self.presets: dict[str, Preset] = {name: get_preset(name) for name in settings.models}
+        self.presets: dict[str, Preset] = {preset.name: preset for preset in settings.presets}
 
     def load_first(self) -> None:
         """
@@ -94,8 +94,8 @@ class Models:
             sink=request.sink,
         )
         preset = self.preset(request.model)
-        if request.decoder == "tiny" and not (self._settings.tiny_decoder and preset.tiny_decoder):
-            raise ValueError("this model has no tiny decoder: use decoder='full'")
+        tiny = self._settings.tiny_decoder and preset.has_tiny_decoder
+        check_decoder(request.decoder, has_tiny=tiny)
         if request.seconds is not None:
             timeline = generator.timeline
             request.prompts.snapped(timeline, timeline.chunk_count(request.seconds))
@@ -135,11 +135,11 @@ class Models:
     def _load(self, preset: Preset) -> CausVidPipeline:
         settings = self._settings
         started = time.perf_counter()
-        pipeline = load_preset(
+        pipeline = load(
             preset,
             device=settings.device,
             dtype=settings.torch_dtype,
-            tiny_decoder=settings.tiny_decoder and preset.tiny_decoder is not None,
+            tiny_decoder=settings.tiny_decoder and preset.has_tiny_decoder,
             text_encoder_device=settings.text_encoder_device or None,
             token=settings.token or None,
         )

@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName
 
-from causvid.presets.catalogue import PresetError
-from causvid.presets.loading import default_preset, get_preset
+from causvid.presets.preset import Preset, PresetError
+from causvid.presets.registry import FILE, default_preset, get_preset
 
 PREFIX = "CAUSVID_"
 TOKEN = "HF_TOKEN"
@@ -50,10 +50,15 @@ def _documented(default: Any, text: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that an operator may decide. The defaults serve the pocket model on a CPU."""
+    """Everything that an operator may decide. The defaults serve the pocket model on a CPU.
 
-    model: str = _documented("", "preset offered first; by default what suits the device")
-    models: tuple[str, ...] = _documented((), "all presets offered, comma-separated")
+    Attributes:
+        model, models: once set up, the names of `presets`, by which visitors choose.
+        presets: the models offered, whatever they were named by.
+    """
+
+    model: str = _documented("", "offered first: a preset, folder or Hub id; by default what suits")
+    models: tuple[str, ...] = _documented((), "all that are offered, comma-separated")
     device: str = _documented("", "`cpu`, `cuda`, `cuda:1`, …; by default a GPU if there is one")
     dtype: str = _documented("", "`bfloat16`, `float16` or `float32`; by default what suits")
     attention: str = _documented("", "a diffusers attention backend, such as `sage` or `flash`")
@@ -80,6 +85,7 @@ class Settings:
     mcp: bool = _documented(False, "also serve the endpoints as MCP tools")
     log_prompts: bool = _documented(False, "write prompts to the log")
     token: str = _documented("", "Hugging Face token, for gated or private weights", repr=False)
+    presets: tuple[Preset, ...] = field(default=(), init=False, repr=False)
 
     def __post_init__(self):
         if not self.device:
@@ -88,14 +94,21 @@ class Settings:
         if not self.model:
             chosen = self.models[0] if self.models else default_preset(self.device).name
             object.__setattr__(self, "model", chosen)
-        for name, presets in (("model", (self.model,)), ("models", self.models)):
-            for preset in presets:
-                try:
-                    get_preset(preset)
-                except PresetError as error:
-                    raise SettingsError(f"{_variable(name)}: {error}") from None
-        names = tuple(dict.fromkeys((self.model, *self.models)))
-        object.__setattr__(self, "models", names)
+        offered = dict.fromkeys([("model", self.model), *(("models", it) for it in self.models)])
+        presets: dict[str, Preset] = {}
+        for variable, model in offered:
+            try:
+                preset = get_preset(model, self.token or None)
+            except PresetError as error:
+                raise SettingsError(f"{_variable(variable)}: {error}") from None
+            if presets.setdefault(preset.name, preset) != preset:
+                raise SettingsError(
+                    f"{_variable(variable)} is {model!r}, but another model is called "
+                    f"{preset.name!r}, too: rename the folder"
+                )
+        object.__setattr__(self, "presets", tuple(presets.values()))
+        object.__setattr__(self, "models", tuple(presets))
+        object.__setattr__(self, "model", next(iter(presets)))
         _check("dtype", self.dtype, self.dtype in ("", *_DTYPES), ", ".join(_DTYPES))
         backends = [backend.value for backend in AttentionBackendName]
         known = self.attention in ("", *backends)
@@ -128,11 +141,11 @@ class Settings:
         Raises:
             SettingsError: names the variable, what it holds and what it may hold.
         """
-        fields = {_variable(f.name): f for f in dataclasses.fields(cls)}
+        fields = {_variable(f.name): f for f in dataclasses.fields(cls) if f.init}
         given = {
             name: text
             for name, text in environment.items()
-            if (name.startswith(PREFIX) and name != CLIENT) or name == TOKEN
+            if (name.startswith(PREFIX) and name not in (CLIENT, FILE)) or name == TOKEN
         }
         for name in given:
             if name not in fields:
@@ -147,6 +160,8 @@ def variables() -> list[tuple[str, str, str]]:
     """Name, default and meaning of every variable, for documentation."""
     rows = []
     for setting in dataclasses.fields(Settings):
+        if not setting.init:
+            continue
         default = setting.default
         if isinstance(default, bool):
             default = int(default)

@@ -14,8 +14,8 @@ from typing import Any
 import gradio as gr
 
 from causvid.generation.prompts import PromptSchedule
-from causvid.presets.loading import describe as describe_model
 from causvid.presets.preflight import preflight as estimate
+from causvid.presets.registry import describe as describe_model
 from causvid.serving.job import Ended
 from causvid.serving.limits import check_image, check_schedule, check_video
 from causvid.serving.request import Mode, Request

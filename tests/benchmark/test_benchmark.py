@@ -22,9 +22,10 @@ from causvid.generation.generator import Generator, Memory, seeded_noise
 from causvid.generation.geometry import ChunkPattern, LatentGrid
 from causvid.model.lowering import arithmetic_of
 from causvid.model.transformer import CausalWanTransformer
-from causvid.presets.catalogue import POCKET, SELF_FORCING, Preset, TransformerSize
+from causvid.presets.catalogue import POCKET, SELF_FORCING
 from causvid.presets.costs import transformer_flops
 from causvid.presets.loading import load_preset
+from causvid.presets.preset import Preset, TransformerSize
 from causvid.training.assembly import export
 from causvid.training.prompted import PromptedTransformer
 from tests.conftest import randomise

@@ -12,8 +12,9 @@ from causvid.__main__ import COMMANDS, main
 from causvid.commands.train import STAGES
 from causvid.evaluate.parts import PARTS
 from causvid.media import VideoReader, probe, write_video
-from causvid.presets import catalogue
+from causvid.presets.catalogue import PRESETS
 from causvid.presets.loading import load_preset
+from causvid.presets.registry import list_presets
 from causvid.serving.request import Request
 from tests.standin import save_standin
 
@@ -25,7 +26,9 @@ def standin(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def offered(standin, monkeypatch):
-    monkeypatch.setitem(catalogue.PRESETS, standin.name, standin)
+    file = standin.folder.parent / "presets.json"
+    file.write_text(json.dumps({"standin": {"like": str(standin.folder)}}))
+    monkeypatch.setenv("CAUSVID_PRESETS", str(file))
 
 
 def generate(out, *arguments):
@@ -102,11 +105,11 @@ def test_an_unknown_model_names_near_ones(capsys):
 def test_models_lists_every_preset_with_its_licence(capsys):
     assert main(["models", "--json"]) == 0
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
-    assert set(listed) == set(catalogue.PRESETS)
+    assert set(listed) == set(list_presets()) > set(PRESETS)
     assert listed["standin"]["native_image"]
     assert main(["models"]) == 0
     table = capsys.readouterr().out
-    for preset in catalogue.PRESETS.values():
+    for preset in list_presets().values():
         assert preset.name in table
     assert "non-commercial" in table
 

@@ -11,8 +11,9 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from causvid.__main__ import main
 from causvid.commands.deploy import LARGE_FILE, DeployError, carry_out, pinned, plan
-from causvid.presets import catalogue
-from causvid.presets.catalogue import PRESETS, REVISIONS, ROOT
+from causvid.presets import preset
+from causvid.presets.catalogue import PRESETS
+from causvid.presets.preset import REVISIONS, ROOT
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -176,13 +177,13 @@ def test_weights_are_pinned_to_a_commit_and_loaded_from_it(checkout, tmp_path, m
     written = tmp_path / "space" / REVISIONS
     written.parent.mkdir(parents=True)
     written.write_bytes(hub.uploaded[REVISIONS].path_or_fileobj)
-    monkeypatch.setattr(catalogue, "ROOT", tmp_path / "space")
-    catalogue._deployed_revisions.cache_clear()
+    monkeypatch.setattr(preset, "ROOT", tmp_path / "space")
+    preset._deployed_revisions.cache_clear()
     try:
         assert PRESETS["reward-forcing"].weights.commit == COMMIT
         assert PRESETS["causvid"].weights.commit == PRESETS["causvid"].weights.revision
     finally:
-        catalogue._deployed_revisions.cache_clear()
+        preset._deployed_revisions.cache_clear()
 
 
 def test_the_pocket_model_needs_no_hub(checkout):

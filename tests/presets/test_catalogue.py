@@ -6,7 +6,8 @@ import re
 import pytest
 
 from causvid.generation.geometry import ChunkPattern, LatentGrid
-from causvid.presets.catalogue import POCKET, PRESETS, WAN_SIZES, PresetError
+from causvid.presets.catalogue import POCKET, PRESETS, WAN_SIZES
+from causvid.presets.preset import PresetError
 
 PUBLISHED = [p for p in PRESETS.values() if p.folder is None]
 

@@ -99,7 +99,7 @@ def test_any_other_reason_is_given_in_one_line(fresh):
 @pytest.mark.parametrize("wanted", [True, False])
 def test_the_setting_compiles_what_is_loaded(fresh, monkeypatch, wanted):
     compiled = []
-    monkeypatch.setattr(models, "load_preset", lambda *_, **__: fresh)
+    monkeypatch.setattr(models, "load", lambda *_, **__: fresh)
     monkeypatch.setattr(models, "compile_layers", compiled.append)
     Models(Settings(model="pocket", device="cpu", compile=wanted)).load_first()
     assert compiled == ([fresh] if wanted else [])

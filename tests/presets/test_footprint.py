@@ -14,7 +14,7 @@ from causvid.model.cache import KVCache
 from causvid.model.codec import TinyCodec
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
-from causvid.presets.catalogue import PRESETS, Size, TransformerSize
+from causvid.presets.catalogue import PRESETS
 from causvid.presets.costs import (
     LiveBytes,
     cache_bytes,
@@ -25,6 +25,7 @@ from causvid.presets.costs import (
     transformer_working_bytes,
     weight_bytes,
 )
+from causvid.presets.preset import Size, TransformerSize
 
 GRID = LatentGrid(480, 832)
 PRESET = PRESETS["self-forcing"]

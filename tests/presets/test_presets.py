@@ -11,12 +11,15 @@ from diffusers import AutoencoderKLWan
 from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
 
-from causvid.model.checkpoint import transformer_names
+from causvid.model.checkpoint import FLAT, transformer_names
 from causvid.model.lowering import is_lowered
 from causvid.model.tiny_autoencoder import TinyAutoencoder
+from causvid.presets import hub as hub_access
 from causvid.presets import loading as presets
-from causvid.presets.catalogue import FLAT, PRESETS, HubFile, Preset, TransformerSize
-from causvid.presets.loading import PresetError, default_preset, get_preset, load_preset
+from causvid.presets.catalogue import PRESETS
+from causvid.presets.loading import load
+from causvid.presets.preset import HubFile, Preset, PresetError, TransformerSize
+from causvid.presets.registry import default_preset, get_preset
 from causvid.world.tokenizer import tiny_text_encoder, word_tokenizer
 
 GOLDEN = Path(__file__).parents[1] / "golden/dit"
@@ -63,20 +66,21 @@ def downloads(hub, monkeypatch) -> list[tuple]:
     """Serves the folder in place of the Hub; what was asked for, in order."""
     asked = []
 
-    def hf_hub_download(repo, path, *, revision=None, token=None):
+    def hf_hub_download(repo, path, *, revision=None, token=None, local_files_only):
         assert token in (None, "hf_secret")
         asked.append((repo, path, revision))
         if not (hub / repo / path).is_file():
             raise errors.RemoteEntryNotFoundError("404", response=response(404))
         return str(hub / repo / path)
 
-    def snapshot_download(repo, *, revision=None, allow_patterns, token=None):
+    def snapshot_download(repo, *, revision=None, allow_patterns, token=None, local_files_only):
         assert token in (None, "hf_secret")
-        asked.append((repo, tuple(allow_patterns), revision))
+        asked.append((repo, allow_patterns and tuple(allow_patterns), revision))
         return str(hub / repo)
 
-    monkeypatch.setattr(presets, "hf_hub_download", hf_hub_download)
-    monkeypatch.setattr(presets, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(hub_access, "hf_hub_download", hf_hub_download)
+    monkeypatch.setattr(hub_access, "_reachable", lambda: True)
+    monkeypatch.setattr(hub_access, "snapshot_download", snapshot_download)
     return asked
 
 
@@ -89,7 +93,7 @@ def preset() -> Preset:
         name="small",
         weights=HubFile("weights", "model.pt", "0" * 40, ("generator",)),
         base=dataclasses.replace(published.base, repo="base"),
-        generator=dataclasses.replace(published.generation, height=32, width=48, window=6),
+        published=dataclasses.replace(published.generation, height=32, width=48, window=6),
         transformer=TransformerSize(
             num_layers=3,
             num_attention_heads=4,
@@ -107,7 +111,7 @@ def response(status: int) -> httpx.Response:
 
 
 def test_a_preset_becomes_a_pipeline_that_streams(preset, downloads, weights):
-    pipe = load_preset(preset)
+    pipe = load(preset)
     state = pipe.transformer.state_dict()
     assert all(torch.equal(state[k], v) for k, v in transformer_names(weights).items())
     assert pipe.generation == preset.generation
@@ -122,7 +126,7 @@ def test_a_preset_becomes_a_pipeline_that_streams(preset, downloads, weights):
 
 def test_products_are_lowered_where_the_processor_has_bfloat16(preset, downloads, monkeypatch):
     monkeypatch.setattr(presets, "native_bfloat16", lambda: True)
-    pipe = load_preset(preset)
+    pipe = load(preset)
     assert is_lowered(pipe.transformer)
     with pipe.stream("a red car", seconds=0.5) as stream:
         assert [chunk.frames.shape for chunk in stream] == [(9, 32, 48, 3)]
@@ -132,8 +136,8 @@ def test_a_lora_is_merged_into_the_weights(preset, downloads, weights):
     adapted = dataclasses.replace(
         preset, lora=HubFile("weights", "lora.pt", entries=("generator_lora", FLAT))
     )
-    plain = load_preset(preset).transformer.blocks[0]
-    merged = load_preset(adapted).transformer.blocks[0]
+    plain = load(preset).transformer.blocks[0]
+    merged = load(adapted).transformer.blocks[0]
     change = merged.attn1.to_q.weight - plain.attn1.to_q.weight
     assert change.abs().max() > 0.1
     assert torch.linalg.matrix_rank(change) == 1
@@ -141,7 +145,7 @@ def test_a_lora_is_merged_into_the_weights(preset, downloads, weights):
 
 
 def test_half_precision_is_the_callers_choice(preset, downloads):
-    pipe = load_preset(preset, dtype=torch.bfloat16)
+    pipe = load(preset, dtype=torch.bfloat16)
     assert pipe.transformer.blocks[0].ffn.net[2].weight.dtype == torch.bfloat16
     assert pipe.transformer.scale_shift_table.dtype == torch.float32
     assert pipe.vae.dtype == pipe.text_encoder.dtype == torch.bfloat16
@@ -156,28 +160,28 @@ def test_the_tiny_decoder_comes_when_asked_for(preset, downloads, monkeypatch):
     small = dataclasses.replace(
         preset, tiny_decoder=HubFile("weights", "tiny.safetensors", entries=(FLAT,))
     )
-    assert load_preset(small).tiny_vae is None
-    pipe = load_preset(small, tiny_decoder=True)
+    assert load(small).tiny_vae is None
+    pipe = load(small, tiny_decoder=True)
     with pipe.stream("a car", seconds=0.5, decoder="tiny") as stream:
         assert next(stream).frames.shape == (9, 32, 48, 3)
-    with pytest.raises(PresetError, match="has no tiny decoder"):
-        load_preset(dataclasses.replace(preset, tiny_decoder=None), tiny_decoder=True)
+    with pytest.raises(ValueError, match="has no tiny decoder"):
+        load(dataclasses.replace(preset, tiny_decoder=None), tiny_decoder=True)
 
 
 def test_a_local_folder_needs_no_hub(preset, downloads, tmp_path):
-    load_preset(preset).save_pretrained(tmp_path)
+    load(preset).save_pretrained(tmp_path)
     downloads.clear()
-    local = dataclasses.replace(preset, folder=tmp_path, generator=None, weights=None)
-    pipe = load_preset(local)
+    local = dataclasses.replace(preset, folder=tmp_path, published=None, weights=None)
+    pipe = load(local)
     assert pipe.generation == local.generation == preset.generation
     assert downloads == []
     shutil.rmtree(tmp_path)
-    with pytest.raises(PresetError, match="come with the repository"):
-        load_preset(local)
+    with pytest.raises(PresetError, match="cloned completely"):
+        load(local)
 
 
 def test_the_text_encoder_can_live_elsewhere(preset, downloads):
-    pipe = load_preset(preset, device="cpu", text_encoder_device="meta")
+    pipe = load(preset, device="cpu", text_encoder_device="meta")
     assert pipe.text_encoder.device.type == "meta"
     assert pipe.transformer.device.type == "cpu"
 
@@ -192,17 +196,17 @@ class TestErrors:
     def test_keys_of_another_model_are_listed(self, preset, downloads):
         deeper = dataclasses.replace(preset.transformer, num_layers=4)
         with pytest.raises(PresetError, match=r"preset 'small': .*27 missing: blocks.3"):
-            load_preset(dataclasses.replace(preset, transformer=deeper))
+            load(dataclasses.replace(preset, transformer=deeper))
 
     def test_a_missing_entry_names_those_that_exist(self, preset, downloads):
         file = dataclasses.replace(preset.weights, entries=("generator_ema",))
         with pytest.raises(PresetError, match=r"'critic', 'generator', but 'generator_ema'"):
-            load_preset(dataclasses.replace(preset, weights=file))
+            load(dataclasses.replace(preset, weights=file))
 
     def test_a_missing_file_points_to_the_repository(self, preset, downloads):
         file = dataclasses.replace(preset.weights, path="moved.pt")
         with pytest.raises(PresetError, match=r"moved.pt .*no such file any more; see https://"):
-            load_preset(dataclasses.replace(preset, weights=file))
+            load(dataclasses.replace(preset, weights=file))
 
     @pytest.mark.parametrize(
         ("error", "cure"),
@@ -221,9 +225,10 @@ class TestErrors:
         def fail(*args, **kwargs):
             raise error
 
-        monkeypatch.setattr(presets, "snapshot_download", fail)
+        monkeypatch.setattr(hub_access, "_reachable", lambda: True)
+        monkeypatch.setattr(hub_access, "snapshot_download", fail)
         with pytest.raises(PresetError, match=cure) as caught:
-            load_preset(preset)
+            load(preset)
         assert "preset 'small' needs its components from base" in str(caught.value)
         assert caught.value.__cause__ is error
 

@@ -1,7 +1,6 @@
 """Runs share a device fairly, end at once when told to, and leave nothing behind."""
 
 import asyncio
-import dataclasses
 import json
 import math
 import pickle
@@ -14,7 +13,6 @@ import pytest
 import torch
 
 from causvid.generation.prompts import PromptSchedule
-from causvid.presets.catalogue import PRESETS
 from causvid.presets.loading import load_preset
 from causvid.serving.device import Busy, SharedDevice
 from causvid.serving.job import Ended, Failed, Job, Made
@@ -30,10 +28,7 @@ from tests.standin import save_standin
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
-    preset = save_standin(tmp_path_factory.mktemp("standin"))
-    PRESETS["standin"] = preset
-    yield preset
-    del PRESETS["standin"]
+    return save_standin(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +38,9 @@ def pipeline(preset):
 
 @pytest.fixture
 def service(preset):
-    settings = Settings(model="standin", device="cpu", viewers=2, waiting=1, max_seconds=20)
+    settings = Settings(
+        model=str(preset.folder), device="cpu", viewers=2, waiting=1, max_seconds=20
+    )
     models = Models(settings)
     models.load_first()
     device = SharedDevice(models.open, viewers=2, waiting=1, lead=4)
@@ -282,7 +279,7 @@ def test_a_broken_run_is_logged_under_the_id_that_its_viewer_sees(service, monke
     assert any(run in record.message and record.exc_info for record in caplog.records)
 
 
-def test_the_log_has_no_prompts_unless_asked(service, caplog):
+def test_the_log_has_no_prompts_unless_asked(service, preset, caplog):
     caplog.set_level("INFO", logger="causvid.runs")
     asyncio.run(asyncio.wait_for(_one(service), 30))
     line = caplog.records[-1].message
@@ -290,7 +287,7 @@ def test_the_log_has_no_prompts_unless_asked(service, caplog):
     assert {"run", "model", "seconds", "chunks", "first_frame_seconds", "frames_per_second"} <= set(
         json.loads(line)
     )
-    service.settings = dataclasses.replace(service.settings, log_prompts=True)
+    service.settings = Settings(model=str(preset.folder), device="cpu", log_prompts=True)
     asyncio.run(asyncio.wait_for(_one(service), 30))
     prompts = json.loads(caplog.records[-1].message)["prompts"]
     assert prompts["cues"][0]["prompt"] == "a red car"
@@ -407,7 +404,7 @@ def test_only_the_newest_letter_is_collected_and_only_once(tmp_path):
     "how", [{"quantise": "fp8"}, {"attention": "native"}, {"dtype": "bfloat16"}]
 )
 def test_how_models_are_loaded_is_the_operators_choice(preset, how):
-    models = Models(Settings(model="standin", device="cpu", **how))
+    models = Models(Settings(model=str(preset.folder), device="cpu", **how))
     models.load_first()
     pipeline, _ = models.open("standin")
     with pipeline.stream("a red car", seconds=0.5) as stream:

@@ -87,7 +87,7 @@ def test_the_token_is_told_to_nobody():
 def test_the_token_reaches_the_hub(monkeypatch):
     given = []
     monkeypatch.setattr(
-        models, "load_preset", lambda *_, token, **__: given.append(token) or FakePipeline()
+        models, "load", lambda *_, token, **__: given.append(token) or FakePipeline()
     )
     Models(Settings(device="cpu", token="hf_secret")).load_first()
     Models(Settings(device="cpu")).load_first()

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -15,7 +16,8 @@ import spaces  # noqa: F401  (reads the environment now, as in app.py, and finds
 
 from causvid.generation.geometry import ChunkPattern, LatentGrid, Timeline
 from causvid.generation.prompts import PromptSchedule, ScheduleError
-from causvid.presets.catalogue import PRESETS, ROOT
+from causvid.presets.catalogue import PRESETS
+from causvid.presets.preset import ROOT
 from causvid.serving.models import Models
 from causvid.serving.request import Request
 from causvid.serving.service import Service
@@ -224,9 +226,8 @@ def test_a_port_that_is_none_stops_the_start_with_one_sentence(port):
 
 
 def test_on_zerogpu_every_run_borrows_the_device(monkeypatch, tmp_path):
-    monkeypatch.setitem(PRESETS, "standin", save_standin(tmp_path))
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
-    service = make_service(Settings(model="standin", device="cpu"))
+    service = make_service(Settings(model=str(save_standin(tmp_path).folder), device="cpu"))
     assert isinstance(service.device, LentDevice)
 
     async def make() -> int:
@@ -249,12 +250,11 @@ def test_on_zerogpu_compiling_is_refused(monkeypatch):
 def test_models_stay_loaded_where_a_process_would_load_them_in_vain(
     monkeypatch, tmp_path, platform
 ):
-    preset = save_standin(tmp_path)
-    monkeypatch.setitem(PRESETS, "standin", preset)
-    monkeypatch.setitem(PRESETS, "other", dataclasses.replace(preset, name="other"))
+    first, other = str(save_standin(tmp_path).folder), str(tmp_path / "other")
+    shutil.copytree(first, other)
     if platform == "zerogpu":
         monkeypatch.setenv("SPACES_ZERO_GPU", "1")
-    service = make_service(Settings(model="standin", models=("other",), device="cpu"))
+    service = make_service(Settings(model=first, models=(other,), device="cpu"))
     first, _ = service.models.open("standin")
     service.models.open("other")
     again, _ = service.models.open("standin")

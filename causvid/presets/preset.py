@@ -1,0 +1,201 @@
+"""What a preset is: where a model's weights are, what may be done with them, how they generate."""
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from causvid.generation.config import GenerationConfig
+
+Mode = Literal["text", "image", "video"]
+
+ROOT = Path(__file__).parents[2]
+REVISIONS = "assets/revisions.json"
+"""Below `ROOT`, written by `python -m causvid deploy`: Hub repository → commit."""
+
+
+class PresetError(ValueError):
+    """A model that does not exist or cannot be loaded; the message says what to do."""
+
+
+class Size(NamedTuple):
+    """A picture size in pixels."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class HubFolder:
+    """A repository in diffusers' layout."""
+
+    repo: str
+    revision: str | None = None
+
+    @property
+    def commit(self) -> str | None:
+        """What is loaded; `None` for the newest."""
+        return self.revision or _deployed_revisions().get(self.repo)
+
+    @property
+    def url(self) -> str:
+        return f"https://huggingface.co/{self.repo}/tree/{self.commit or 'main'}"
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """One file on the Hugging Face Hub.
+
+    Args:
+        revision: the commit it is pinned to here, `None` where none is known.
+        entries: nesting keys inside a checkpoint, best first; see `checkpoint.read_state`.
+    """
+
+    repo: str
+    path: str
+    revision: str | None = None
+    entries: tuple[str, ...] = ()
+
+    @property
+    def commit(self) -> str | None:
+        """What is loaded; `None` for the newest."""
+        return HubFolder(self.repo, self.revision).commit
+
+    @property
+    def url(self) -> str:
+        return f"https://huggingface.co/{self.repo}/blob/{self.commit or 'main'}/{self.path}"
+
+
+@functools.cache
+def _deployed_revisions() -> dict[str, str]:
+    path = ROOT / REVISIONS
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+@dataclass(frozen=True)
+class Licence:
+    """What the weights may be used for, to be shown wherever they are offered."""
+
+    name: str
+    url: str
+    commercial_use: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TransformerSize:
+    """The sizes of a Wan 2.1 text-to-video transformer; the default is 1.3B."""
+
+    num_layers: int = 30
+    num_attention_heads: int = 12
+    attention_head_dim: int = 128
+    ffn_dim: int = 8960
+    freq_dim: int = 256
+    text_dim: int = 4096
+    text_length: int = 512
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One named model. Its weights are a folder, or parts on the Hub.
+
+    Args:
+        name: what users type.
+        title: what users read.
+        source: the paper or project that the weights come from.
+        licence: of the weights.
+        published: how it generates; `None` where that travels with `folder`.
+        weights: the transformer's checkpoint.
+        lora: an adapter to merge into it (α equal to its rank, as all published ones here).
+        transformer: the transformer's size.
+        base: where codec, text encoder and tokenizer come from.
+        tiny_decoder: a small autoencoder of the same latent space.
+        modes: what it can be asked for.
+        sizes: picture sizes of equal cost, the trained one first.
+        mixed_sizes: whether all of `sizes` were trained, not the first alone.
+        notes: where we differ from the published sampler, and other things to know.
+        folder: a local folder that `CausVidPipeline.save_pretrained` wrote, with everything.
+        hub: the repository that `folder` is the local copy of; its weights may not be there yet.
+    """
+
+    name: str
+    title: str
+    source: str
+    licence: Licence
+    published: GenerationConfig | None = None
+    weights: HubFile | None = None
+    lora: HubFile | None = None
+    transformer: TransformerSize = TransformerSize()
+    base: HubFolder | None = None
+    tiny_decoder: HubFile | None = None
+    modes: tuple[Mode, ...] = ("text", "image", "video")
+    sizes: tuple[Size, ...] = ()
+    mixed_sizes: bool = False
+    notes: str = ""
+    folder: Path | None = None
+    hub: HubFolder | None = None
+
+    # Of the library that reads presets from a file: a misspelt field is an error.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    @property
+    def generation(self) -> GenerationConfig:
+        """How it generates.
+
+        Raises:
+            PresetError: if that should be in `folder` and is not.
+        """
+        if self.published is not None:
+            return self.published
+        try:
+            return GenerationConfig.from_dict(self.read_index()["generation"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise PresetError(
+                f"the model_index.json in {self.folder} does not say how the model generates "
+                f"({error}): export it again, with this version"
+            ) from error
+
+    @property
+    def native_image(self) -> bool:
+        """Whether a picture can be the first latent frame itself, not repeated to fill a chunk."""
+        return "image" in self.modes and self.generation.chunks.first == 1
+
+    @property
+    def has_tiny_decoder(self) -> bool:
+        """Whether there is a small autoencoder beside the full one."""
+        if self.folder is None:
+            return self.tiny_decoder is not None
+        return self.read_index().get("tiny_vae", [None, None])[1] is not None
+
+    def repositories(self) -> dict[str, str | None]:
+        """The Hub repositories that it is loaded from → commit, `None` for the newest."""
+        parts = (self.weights, self.lora, self.base, self.tiny_decoder, self.hub)
+        return {part.repo: part.commit for part in parts if part is not None}
+
+    def read_index(self) -> dict[str, Any]:
+        """The `model_index.json` in `folder`: its components and how it generates.
+
+        Raises:
+            PresetError: if it is not there, or is damaged.
+        """
+        try:
+            return json.loads(self.read_folder("model_index.json"))
+        except json.JSONDecodeError as error:
+            raise PresetError(
+                f"the model_index.json in {self.folder} is damaged ({error}): copy the folder again"
+            ) from error
+
+    def read_folder(self, path: str) -> str:
+        """The text of a file in `folder`.
+
+        Raises:
+            PresetError: if it is not there.
+        """
+        try:
+            return (self.folder / path).read_text(encoding="utf-8")
+        except OSError as error:
+            raise PresetError(
+                f"the weights of {self.name!r} should be in {self.folder}, but {path} is not: "
+                f"check that the folder was exported, copied or cloned completely"
+            ) from error
