@@ -37,6 +37,7 @@ COMMANDS = {
     "diorama": Command(
         "causvid.commands.diorama", "write sample clips of the pocket model's world"
     ),
+    "schema": Command("causvid.commands.schema", "write the JSON schema of requests and records"),
     "deploy": Command("causvid.commands.deploy", "put this checkout on the Hub as a Space"),
     "train": Command("causvid.commands.train", "train a stage of the recipe", True),
 }

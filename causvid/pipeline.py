@@ -25,17 +25,16 @@ import causvid.transformer  # noqa: F401  pipelines saved by version 0.1 name th
 from causvid.generation.config import GenerationConfig
 from causvid.generation.generator import Generator
 from causvid.generation.geometry import LatentGrid
+from causvid.generation.parameters import DEFAULT_SECONDS, Decoder, check_decoder
 from causvid.generation.prompts import PromptSchedule
 from causvid.generation.snapshot import unpack
 from causvid.generation.source import VideoSource
 from causvid.generation.stream import Stream
 from causvid.media import VideoReader, fit, read_image
-from causvid.model.codec import Decoder, VideoCodec, check_decoder, codec_for
+from causvid.model.codec import VideoCodec, codec_for
 from causvid.model.text import PromptEncoder
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
-
-DEFAULT_SECONDS = 5.0
 
 ImageInput = str | Path | bytes | PIL.Image.Image | np.ndarray
 VideoInput = str | Path | bytes | Iterable[np.ndarray]

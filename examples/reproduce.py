@@ -21,6 +21,8 @@ try:
     call = json.loads(args.manifest.read_text(encoding="utf-8"))["call"]
 except (ValueError, KeyError, TypeError):
     parser.error(f"{args.manifest} is no manifest")
+if call is None:
+    parser.error("made by the command line: use `causvid generate --manifest FILE`")
 files = {"image": args.image, "video": args.video}
 for name, path in files.items():
     if (call["api_name"] == f"/{name}_to_video") != (path is not None):

@@ -1,4 +1,3 @@
-import dataclasses
 import io
 import math
 
@@ -10,12 +9,10 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from causvid.generation.config import GenerationConfig
-from causvid.generation.prompts import PromptSchedule, ScheduleError
+from causvid.generation.prompts import PromptSchedule
 from causvid.media import write_video
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
-from causvid.serving.request import Manifest, Request
 
 
 def noise_pictures(count, size=(40, 70), seed=0):
@@ -131,14 +128,6 @@ def test_bad_options_are_refused_before_any_work(pipeline, monkeypatch, options,
         pipeline.stream("a car", **options)
 
 
-def test_a_cue_after_the_end_is_refused(pipeline):
-    request = Request.from_dict(
-        {"model": "pocket", "prompts": "0s: a car\n9s: a ball", "seconds": 3}
-    )
-    with pytest.raises(ScheduleError, match="9 s"):
-        request.open(pipeline)
-
-
 def lora_file(transformer, folder, scale):
     """A LoRA adapter of the transformer's linear layers, as peft writes it."""
     model = CausalWanTransformer.from_config(transformer.config)
@@ -171,64 +160,6 @@ def test_lora_loads_scales_and_unloads_without_a_restart(pipeline, tmp_path):
     assert np.array_equal(make(), full)
     pipe.unload_lora_weights()
     assert np.array_equal(make(), plain)
-
-
-def test_a_request_survives_json_and_opens_the_same_stream(pipeline):
-    request = Request(
-        model="pocket",
-        prompts=pipeline.stream("a car").schedule,
-        seconds=2.0,
-        seed=9,
-        steps=3,
-    )
-    again = Request.from_dict(request.to_dict())
-    assert again == request
-    first, second = (np.concatenate([c.frames for c in r.open(pipeline)]) for r in (request, again))
-    assert np.array_equal(first, second)
-
-
-def test_an_endless_request_is_written_as_such():
-    endless = Request.from_dict({"model": "m", "prompts": "a car", "seconds": "endless"})
-    assert endless.seconds == math.inf
-    assert endless.to_dict()["seconds"] == "endless"
-
-
-def test_a_request_names_what_it_does_not_know():
-    with pytest.raises(ValueError, match="unknown request parameters: sead"):
-        Request.from_dict({"model": "m", "prompts": "a car", "sead": 1})
-    with pytest.raises(ValueError, match="missing request parameters: prompts"):
-        Request.from_dict({"model": "m"})
-
-
-@pytest.mark.parametrize("mode", ["image", "video"])
-def test_a_mode_needs_its_input(pipeline, mode):
-    request = Request.from_dict({"model": "m", "prompts": "a car", "mode": mode})
-    with pytest.raises(ValueError, match=f"{mode}-to-video takes one {mode}"):
-        request.open(pipeline)
-
-
-def test_a_manifest_tells_what_happened_and_reproduces_it(pipeline):
-    from causvid.presets.catalogue import PRESETS
-
-    preset = dataclasses.replace(PRESETS["pocket"], published=GenerationConfig())
-    request = Request.from_dict({"model": "pocket", "prompts": "a red car", "seconds": 5})
-    with request.open(pipeline) as stream:
-        manifest = Manifest(request, preset, stream)
-        parts = []
-        for chunk in stream:
-            parts.append(chunk.frames)
-            manifest.record(chunk)
-            if chunk.index == 1:
-                stream.steer("a blue ball", "recache")
-        record = manifest.to_dict()
-    assert record["video"]["frames"] == sum(map(len, parts)) == manifest.frames
-    assert [c["prompt"] for c in record["chunks"]] == ["a red car"] * 2 + ["a blue ball"] * (
-        len(parts) - 2
-    )
-    assert 0 < record["timings"]["first_frame_seconds"] <= record["timings"]["total_seconds"]
-    again = Request.from_dict(record["request"])
-    frames = np.concatenate([c.frames for c in again.open(pipeline)])
-    assert np.array_equal(frames, np.concatenate(parts))
 
 
 @pytest.mark.parametrize("how", ["model", "group"])

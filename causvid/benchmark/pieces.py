@@ -13,9 +13,9 @@ import torch
 
 from causvid.benchmark.timing import Seconds, Task, measure, peak_memory
 from causvid.generation.generator import Generator, Memory, seeded_noise
+from causvid.generation.parameters import Decoder
 from causvid.generation.source import to_frames
 from causvid.media import FragmentMuxer
-from causvid.model.codec import Decoder
 from causvid.pipeline import CausVidPipeline
 
 PROMPT = "a red balloon rises over the sea at sunset"

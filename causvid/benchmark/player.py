@@ -31,7 +31,7 @@ from causvid.generation.stream import FrameChunk, Timings
 from causvid.presets.catalogue import POCKET, ROOT
 from causvid.serving.job import Ended, Event, Job, Made
 from causvid.serving.models import Models
-from causvid.serving.request import describe
+from causvid.serving.record import ChunkInfo, ChunkRecord, Manifest, RunTimings, VideoRecord
 from causvid.serving.service import Service
 from causvid.serving.settings import PREFIX, Settings
 from causvid.ui.server import launch
@@ -138,15 +138,19 @@ class _Beats:
             if self._over.wait(max(0.0, self.began + (index + 1) * beat - time.perf_counter())):
                 return
             chunk = self._device.chunk(index, prompt)
-            more = {"run": self._job.run, "times_playback": self._device.speed, "done": False}
-            chunks.append(describe(chunk))
-            self._deliver(Made(chunk, {**chunks[-1], **more, "fps": self._device._fps}))
-        seconds = CHUNKS * FRAMES / self._device._fps
-        manifest: dict[str, Any] = {
-            "video": {"seconds": seconds, "frames": CHUNKS * FRAMES},
-            "timings": {"total_seconds": CHUNKS * beat, "times_playback": self._device.speed},
-            "chunks": chunks,
-        }
+            chunks.append(ChunkRecord.of(chunk))
+            fps, speed = self._device._fps, self._device.speed
+            info = ChunkInfo.model_construct(
+                **dict(chunks[-1]), run=self._job.run, fps=fps, times_playback=speed
+            )
+            self._deliver(Made(chunk, info))
+        seconds = CHUNKS * FRAMES / fps
+        manifest = Manifest.model_construct(
+            request=self._job.request,
+            video=VideoRecord.model_construct(seconds=seconds, frames=CHUNKS * FRAMES),
+            timings=RunTimings.model_construct(total_seconds=CHUNKS * beat, times_playback=speed),
+            chunks=tuple(chunks),
+        )
         self._deliver(Ended(manifest))
 
 

@@ -1,7 +1,6 @@
 """`python -m causvid generate`: a video and its manifest, written while it is made."""
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -14,7 +13,8 @@ from causvid.generation.prompts import PromptSchedule
 from causvid.media import VideoWriter, probe
 from causvid.presets.loading import load
 from causvid.presets.registry import default_preset, get_preset
-from causvid.serving.request import Manifest, Request
+from causvid.serving.record import Recorder
+from causvid.serving.request import Request
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,41 +53,43 @@ def main(args: argparse.Namespace) -> int:
         probe(args.video)  # refuse a bad file before weights are loaded
     preset = get_preset(args.model) if args.model else default_preset(args.device)
     height, width = args.size or (None, None)
-    request = Request(
-        model=preset.name,
-        mode="image" if args.image else "video" if args.video else "text",
-        prompts=prompts,
-        seconds=seconds,
-        seed=args.seed,
-        height=height,
-        width=width,
-        strength=args.strength,
-        adaptive_strength=args.adaptive_strength,
-        steps=args.steps,
-        window=args.window,
-        sink=args.sink,
-        decoder=args.decoder,
+    request = Request.read(
+        {
+            "model": preset.name,
+            "mode": "image" if args.image else "video" if args.video else "text",
+            "prompts": prompts,
+            "seconds": seconds,
+            "seed": args.seed,
+            "height": height,
+            "width": width,
+            "strength": args.strength,
+            "adaptive_strength": args.adaptive_strength,
+            "steps": args.steps,
+            "window": args.window,
+            "sink": args.sink,
+            "decoder": args.decoder,
+        }
     )
     pipeline = load(preset, device=args.device, tiny_decoder=args.decoder == "tiny")
     with request.open(pipeline, image=args.image, video=args.video) as stream:
-        manifest = Manifest(request, preset, stream)
+        recorder = Recorder(request, preset, stream)
         with (
             VideoWriter(args.out, fps=stream.generator.config.fps) as writer,
             tqdm(total=stream.chunk_count, unit="chunk", file=sys.stderr) as bar,
         ):
             for chunk in stream:
-                manifest.record(chunk)
+                recorder.add(chunk)
                 writer.append(chunk.frames)
                 bar.update()
-                bar.set_postfix_str(f"{manifest.frames_per_second:.1f} frames/s")
-        record = manifest.to_dict()
+                bar.set_postfix_str(f"{recorder.frames_per_second:.1f} frames/s")
+        manifest = recorder.manifest()
     path = args.out.with_suffix(".json")
-    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    video, timings = record["video"], record["timings"]
+    manifest.save(path)
+    video, timings = manifest.video, manifest.timings
     print(
-        f"{args.out}: {video['frames']} frames, {video['seconds']:.2f} s at "
-        f"{video['width']}x{video['height']}; first frame after "
-        f"{timings['first_frame_seconds']:.2f} s, {timings['times_playback']:.1f} times playback "
+        f"{args.out}: {video.frames} frames, {video.seconds:.2f} s at "
+        f"{video.width}x{video.height}; first frame after "
+        f"{timings.first_frame_seconds:.2f} s, {timings.times_playback:.1f} times playback "
         f"speed; manifest {path}"
     )
     return 0

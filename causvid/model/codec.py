@@ -12,7 +12,7 @@ mean and standard deviation of the weights' config. The codec knows no chunk len
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -21,9 +21,6 @@ from torch import Tensor, nn
 
 from causvid.model.offload import onload
 from causvid.model.tiny_autoencoder import Memory, TinyAutoencoder
-
-Decoder = Literal["full", "tiny"]
-"""Which of a model's autoencoders makes pictures."""
 
 
 @dataclass
@@ -307,17 +304,6 @@ class TinyCodec(_Codec):
         pixels = torch.cat([self.module.decode(s, side.memory) for s in spans], dim=1)
         run_up = 0 if side.position else self.temporal_stride - 1
         return pixels[:, run_up:] * 2 - 1
-
-
-def check_decoder(decoder: str, *, has_tiny: bool) -> None:
-    """
-    Raises:
-        ValueError: if that decoder is none, or the tiny one where there is only the full one.
-    """
-    if decoder not in get_args(Decoder):
-        raise ValueError(f"decoder is 'full' or 'tiny', got {decoder!r}")
-    if decoder == "tiny" and not has_tiny:
-        raise ValueError("this model has no tiny decoder: use decoder='full'")
 
 
 def codec_for(module: nn.Module) -> VideoCodec:

@@ -24,8 +24,9 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from causvid.generation.generator import Generator
 from causvid.generation.geometry import ChunkPattern, LatentGrid
+from causvid.generation.parameters import Decoder
 from causvid.model.checkpoint import parameter_dtype
-from causvid.model.codec import CodecState, Decoder, codec_for
+from causvid.model.codec import CodecState, codec_for
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
 from causvid.presets.preset import Preset, Size

@@ -13,6 +13,7 @@ from diffusers import AutoencoderKLWan
 from torch import nn
 from transformers import AutoTokenizer, UMT5EncoderModel
 
+from causvid.generation.parameters import check_decoder
 from causvid.model.checkpoint import (
     CheckpointError,
     fill,
@@ -20,7 +21,6 @@ from causvid.model.checkpoint import (
     read_state,
     transformer_names,
 )
-from causvid.model.codec import check_decoder
 from causvid.model.lowering import lower_decoder, lower_transformer, native_bfloat16
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer

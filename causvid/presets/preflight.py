@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from causvid.model.codec import Decoder, check_decoder, codec_for
+from causvid.generation.parameters import Decoder, check_decoder
+from causvid.model.codec import codec_for
 from causvid.pipeline import make_generator
 from causvid.presets.costs import (
     cache_bytes,

@@ -4,11 +4,10 @@ import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from causvid.generation.config import GenerationConfig
-
-Mode = Literal["text", "image", "video"]
+from causvid.generation.parameters import Mode
 
 ROOT = Path(__file__).parents[2]
 REVISIONS = "assets/revisions.json"

@@ -252,7 +252,7 @@ class _Turn:
             self.close()
             return True
         self._playback = self._playback or self._left
-        self._made += len(made.chunk.frames) / made.info["fps"]
+        self._made += len(made.chunk.frames) / made.info.fps
         self.unread += 1
         self.report(made)
         return False

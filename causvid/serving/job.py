@@ -5,24 +5,18 @@ every chunk, keeps the manifest, and at the end leaves a snapshot behind that an
 from. Neither knows who watches, nor with whom the device is shared.
 """
 
-import dataclasses
-import time
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
-from causvid.generation.prompts import PromptSchedule
 from causvid.generation.stream import FrameChunk, Stream, StreamInterrupted
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.catalogue import Preset
 from causvid.serving.mailbox import Mailbox
-from causvid.serving.record import call_of
-from causvid.serving.request import Manifest, Request, describe
-
-Reason = Literal["viewer", "time"]
-"""Why a run was ended early: it was stopped, or the device was lent for no longer."""
+from causvid.serving.record import ChunkInfo, Manifest, Reason, Recorder
+from causvid.serving.request import Request
 
 
 @dataclass(frozen=True)
@@ -31,16 +25,14 @@ class Continuation:
 
     Args:
         snapshot: the stream as the earlier run left it.
-        chunks: descriptions of the chunks that it made.
-        timings: the timings in its manifest.
+        manifest: the earlier run's.
         seconds: how much longer.
         prompt: another prompt from here on, or `None` for the same.
         handover: how it takes over.
     """
 
     snapshot: Path
-    chunks: tuple[dict[str, Any], ...]
-    timings: dict[str, float]
+    manifest: Manifest
     seconds: float
     prompt: str | None = None
     handover: str = "recache"
@@ -59,7 +51,7 @@ class Job:
         continuation: set if it goes on from an earlier run.
         snapshot_bytes: the largest state to leave behind; 0 for none.
         paced: whether somebody watches while it is made; then there is no hurry to be far ahead.
-        endless: whether it goes on until it is stopped; the request's length is then a limit.
+        limit: seconds after which an endless run ends.
     """
 
     run: str
@@ -70,7 +62,7 @@ class Job:
     continuation: Continuation | None = None
     snapshot_bytes: int = 0
     paced: bool = False
-    endless: bool = False
+    limit: float = math.inf
 
     @property
     def mailbox_path(self) -> Path:
@@ -83,10 +75,10 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A finished chunk and its `info`, JSON-ready."""
+    """A finished chunk and what its viewer is told of it."""
 
     chunk: FrameChunk
-    info: dict[str, Any]
+    info: ChunkInfo
 
 
 @dataclass(frozen=True)
@@ -94,13 +86,11 @@ class Ended:
     """The end of a run.
 
     Attributes:
-        manifest: JSON-ready; its request, sent again, gives the same video.
-        stopped_by: why it was ended early; `None` if it was not.
+        manifest: its request, sent again, gives the same video.
         snapshot_bytes: size of the state that another run can go on from; 0 if there is none.
     """
 
-    manifest: dict[str, Any]
-    stopped_by: Reason | None = None
+    manifest: Manifest
     snapshot_bytes: int = 0
 
     @property
@@ -132,18 +122,17 @@ class Production:
         self._stopped_by: Reason | None = None
         earlier = job.continuation
         if earlier is None:
-            self.stream = job.request.open(pipeline, image=job.image, video=job.video)
+            self.stream = self._begin(pipeline)
         else:
             self.stream = self._go_on(pipeline, earlier)
-        self._manifest = Manifest(job.request, preset, self.stream)
-        if earlier is not None:  # the record is of the whole video
-            self._manifest.chunks.extend(earlier.chunks)
-            self._manifest.started -= earlier.timings["total_seconds"]
-            self._manifest.first_frame_seconds = earlier.timings["first_frame_seconds"]
+        # After an extension, the record is of the whole video.
+        self._recorder = Recorder(
+            job.request, preset, self.stream, earlier.manifest if earlier else None
+        )
 
     def idle(self, seconds: float) -> None:
         """Time that passed because nobody wanted a chunk yet does not count."""
-        self._manifest.started += seconds
+        self._recorder.idle(seconds)
 
     def step(self) -> Made | None:
         """The next chunk; `None` at the end, or if `interrupt` was called."""
@@ -157,8 +146,8 @@ class Production:
             return None
         if chunk is None:
             return None
-        self._manifest.record(chunk)
-        return Made(chunk, self._info(chunk))
+        self._recorder.add(chunk)
+        return Made(chunk, self._recorder.info(chunk, self._job.run))
 
     def interrupt(self, reason: Reason = "viewer") -> None:
         """End within one pass of the transformer. Callable from any thread."""
@@ -167,26 +156,23 @@ class Production:
 
     def end(self) -> Ended:
         """Write down how it went, and leave a snapshot to go on from."""
-        request = _as_made(self._job.request, self.stream)
-        self._manifest.request = request
-        manifest = self._manifest.to_dict()
-        manifest["request"] = request.to_dict()  # with the cues that lie inside the video only
-        manifest |= {
-            "run": self._job.run,
-            "stopped": self._stopped_by is not None,
-            "stopped_by": self._stopped_by,
-            "done": True,
-            "call": call_of(request),
-        }
+        manifest = self._recorder.manifest(self._job.run, self._stopped_by)
         kept = 0
         if self.stream.position and self._job.snapshot_bytes:
             snapshot = self.stream.snapshot()
             if len(snapshot) <= self._job.snapshot_bytes:
                 kept = self._job.snapshot_path.write_bytes(snapshot)
-        return Ended(manifest, self._stopped_by, kept)
+        return Ended(manifest, kept)
 
     def close(self) -> None:
         self.stream.close()
+
+    def _begin(self, pipeline: CausVidPipeline) -> Stream:
+        job = self._job
+        stream = job.request.open(pipeline, image=job.image, video=job.video)
+        if job.request.seconds == math.inf != job.limit:
+            stream.chunk_count = stream.generator.timeline.chunk_count(job.limit)
+        return stream
 
     def _go_on(self, pipeline: CausVidPipeline, continuation: Continuation) -> Stream:
         stream = pipeline.resume(
@@ -199,33 +185,3 @@ class Production:
         if continuation.prompt is not None:
             stream.steer(continuation.prompt, continuation.handover)
         return stream
-
-    def _info(self, chunk: FrameChunk) -> dict[str, Any]:
-        manifest, config = self._manifest, self.stream.generator.config
-        made = sum(part["frames"] for part in manifest.chunks)
-        elapsed = time.perf_counter() - manifest.started
-        recent = manifest.chunks[-1]["timings"]["total"]
-        return {
-            "run": self._job.run,
-            **describe(chunk),
-            "fps": config.fps,
-            "seed": self.stream.seed,
-            "chunks": self.stream.chunk_count,
-            "seconds": made / config.fps,
-            "first_frame_seconds": manifest.first_frame_seconds,
-            "elapsed_seconds": elapsed,
-            "chunk_times_playback": len(chunk.frames) / config.fps / recent if recent else None,
-            "times_playback": manifest.frames_per_second / config.fps,
-            "done": False,
-        }
-
-
-def _as_made(request: Request, stream: Stream) -> Request:
-    """The request that gives this very video: with its length, and the cues that took effect."""
-    timeline, count = stream.generator.timeline, stream.position
-    if not count:
-        return request
-    snapped = stream.schedule.snapped(timeline)
-    cues = tuple(cue.cue for cue in snapped.cues if cue.chunk < count)
-    seconds = timeline.duration(count)
-    return dataclasses.replace(request, prompts=PromptSchedule(cues), seconds=seconds)

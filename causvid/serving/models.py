@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from causvid.generation.generator import Generator
 from causvid.generation.geometry import Timeline
-from causvid.model.codec import check_decoder, codec_for
+from causvid.generation.parameters import check_decoder
+from causvid.model.codec import codec_for
 from causvid.pipeline import CausVidPipeline, make_generator
 from causvid.presets.compilation import compile_layers
 from causvid.presets.costs import empty_models
@@ -98,7 +99,8 @@ class Models:
         check_decoder(request.decoder, has_tiny=tiny)
         if request.seconds is not None:
             timeline = generator.timeline
-            request.prompts.snapped(timeline, timeline.chunk_count(request.seconds))
+            seconds = min(request.seconds, self._settings.longest)
+            request.prompts.snapped(timeline, timeline.chunk_count(seconds))
 
     def _generator(self, name: str, **changes: int | None) -> Generator:
         """How a model would generate, found without its weights."""

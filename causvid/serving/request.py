@@ -1,70 +1,181 @@
-"""What a viewer asks for, and the manifest that lets anyone get it again.
+"""What a viewer asks for: every parameter of a run, with its type, default, range and sentence.
 
-A `Request` holds every parameter of a run in JSON-ready form; the app, the API and the command
-line fill one in and open a stream with it. A `Manifest` is kept while the stream runs and ends as
-the JSON beside the video.
+A field of `Request` is the one home of a parameter. The endpoints' signatures and descriptions, the
+page's choices, the flags of `generate` and the manifest are made from it. This module loads no
+torch, so that a command line can be made from it at once.
 """
 
-import dataclasses
 import math
-import platform
-import time
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-import diffusers
-import torch
+from annotated_types import Gt
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PlainSerializer,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, from_json
+from typing_extensions import Self
 
-import causvid
+from causvid.generation.cues import ScheduleError
+from causvid.generation.parameters import DEFAULT_SECONDS, STRENGTH, Decoder, Mode
 from causvid.generation.prompts import PromptSchedule
-from causvid.generation.stream import FrameChunk, Stream
-from causvid.model.codec import Decoder
-from causvid.model.lowering import arithmetic_of
-from causvid.pipeline import CausVidPipeline, ImageInput, VideoInput
-from causvid.presets.catalogue import Preset
 
-Mode = Literal["text", "image", "video"]
+if TYPE_CHECKING:
+    from causvid.generation.stream import Stream
+    from causvid.pipeline import CausVidPipeline, ImageInput, VideoInput
 
-MANIFEST_VERSION = 1
+ENDLESS = "endless"  # how JSON says infinite
 
 
-@dataclass(frozen=True)
-class Request:
-    """Every parameter of a run; the same request on the same weights gives the same frames.
+class Record(BaseModel):
+    """Something that is written as JSON and read again. Unknown names are refused."""
 
-    Args:
-        model: preset name.
-        mode: what the video starts from: noise, an image or a video.
-        prompts: the prompt schedule, a single prompt being a schedule of one cue.
-        seconds: length; `None` for the whole source of video-to-video, infinite for no end.
-        seed: of the noise.
-        height, width: pixels; `None` for the size the model was trained at.
-        strength, adaptive_strength: video-to-video: how far to leave the source.
-        steps, window, sink: `None` for the model's own.
-        decoder: `"full"` or `"tiny"`.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True)
 
-    model: str
-    prompts: PromptSchedule
-    mode: Mode = "text"
-    seconds: float | None = 5.0
-    seed: int = 0
-    height: int | None = None
-    width: int | None = None
-    strength: float = 0.7
-    adaptive_strength: bool = False
-    steps: int | None = None
-    window: int | None = None
-    sink: int | None = None
-    decoder: Decoder = "full"
+    @classmethod
+    def read(cls, source: Mapping[str, Any] | Path) -> Self:
+        """From decoded JSON, or from a file.
+
+        Raises:
+            ValueError: a sentence; of a file, it names the file.
+        """
+        try:
+            values = from_json(source.read_bytes()) if isinstance(source, Path) else source
+            return cls.model_validate(values)
+        except ValidationError as error:
+            said = sentence(error, cls)
+        except ValueError as error:
+            said = f"it is no JSON: {error}"
+        raise ValueError(f"{source.name}: {said}" if isinstance(source, Path) else said) from None
+
+
+def _whole(value: Any) -> Any:
+    """Sliders and JSON may say 4.0 for 4."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _schedule(value: Any) -> Any:
+    try:
+        return value if isinstance(value, PromptSchedule) else PromptSchedule.parse(value)
+    except TypeError as error:
+        raise ScheduleError(str(error)) from None
+
+
+Whole = Annotated[int, Strict(), BeforeValidator(_whole)]
+Number = Annotated[float, Strict()]
+Seconds = Annotated[
+    float,
+    Strict(),
+    Gt(0),
+    BeforeValidator(lambda value: math.inf if value == ENDLESS else value),
+    PlainSerializer(lambda value: ENDLESS if value == math.inf else value, when_used="json"),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": ENDLESS}]}),
+]
+Prompts = Annotated[
+    InstanceOf[PromptSchedule],
+    BeforeValidator(_schedule),
+    PlainSerializer(PromptSchedule.to_dict, when_used="json"),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {
+                "version": {"const": 1},
+                "cues": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "start": {"type": "number", "minimum": 0, "description": "seconds"},
+                            "prompt": {"type": "string"},
+                            "handover": {
+                                "type": "string",
+                                "description": "swap, recache, flush or blend:N",
+                            },
+                        },
+                        "required": ["start", "prompt"],
+                    },
+                },
+            },
+            "required": ["cues"],
+        }
+    ),
+]
+
+
+class Request(Record):
+    """Every parameter of a run; the same request on the same weights gives the same frames."""
+
+    prompts: Prompts = Field(description="What to show, and from when on.")
+    mode: Mode = Field("text", description="What the video starts from.")
+    seconds: Seconds | None = Field(
+        None,
+        title="length",
+        description=f"Length in seconds; by default {DEFAULT_SECONDS:g}, or the whole source of "
+        "video-to-video.",
+    )
+    seed: Whole = Field(
+        0,
+        ge=0,
+        lt=2**63,
+        description="Of the noise: the same seed and parameters give the same video.",
+    )
+    strength: Annotated[Number, STRENGTH] = Field(
+        0.7,
+        description="How far to leave the source, above 0 (not at all) to 1 (ignore it).",
+    )
+    adaptive_strength: bool = Field(False, description="Less strength where the source moves fast.")
+    height: Whole | None = Field(
+        None, gt=0, description="In pixels; by default that of the size the model was trained at."
+    )
+    width: Whole | None = Field(None, gt=0, description="As height.")
+    steps: Whole | None = Field(
+        None,
+        gt=0,
+        title="number of steps",
+        description="Denoising steps per chunk; by default the model's own.",
+    )
+    window: Whole | None = Field(
+        None,
+        gt=0,
+        description="Latent frames that a chunk can see; by default the model's own.",
+    )
+    sink: Whole | None = Field(
+        None,
+        ge=0,
+        description="Latent frames that are never forgotten; by default the model's own.",
+    )
+    decoder: Decoder = Field("full", description='"full", or the faster "tiny".')
+    model: str = Field(description="Which weights: the name of a preset.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_length(cls, values: Any) -> Any:
+        """Without a source to follow, a video has a length."""
+        if not isinstance(values, Mapping) or values.get("mode") == "video":
+            return values
+        if values.get("seconds") is not None:
+            return values
+        return {**values, "seconds": DEFAULT_SECONDS}
 
     def open(
         self,
-        pipeline: CausVidPipeline,
+        pipeline: "CausVidPipeline",
         *,
-        image: ImageInput | None = None,
-        video: VideoInput | None = None,
-    ) -> Stream:
+        image: "ImageInput | None" = None,
+        video: "VideoInput | None" = None,
+    ) -> "Stream":
         """The stream asked for.
 
         Raises:
@@ -74,122 +185,64 @@ class Request:
         if given[self.mode] is None or given[self.mode] is False:
             wanted = "neither image nor video" if self.mode == "text" else f"one {self.mode}"
             raise ValueError(f"{self.mode}-to-video takes {wanted}")
-        names = {f.name for f in dataclasses.fields(self)} - {"model", "mode", "prompts"}
+        names = set(type(self).model_fields) - {"model", "mode", "prompts"}
         options = {name: getattr(self, name) for name in names}
         return pipeline.stream(self.prompts, image=image, video=video, **options)
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; `from_dict`'s inverse."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values["prompts"] = self.prompts.to_dict()
-        if self.seconds == math.inf:
-            values["seconds"] = "endless"
-        return values
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Request":
-        """
-        Raises:
-            ValueError: on unknown or missing names.
-        """
-        known = {f.name for f in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(f"unknown request parameters: {', '.join(unknown)}")
-        if missing := sorted({"model", "prompts"} - set(values)):
-            raise ValueError(f"missing request parameters: {', '.join(missing)}")
-        values = dict(values, prompts=PromptSchedule.parse(values["prompts"]))
-        if values.get("seconds") == "endless":
-            values["seconds"] = math.inf
-        return cls(**values)
+def checked(name: str, value: Any, kind: Any) -> Any:
+    """`value` as the type `kind`, such as `Whole` or `Seconds`.
 
-
-@dataclass
-class Manifest:
-    """The record of a run.
-
-    Args:
-        request: what was asked for.
-        preset: the model it was asked of.
-        stream: the stream that carries it out.
+    Raises:
+        ValueError: a sentence about `name`.
     """
-
-    request: Request
-    preset: Preset
-    stream: Stream
-    started: float = field(default_factory=time.perf_counter)
-    first_frame_seconds: float | None = None
-    chunks: list[dict[str, Any]] = field(default_factory=list)
-    _elapsed: float = 0.0
-
-    def record(self, chunk: FrameChunk) -> None:
-        """Note a finished chunk; call it when its frames are there."""
-        self._elapsed = time.perf_counter() - self.started
-        if self.first_frame_seconds is None:
-            self.first_frame_seconds = self._elapsed
-        self.chunks.append(describe(chunk))
-
-    @property
-    def frames(self) -> int:
-        return sum(chunk["frames"] for chunk in self.chunks)
-
-    @property
-    def frames_per_second(self) -> float:
-        """Frames finished per second of wall time, from the request on."""
-        return self.frames / self._elapsed if self._elapsed else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """The manifest: JSON-ready."""
-        grid, config = self.stream.generator.grid, self.stream.generator.config
-        request = dataclasses.replace(self.request, prompts=self.stream.schedule)
-        weights = self.preset.weights
-        return {
-            "version": MANIFEST_VERSION,
-            "request": request.to_dict(),
-            "model": {
-                "name": self.preset.name,
-                "repository": weights.repo if weights else None,
-                "file": weights.path if weights else None,
-                "revision": weights.commit if weights else None,
-                "licence": self.preset.licence.name,
-                "commercial_use": self.preset.licence.commercial_use,
-                "generation": config.to_dict(),
-            },
-            "video": {
-                "width": grid.width,
-                "height": grid.height,
-                "fps": config.fps,
-                "frames": self.frames,
-                "seconds": self.frames / config.fps,
-            },
-            "timings": {
-                "first_frame_seconds": self.first_frame_seconds,
-                "total_seconds": self._elapsed,
-                "frames_per_second": self.frames_per_second,
-                "times_playback": self.frames_per_second / config.fps,
-            },
-            "chunks": self.chunks,
-            "environment": {
-                "causvid": causvid.__version__,
-                "torch": torch.__version__,
-                "diffusers": diffusers.__version__,
-                "python": platform.python_version(),
-                "device": str(self.stream.generator.device),
-                "dtype": arithmetic_of(self.stream.generator.transformer),
-            },
-        }
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(refusal(f"the {name}", error.errors()[0])) from None
 
 
-def describe(chunk: FrameChunk) -> dict[str, Any]:
-    """A chunk without its pictures, JSON-ready."""
-    return {
-        "index": chunk.index,
-        "first_frame": chunk.first_frame,
-        "frames": len(chunk.frames),
-        "start": chunk.start,
-        "end": chunk.end,
-        "prompt": chunk.prompt,
-        "handover": None if chunk.handover is None else str(chunk.handover),
-        "strength": chunk.strength,
-        "drift": dataclasses.asdict(chunk.drift),
-        "timings": {**dataclasses.asdict(chunk.timings), "total": chunk.timings.total},
+def sentence(error: ValidationError, record: type[BaseModel]) -> str:
+    """The first thing that is wrong with a record, in one sentence."""
+    details = error.errors()
+    named = record.__name__.lower()
+    for kind, verb in (("extra_forbidden", "unknown"), ("missing", "missing")):
+        if names := [_path(it["loc"]) for it in details if it["type"] == kind]:
+            return f"{verb} {named} parameters: {', '.join(names)}"
+    first = details[0]
+    field = record.model_fields.get(str(first["loc"][0])) if len(first["loc"]) else None
+    if field is not None and len([it for it in first["loc"] if isinstance(it, str)]) > 1:
+        return refusal(f"the {named}'s {_path(first['loc'])}", first)
+    name = (field.title if field else None) or _path(first["loc"][:1])
+    return refusal(f"the {name}", first)
+
+
+def refusal(name: str, error: ErrorDetails) -> str:
+    """One mistake as `NAME is VALUE; expected …`, or as its own sentence if it has one."""
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    value = error["input"]
+    shown = "empty" if value is None or value == "" else f"{value!r:.40}"
+    return f"{name} is {shown}; expected {_expected(error)}"
+
+
+def _expected(error: ErrorDetails) -> str:
+    limits = {
+        "greater_than": "more than {gt:g}",
+        "greater_than_equal": "{ge:g} or more",
+        "less_than": "less than {lt}",
+        "less_than_equal": "at most {le:g}",
+        "literal_error": "{expected}",
     }
+    kind = error["type"]
+    if kind in limits:
+        return limits[kind].format(**error["ctx"]).replace("'", "")
+    if kind.startswith("int_"):
+        return "a whole number"
+    if kind.startswith(("float_", "finite_")):
+        return "a number"
+    return {"bool": "1 or 0", "string": "a text"}.get(kind.partition("_")[0], error["msg"])
+
+
+def _path(location: Iterable[int | str]) -> str:
+    return ".".join(map(str, location)).replace("_", " ")

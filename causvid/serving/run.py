@@ -5,7 +5,9 @@ device back, and `cancel` ends it from elsewhere. It knows its job and its devic
 """
 
 import asyncio
+import dataclasses
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -15,6 +17,8 @@ from causvid.media import FragmentMuxer
 from causvid.serving.device import Device, Ticket
 from causvid.serving.job import Ended, Event, Failed, Job, Made
 from causvid.serving.mailbox import Mailbox
+from causvid.serving.record import Call, ChunkInfo
+from causvid.serving.request import Request
 
 log = logging.getLogger("causvid.runs")
 
@@ -33,6 +37,7 @@ class Run:
         results: a folder for the files that the viewer may fetch.
         fps: of the video.
         session: who asks.
+        call_of: the call of an API that makes a request again, for the manifest.
         over: told once when nothing more will come.
 
     Raises:
@@ -52,6 +57,7 @@ class Run:
         results: Path,
         fps: int,
         session: str,
+        call_of: Callable[[Request], Call] | None,
         over: Callable[["Run"], None],
     ):
         self.id = job.run
@@ -61,11 +67,12 @@ class Run:
         self.fps = fps
         self.session = session
         self.ended: Ended | None = None
+        self._call_of = call_of
         self._over = over
         self._closed = False
         self._outcome = "cancelled"
         self._error: Exception | None = None
-        self._last: dict[str, Any] = {}  # the newest chunk's info
+        self._last: ChunkInfo | None = None  # of the newest chunk
         self._mailbox = Mailbox(job.mailbox_path)
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -94,9 +101,9 @@ class Run:
                     self._outcome, self._error = "failed", event.error
                     self._raise(event.error)
                 if isinstance(event, Ended):
-                    self.ended = event
-                    self._outcome = "stopped" if event.stopped_by else "finished"
-                    yield event
+                    self.ended = self._with_call(event)
+                    self._outcome = "stopped" if event.manifest.stopped else "finished"
+                    yield self.ended
                     return
                 self._last = event.info
                 yield event
@@ -123,31 +130,35 @@ class Run:
     @property
     def expected_seconds(self) -> float | None:
         """How long the whole video is to be, if that is known."""
-        if self.job.endless:
-            return None
-        if self.job.continuation is not None:
-            before = sum(chunk["frames"] for chunk in self.job.continuation.chunks) / self.fps
-            return before + self.job.continuation.seconds
-        return self.job.request.seconds
+        continuation, seconds = self.job.continuation, self.job.request.seconds
+        if continuation is not None:
+            return continuation.manifest.video.seconds + continuation.seconds
+        return None if seconds == math.inf else seconds
 
     def record(self) -> dict[str, Any]:
         """What the log keeps of the run: figures, and no words of the viewer's."""
         began, last = self.ticket.began, self._last
-        speed = last.get("times_playback")
         line: dict[str, Any] = {
             "run": self.id,
             "model": self.job.request.model,
             "mode": self.job.request.mode,
-            "seconds": last.get("seconds", 0.0),
-            "chunks": last["index"] + 1 if last else 0,
-            "first_frame_seconds": last.get("first_frame_seconds"),
-            "frames_per_second": None if speed is None else speed * self.fps,
+            "seconds": last.seconds if last else 0.0,
+            "chunks": last.index + 1 if last else 0,
+            "first_frame_seconds": last.first_frame_seconds if last else None,
+            "frames_per_second": last.times_playback * self.fps if last else None,
             "queued_seconds": None if began is None else began - self._asked,
             "outcome": self._outcome,
         }
         if self._error is not None:
             line["error"] = type(self._error).__name__
         return line
+
+    def _with_call(self, ended: Ended) -> Ended:
+        if self._call_of is None:
+            return ended
+        call = self._call_of(ended.manifest.request)
+        manifest = ended.manifest.model_copy(update={"call": call})
+        return dataclasses.replace(ended, manifest=manifest)
 
     def _raise(self, error: Exception) -> None:
         """Raise the error that a viewer should see."""

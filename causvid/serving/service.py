@@ -9,11 +9,11 @@ import contextlib
 import dataclasses
 import json
 import logging
-import math
 import secrets
 import shutil
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,10 @@ from causvid.generation.cues import Handover
 from causvid.media import FragmentMuxer
 from causvid.serving.device import Device
 from causvid.serving.job import Continuation, Job
-from causvid.serving.limits import check_number, check_prompt, check_request
+from causvid.serving.limits import check_prompt, check_request
 from causvid.serving.models import Models
-from causvid.serving.request import Request
+from causvid.serving.record import Call
+from causvid.serving.request import Request, Seconds, checked
 from causvid.serving.run import Run
 from causvid.serving.settings import Settings
 
@@ -40,12 +41,20 @@ class Service:
         settings: limits and habits.
         models: what can be generated with.
         device: where.
+        call_of: the call of an API that makes a request again, for manifests.
 
     Attributes:
         results: the folder of everything that viewers may fetch; the rest is nobody's business.
     """
 
-    def __init__(self, settings: Settings, models: Models, device: Device):
+    def __init__(
+        self,
+        settings: Settings,
+        models: Models,
+        device: Device,
+        call_of: Callable[[Request], Call] | None = None,
+    ):
+        self._call_of = call_of
         self.settings = settings
         self.models = models
         self.device = device
@@ -77,9 +86,6 @@ class Service:
             ValueError: if a limit is exceeded, or no more runs can wait.
         """
         request = check_request(request, self.models.preset(request.model), self.settings)
-        endless = request.seconds == math.inf
-        if endless:
-            request = dataclasses.replace(request, seconds=self.settings.endless_seconds)
         self.models.check(request)
         generation = self.models.preset(request.model).generation
         run, folder = self._new_folder()
@@ -93,7 +99,7 @@ class Service:
             video=video,
             snapshot_bytes=self.settings.snapshot_mb * 10**6,
             paced=watched,
-            endless=endless,
+            limit=self.settings.endless_seconds,
         )
         muxer = FragmentMuxer(fps=generation.fps, height=request.height, width=request.width)
         return self._begin(job, session, muxer)
@@ -118,9 +124,8 @@ class Service:
             raise ValueError("this video is still being made: steer it, or stop it first")
         if not earlier.ended.continuable:
             raise ValueError("this run left nothing to go on from")
-        if not check_number("extension", seconds) > 0:
-            raise ValueError(f"the extension is {seconds:g} s; expected more than 0")
-        before = earlier.ended.manifest["video"]["seconds"]
+        seconds = checked("extension", seconds, Seconds)
+        before = earlier.ended.manifest.video.seconds
         if before + seconds > self.settings.longest:
             raise ValueError(
                 f"the video has {before:.1f} s and would have {before + seconds:.1f}; allowed are "
@@ -140,11 +145,9 @@ class Service:
             folder=folder,
             video=video,
             paced=watched,
-            endless=False,
             continuation=Continuation(
                 snapshot=snapshot,
-                chunks=tuple(earlier.ended.manifest["chunks"]),
-                timings=earlier.ended.manifest["timings"],
+                manifest=earlier.ended.manifest,
                 seconds=seconds,
                 prompt=prompt,
                 handover=handover,
@@ -207,6 +210,7 @@ class Service:
                 results=results,
                 fps=self.models.preset(job.request.model).generation.fps,
                 session=session,
+                call_of=self._call_of,
                 over=self._over,
             )
         except ValueError:
@@ -224,7 +228,7 @@ class Service:
         if self.settings.log_prompts:
             line["prompts"] = run.job.request.prompts.to_dict()
         log.info(json.dumps(line))
-        if run.ended is None or not run.ended.manifest["video"]["frames"]:
+        if run.ended is None or not run.ended.manifest.video.frames:
             self.forget(run.id)
             return
         self._make_room()

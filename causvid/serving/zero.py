@@ -59,7 +59,7 @@ def lent_seconds(job: Job, limit: int) -> int:
     """
     going_on = job.continuation
     seconds = going_on.seconds if going_on is not None else job.request.seconds
-    return limit if seconds is None else min(limit, math.ceil(10 + 2 * seconds))
+    return limit if seconds is None else math.ceil(min(limit, 10 + 2 * seconds))
 
 
 class LentDevice:

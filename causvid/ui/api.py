@@ -13,12 +13,14 @@ from typing import Any
 
 import gradio as gr
 
+from causvid.generation.parameters import Mode
 from causvid.generation.prompts import PromptSchedule
 from causvid.presets.preflight import preflight as estimate
 from causvid.presets.registry import describe as describe_model
 from causvid.serving.job import Ended
 from causvid.serving.limits import check_image, check_schedule, check_video
-from causvid.serving.request import Mode, Request
+from causvid.serving.record import Call
+from causvid.serving.request import Request
 from causvid.serving.run import Run
 from causvid.serving.service import Service
 from causvid.ui.handlers import explained
@@ -312,15 +314,47 @@ class Endpoints:
                 async for event in events:
                     if isinstance(event, Ended):
                         results = await asyncio.to_thread(save_results, run, event)
-                        yield None, event.manifest, str(results.video) if results else None
+                        manifest = event.manifest.model_dump(mode="json")
+                        yield None, manifest, str(results.video) if results else None
                         return
                     chunk = await asyncio.to_thread(save_chunk, run, event)
-                    yield str(chunk), event.info, None
+                    yield str(chunk), event.info.model_dump(mode="json"), None
             raise gr.Error(
                 f"nobody listened for {self._presence.patience:g} s, so this run was ended: follow "
                 "the event stream from the start",
                 print_exception=False,
             )
+
+
+_ENDPOINTS = {"text": "/text_to_video", "image": "/image_to_video", "video": "/video_to_video"}
+
+
+def call_of(request: Request) -> Call:
+    """The call that gives the video of `request`; picture and video have to be added by hand."""
+    parameters: dict[str, Any] = {
+        "model": request.model,
+        "seconds": request.seconds,
+        "seed": request.seed,
+        "size": f"{request.width}x{request.height}",
+        "steps": request.steps,
+        "window": request.window,
+        "sink": request.sink,
+        "decoder": request.decoder,
+    }
+    endpoint = _ENDPOINTS[request.mode]
+    steered = len(request.prompts) > 1
+    if request.mode == "text" and steered:
+        endpoint = "/scheduled_video"
+    else:
+        parameters["prompt"] = request.prompts.cues[0].prompt
+    if steered:
+        parameters["schedule"] = request.prompts.to_dict()
+    if request.mode == "video":
+        parameters |= {
+            "strength": request.strength,
+            "adaptive_strength": request.adaptive_strength,
+        }
+    return Call(api_name=endpoint, parameters=parameters)
 
 
 async def _explained_in_thread(function: Callable, *args: Any) -> Any:

@@ -6,7 +6,6 @@ The clips and their manifests lie in `examples/gallery`; `examples/render_galler
 import base64
 import html
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import gradio as gr
 from PIL import Image
 
 from causvid.media import VideoReader
+from causvid.serving.record import Manifest
 from causvid.serving.service import Service
 from causvid.ui.files import static
 
@@ -36,18 +36,17 @@ def clips_of(model: str) -> list[Clip]:
     """The examples that `model` has made."""
     clips = []
     for record in sorted(FOLDER.glob("*.json")):
-        manifest = json.loads(record.read_text(encoding="utf-8"))
+        manifest = Manifest.read(record)
         video = record.with_suffix(".mp4")
-        if manifest["model"]["name"] != model or not video.exists():
+        if manifest.model.name != model or not video.exists():
             continue
-        size = manifest["video"]
         clips.append(
             Clip(
                 path=video,
-                prompt=manifest["request"]["prompts"]["cues"][0]["prompt"],
-                width=size["width"],
-                height=size["height"],
-                summary=f"Made beforehand, {size['seconds']:.1f} s long",
+                prompt=manifest.request.prompts.cues[0].prompt,
+                width=manifest.video.width,
+                height=manifest.video.height,
+                summary=f"Made beforehand, {manifest.video.seconds:.1f} s long",
             )
         )
     return clips

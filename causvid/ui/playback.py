@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import io
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -16,6 +15,7 @@ from PIL import Image
 
 from causvid.media import Fragment, FragmentMuxer
 from causvid.serving.job import Ended, Made
+from causvid.serving.record import ChunkInfo, Manifest
 from causvid.serving.run import Run
 
 Message = dict[str, Any]
@@ -31,7 +31,7 @@ class Results:
 
     video: Path
     record: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def save_results(run: Run, ended: Ended) -> Results | None:
     if not run.muxer.frame_count:
         return None
     record = run.results / f"{run.id}.json"
-    record.write_text(json.dumps(ended.manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+    ended.manifest.save(record)
     video = run.results / f"{run.id}.mp4"
     run.muxer.finish(video)
     return Results(video, record, ended.manifest)
@@ -164,14 +164,15 @@ def _beside(run: Run, screen: Screen) -> Beside | None:
 
 
 def _summary(ended: Ended) -> str:
-    video, timings = ended.manifest["video"], ended.manifest["timings"]
-    if not video["frames"]:
+    video, timings = ended.manifest.video, ended.manifest.timings
+    if not video.frames:
         return "Stopped before the first chunk."
-    verb = "Stopped after" if ended.stopped_by else "Made"
-    why = " The GPU was lent for no longer: Extend goes on." if ended.stopped_by == "time" else ""
+    stopped_by = ended.manifest.stopped_by
+    verb = "Stopped after" if stopped_by else "Made"
+    why = " The GPU was lent for no longer: Extend goes on." if stopped_by == "time" else ""
     return (
-        f"{verb} {video['seconds']:.1f} s in {timings['total_seconds']:.1f} s: "
-        f"{timings['times_playback']:.1f} times playback speed.{why}"
+        f"{verb} {video.seconds:.1f} s in {timings.total_seconds:.1f} s: "
+        f"{timings.times_playback:.1f} times playback speed.{why}"
     )
 
 
@@ -207,17 +208,17 @@ def open_message(
     }
 
 
-def chunk_message(info: dict[str, Any], fragment: Fragment) -> Message:
+def chunk_message(info: ChunkInfo, fragment: Fragment) -> Message:
     return {
         "kind": "chunk",
-        "run": info["run"],
-        "info": info,
+        "run": info.run,
+        "info": info.model_dump(mode="json"),
         "data": base64.b64encode(fragment.data).decode(),
         "sent": time.time() * 1000,
     }
 
 
-def jpeg_message(info: dict[str, Any], frames: np.ndarray) -> Message:
+def jpeg_message(info: ChunkInfo, frames: np.ndarray) -> Message:
     """A chunk of uint8 frames `[t, h, w, 3]` for browsers without MediaSource."""
     encoded = []
     for frame in frames:
@@ -226,8 +227,8 @@ def jpeg_message(info: dict[str, Any], frames: np.ndarray) -> Message:
         encoded.append(base64.b64encode(buffer.getvalue()).decode())
     return {
         "kind": "chunk",
-        "run": info["run"],
-        "info": info,
+        "run": info.run,
+        "info": info.model_dump(mode="json"),
         "frames": encoded,
         "sent": time.time() * 1000,
     }

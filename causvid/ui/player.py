@@ -102,6 +102,6 @@ class PlayerColumn:
                 self.video: str(results.video),
                 self.record: str(results.record),
                 self.details: gr.Accordion(visible=True),
-                self.manifest: results.manifest,
+                self.manifest: results.manifest.model_dump(mode="json"),
             }
         return updates

@@ -4,15 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from causvid.generation.parameters import parse_size
 from causvid.generation.prompts import PromptSchedule
-from causvid.pipeline import DEFAULT_SECONDS
-from causvid.serving.limits import (
-    check_number,
-    check_prompt,
-    check_request,
-    check_schedule,
-    read_size,
-)
+from causvid.serving.limits import check_prompt, check_request, check_schedule
 from causvid.serving.request import Mode, Request
 from causvid.serving.service import Service
 
@@ -62,32 +56,25 @@ def read_request(
     Raises:
         ValueError: says what came and what is allowed.
     """
-    height, width = read_size(choices.size)
+    height, width = parse_size(choices.size)
     seconds = choices.seconds
-    if seconds is not None:
-        seconds = check_number("length", seconds)
-    if mode != "video":
-        seconds = {None: DEFAULT_SECONDS, 0: math.inf}.get(seconds, seconds)
-    if choices.decoder not in ("full", "tiny"):
-        raise ValueError(f"the decoder is {choices.decoder!r:.40}; expected full or tiny")
-    request = Request(
-        model=choices.model or service.settings.model,
-        mode=mode,
-        prompts=prompts,
-        seconds=seconds,
-        seed=check_number("seed", choices.seed, whole=True),
-        height=height,
-        width=width,
-        strength=check_number("strength", choices.strength),
-        adaptive_strength=bool(choices.adaptive_strength),
-        steps=_whole("number of steps", choices.steps),
-        window=_whole("window", choices.window),
-        sink=_whole("sink", choices.sink),
-        decoder=choices.decoder,
+    if mode != "video" and seconds == 0 and not isinstance(seconds, bool):
+        seconds = math.inf
+    request = Request.read(
+        {
+            "model": choices.model or service.settings.model,
+            "mode": mode,
+            "prompts": prompts,
+            "seconds": seconds,
+            "seed": choices.seed,
+            "height": height,
+            "width": width,
+            "strength": choices.strength,
+            "adaptive_strength": choices.adaptive_strength,
+            "steps": choices.steps,
+            "window": choices.window,
+            "sink": choices.sink,
+            "decoder": choices.decoder,
+        }
     )
     return check_request(request, service.models.preset(request.model), service.settings)
-
-
-def _whole(name: str, value: float | None) -> int | None:
-    """`None`, the model's own, stays."""
-    return None if value is None else check_number(name, value, whole=True)

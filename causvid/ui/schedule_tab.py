@@ -7,9 +7,9 @@ from typing import Any
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 
+from causvid.generation.parameters import Mode
 from causvid.generation.prompts import PromptSchedule, ScheduleError
 from causvid.serving.limits import check_schedule
-from causvid.serving.request import Mode
 from causvid.ui import PRIVATE
 from causvid.ui.hints import STORIES, Chips, kind_of, remark_on
 from causvid.ui.reading import read_prompts

@@ -18,6 +18,7 @@ from causvid.serving.models import Models
 from causvid.serving.service import Service
 from causvid.serving.settings import Settings, SettingsError
 from causvid.serving.zero import LentDevice, carry_out, lent_seconds
+from causvid.ui.api import call_of
 from causvid.ui.files import Uploads, static
 from causvid.ui.page import build_page
 from causvid.ui.presence import Presence, notice_lost_networks
@@ -51,7 +52,7 @@ def make_service(settings: Settings) -> Service:
         device = SharedDevice(
             models.open, viewers=settings.viewers, waiting=settings.waiting, lead=settings.lead
         )
-    return Service(settings, models, device)
+    return Service(settings, models, device, call_of)
 
 
 def _lent_device(settings: Settings, models: Models) -> LentDevice:

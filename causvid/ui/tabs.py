@@ -12,9 +12,10 @@ from typing import Any
 import gradio as gr
 import PIL.Image
 
+from causvid.generation.parameters import Mode, parse_size
 from causvid.generation.prompts import PromptSchedule
-from causvid.serving.limits import check_image, check_video, read_size
-from causvid.serving.request import Mode, Request
+from causvid.serving.limits import check_image, check_video
+from causvid.serving.request import Request
 from causvid.serving.service import Service
 from causvid.ui import PRIVATE
 from causvid.ui.files import static
@@ -190,7 +191,7 @@ class ImageTab(Tab):
         """The part of the picture that the video begins with."""
         if path is None:
             return None
-        height, width = read_size(size)
+        height, width = parse_size(size)
         try:
             return PIL.Image.fromarray(check_image(path, height, width, self._service.settings))
         except ValueError as error:

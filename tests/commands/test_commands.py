@@ -50,7 +50,7 @@ def test_a_prompt_becomes_a_video_and_a_manifest_that_reproduces_it(tmp_path, st
     assert manifest["request"]["seed"] == 4
     assert str(out) in capsys.readouterr().out
 
-    request = Request.from_dict(manifest["request"])
+    request = Request.read(manifest["request"])
     frames = np.concatenate([c.frames for c in request.open(load_preset(standin))])
     again = tmp_path / "again.mp4"
     write_video(again, frames, fps=16)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from causvid.generation.prompts import PromptSchedule
 from causvid.presets.loading import load_preset
 from causvid.serving.device import Busy, SharedDevice
 from causvid.serving.job import Ended, Failed, Job, Made
@@ -51,7 +50,7 @@ def service(preset):
 
 def ask(prompt="a red car", **changes) -> Request:
     values = {"model": "standin", "seconds": 1.0, "height": 64, "width": 96, **changes}
-    return Request(prompts=PromptSchedule.parse(prompt), **values)
+    return Request(prompts=prompt, **values)
 
 
 async def watch(run) -> tuple[list[Made], Ended]:
@@ -149,8 +148,8 @@ def test_stop_keeps_what_was_made_and_cancel_tells_nothing(device, tmp_path):
     cancelled.ticket.cancel()
     assert stopped.over.wait(10)
     end = stopped.events[-1]
-    assert isinstance(end, Ended) and end.stopped_by == "viewer" and end.continuable
-    assert end.manifest["video"]["frames"] == sum(
+    assert isinstance(end, Ended) and end.manifest.stopped_by == "viewer" and end.continuable
+    assert end.manifest.video.frames == sum(
         len(event.chunk.frames) for event in stopped.events[:-1]
     )
     assert not cancelled.over.wait(0.3)
@@ -177,12 +176,12 @@ def test_steering_shows_in_the_frames_and_in_the_manifest(service):
                 service.steer(run.id, "a blue boat", "swap")
 
     chunks, end = asyncio.run(scenario())
-    prompts = [made.info["prompt"] for made in chunks]
+    prompts = [made.info.prompt for made in chunks]
     assert prompts[0] == "a red car" and prompts[-1] == "a blue boat"
-    assert len(end.manifest["request"]["prompts"]["cues"]) == 2
+    assert len(end.manifest.request.prompts) == 2
 
     async def again():
-        request = Request.from_dict(end.manifest["request"])
+        request = Request.read(end.manifest.request.model_dump(mode="json"))
         return await watch(service.start(request))
 
     repeated, _ = asyncio.run(again())
@@ -195,9 +194,8 @@ def test_an_extended_run_is_the_longer_run(service):
         beginning, _ = await watch(first)
         second = service.extend(first.id, 1.5)
         rest, whole = await watch(second)
-        assert second.muxer.frame_count == whole.manifest["video"]["frames"]
-        request = Request.from_dict(whole.manifest["request"])
-        at_once, _ = await watch(service.start(request))
+        assert second.muxer.frame_count == whole.manifest.video.frames
+        at_once, _ = await watch(service.start(whole.manifest.request))
         return frames_of(beginning + rest), frames_of(at_once)
 
     pieces, at_once = asyncio.run(scenario())
@@ -213,7 +211,7 @@ def test_an_endless_run_ends_at_the_servers_limit(service):
 
     run = asyncio.run(scenario())
     assert run.expected_seconds is None
-    assert run.job.request.seconds == service.settings.endless_seconds
+    assert run.job.limit == service.settings.endless_seconds
 
 
 def test_a_waiting_run_is_told_its_place(service):
@@ -256,7 +254,7 @@ def test_a_stopped_run_can_be_extended(service):
             if len(beginning) == 2:
                 service.stop(first.id)
         rest, whole = await watch(service.extend(first.id, 1.0))
-        at_once, _ = await watch(service.start(Request.from_dict(whole.manifest["request"])))
+        at_once, _ = await watch(service.start(whole.manifest.request))
         return frames_of(beginning + rest), frames_of(at_once)
 
     pieces, at_once = asyncio.run(scenario())
@@ -267,7 +265,7 @@ def test_a_broken_run_is_logged_under_the_id_that_its_viewer_sees(service, monke
     def broken(*_):
         raise RuntimeError("out of tea")
 
-    monkeypatch.setattr("causvid.serving.job.Manifest", broken)
+    monkeypatch.setattr("causvid.serving.job.Recorder", broken)
 
     async def scenario():
         run = service.start(ask())
@@ -347,19 +345,18 @@ def test_a_lent_device_stops_through_its_folder(pipeline, preset, tmp_path):
     while not log:
         time.sleep(0.01)
     run.ticket.stop()
-    assert run.over.wait(10) and run.events[-1].stopped_by == "viewer"
+    assert run.over.wait(10) and run.events[-1].manifest.stopped_by == "viewer"
 
 
 def test_when_the_device_has_to_be_given_back_what_was_made_stays(pipeline, preset, tmp_path):
     lent = lend(pipeline, preset, seconds=2.0)
-    request = ask(seconds=1e5)
-    run = submit(lent, tmp_path, [], "lent", request=request, endless=True, snapshot_bytes=10**9)
+    request = ask(seconds=math.inf)
+    run = submit(lent, tmp_path, [], "lent", request=request, snapshot_bytes=10**9)
     assert run.over.wait(30)
     *chunks, end = run.events
-    assert isinstance(end, Ended) and end.stopped_by == "time" and end.continuable
-    assert end.manifest["stopped_by"] == "time"
+    assert isinstance(end, Ended) and end.manifest.stopped_by == "time" and end.continuable
     made = sum(len(made.chunk.frames) for made in chunks)
-    assert chunks and end.manifest["video"]["frames"] == made
+    assert chunks and end.manifest.video.frames == made
 
 
 @pytest.mark.parametrize(
@@ -387,7 +384,8 @@ def test_lent_time_follows_the_request(tmp_path):
         return Job("id", ask(seconds=seconds), tmp_path)
 
     assert lent_seconds(job(2.0), 60) < lent_seconds(job(10.0), 60) < lent_seconds(job(60.0), 60)
-    assert lent_seconds(job(None), 60) == 60
+    assert lent_seconds(job(math.inf), 60) == 60
+    assert lent_seconds(Job("id", ask(mode="video", seconds=None), tmp_path), 60) == 60
 
 
 def test_only_the_newest_letter_is_collected_and_only_once(tmp_path):

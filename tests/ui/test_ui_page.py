@@ -168,7 +168,7 @@ def test_chunks_and_limits_of_a_model_are_known_before_it_is_loaded(service):
     assert "asked for 4 s" in drawing, "the cue goes to where a chunk begins"
 
     def ask(text="a fox", **changes):
-        return Request("self-forcing", PromptSchedule.parse(text), **changes)
+        return Request(model="self-forcing", prompts=text, **changes)
 
     service.models.check(ask(seconds=5.0, height=480, width=832))
     for request, said in (
@@ -231,7 +231,7 @@ def test_on_zerogpu_every_run_borrows_the_device(monkeypatch, tmp_path):
     assert isinstance(service.device, LentDevice)
 
     async def make() -> int:
-        request = Request("standin", PromptSchedule.constant("a red car"), seconds=1.0)
+        request = Request(model="standin", prompts="a red car", seconds=1.0)
         run = service.start(request)
         return len([event async for event in run.events()])
 

@@ -1,0 +1,45 @@
+"""What may be asked of a video, in the words that every layer above shares. Loads no torch.
+
+`serving/request.py` describes the parameters of a run one by one; here is what modules below it
+have to know, too.
+"""
+
+from typing import Literal, get_args
+
+from annotated_types import Interval
+
+Mode = Literal["text", "image", "video"]
+"""What a video starts from: noise, a picture, or another video."""
+
+Decoder = Literal["full", "tiny"]
+"""Which of a model's autoencoders makes pictures."""
+
+DEFAULT_SECONDS = 5.0
+
+STRENGTH = Interval(gt=0, le=1)
+"""How far video-to-video may leave its source: from hardly at all to ignoring it."""
+
+
+def parse_size(text: str | None) -> tuple[int | None, int | None]:
+    """Height and width, pixels, from `WIDTHxHEIGHT`; both `None` from an empty text.
+
+    Raises:
+        ValueError: if it is no size.
+    """
+    if not text:
+        return None, None
+    width, cross, height = text.lower().replace("×", "x").partition("x")
+    if not (cross and width.strip().isdigit() and height.strip().isdigit()):
+        raise ValueError(f"the size is {text!r:.40}; expected WIDTHxHEIGHT, such as 832x480")
+    return int(height), int(width)
+
+
+def check_decoder(decoder: str, *, has_tiny: bool) -> None:
+    """
+    Raises:
+        ValueError: if that decoder is none, or the tiny one where there is only the full one.
+    """
+    if decoder not in get_args(Decoder):
+        raise ValueError(f"decoder is 'full' or 'tiny', got {decoder!r}")
+    if decoder == "tiny" and not has_tiny:
+        raise ValueError("this model has no tiny decoder: use decoder='full'")
