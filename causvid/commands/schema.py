@@ -5,19 +5,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from causvid.presets.catalogue import ROOT
-from causvid.serving.record import ChunkInfo, Manifest
-from causvid.serving.request import Request
+SCHEMAS = Path("examples/schema")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", type=Path, default=ROOT / "examples" / "schema", help="a folder for the files"
+        "--out", type=Path, default=SCHEMAS, help=f"a folder for the files (default: {SCHEMAS})"
     )
 
 
 def schemas() -> dict[str, dict[str, Any]]:
     """File name → JSON schema: of requests as they may be written, of the rest as we write it."""
+    from causvid.serving.record import ChunkInfo, Manifest
+    from causvid.serving.request import Request
+
     return {
         "request.json": Request.model_json_schema(),
         "info.json": ChunkInfo.model_json_schema(mode="serialization"),
