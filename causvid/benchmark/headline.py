@@ -30,7 +30,7 @@ from causvid.model.onednn import onednn_linear
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.catalogue import Preset
-from causvid.training.prompted import PromptedTransformer, integrate, tokenise
+from causvid.training.teacher_model import TeacherModel, integrate, tokenise
 
 PROMPT = "a red balloon rises over the sea at sunset"
 
@@ -120,7 +120,7 @@ class TeacherConfig:
         return self.steps * (1 if self.guidance == 1 else 2)
 
 
-def load_teacher(preset: Preset, pipe: CausVidPipeline) -> PromptedTransformer:
+def load_teacher(preset: Preset, pipe: CausVidPipeline) -> TeacherModel:
     """The teacher that a preset ships beside its student.
 
     Raises:
@@ -136,12 +136,12 @@ def load_teacher(preset: Preset, pipe: CausVidPipeline) -> PromptedTransformer:
     transformer.to(pipe.transformer.device).eval()
     if is_lowered(pipe.transformer):
         lower_transformer(transformer)
-    return PromptedTransformer(transformer, pipe.text_encoder)
+    return TeacherModel(transformer, pipe.text_encoder)
 
 
 def race(
     pipe: CausVidPipeline,
-    teacher: PromptedTransformer,
+    teacher: TeacherModel,
     config: TeacherConfig,
     *,
     latent_frames: int,
@@ -209,7 +209,7 @@ class _Teacher:
     def __init__(
         self,
         pipe: CausVidPipeline,
-        model: PromptedTransformer,
+        model: TeacherModel,
         config: TeacherConfig,
         latent_frames: int,
         prompt: str,
@@ -248,7 +248,7 @@ class _Teacher:
             runs=1,
         )
 
-    def _encode(self, model: PromptedTransformer, prompt: str) -> TextCache:
+    def _encode(self, model: TeacherModel, prompt: str) -> TextCache:
         prompts = [prompt] if self.config.guidance == 1 else [prompt, ""]
         tokens = tokenise(self.pipe.tokenizer, prompts, model.transformer.config.text_length)
         embeds = model.embed(tokens.ids.to(self._device), tokens.mask.to(self._device))

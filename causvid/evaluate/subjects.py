@@ -22,10 +22,10 @@ from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.catalogue import POCKET as POCKET_PRESET
 from causvid.presets.loading import load_preset
-from causvid.training.assembly import load_exported
-from causvid.training.precision import mixed_precision, training_attention
-from causvid.training.prompted import PromptedTransformer, sample, tokenise
-from causvid.training.stage import seeded
+from causvid.training.model_stage import seeded
+from causvid.training.models import load_exported
+from causvid.training.precision import mixed_precision, use_training_attention
+from causvid.training.teacher_model import TeacherModel, sample, tokenise
 from causvid.training.trainer import finished_average
 
 
@@ -71,7 +71,7 @@ class Teacher:
     """The bidirectional teacher: a clip at once, many steps, classifier-free guidance."""
 
     pipe: CausVidPipeline
-    model: PromptedTransformer
+    model: TeacherModel
     latents: int
     steps: int
     guidance: float
@@ -81,16 +81,16 @@ class Teacher:
         shape = self.pipe.generator().chunk_shape(0)
         shape = (1, self.latents, *shape[2:])
         sigmas = torch.cat([FlowSchedule(config.shift).sigmas(self.steps), torch.zeros(1)])
-        tokens, empty = (
-            tokenise(self.pipe.tokenizer, [text], length) for text in (case.prompt, "")
+        text, empty = (
+            self.model.embed(*tokenise(self.pipe.tokenizer, [text], length))
+            for text in (case.prompt, "")
         )
         noise = torch.randn(shape, generator=seeded(case.seed))
         precision = mixed_precision(noise.device)
-        with (
-            training_attention(noise.device, precision),
-            torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
-        ):
-            states = sample(self.model, noise, tokens, empty, sigmas, guidance=self.guidance)
+        use_training_attention(self.model, noise.device, precision)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            transformer, guidance = self.model.transformer, self.guidance
+            states = sample(transformer, noise, text, empty, sigmas, guidance=guidance)
         return Made(_decoded(self.pipe.codec(), states[-1]), states[-1])
 
 

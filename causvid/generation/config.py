@@ -3,11 +3,12 @@
 import dataclasses
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from causvid.generation.geometry import ChunkPattern
-from causvid.generation.schedule import FlowSchedule, Level
-from causvid.model.cache import SinkRotation
+
+if TYPE_CHECKING:  # torch is loaded by `levels`, not by whoever lists settings
+    from causvid.generation.schedule import Level
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class GenerationConfig:
     chunks: ChunkPattern = ChunkPattern(first=3, rest=3)  # noqa: RUF009 (frozen)
     window: int = 21
     sink: int = 0
-    sink_rotation: SinkRotation = "renewed"
+    sink_rotation: Literal["renewed", "absolute"] = "renewed"
     recache_sink: bool = False
     recache_past: Literal["window", "last"] = "window"
     context_timestep: float = 0.0
@@ -73,14 +74,18 @@ class GenerationConfig:
                 f"chunk of {largest}"
             )
 
-    def levels(self, chunk: int) -> tuple[Level, ...]:
+    def levels(self, chunk: int) -> "tuple[Level, ...]":
         """Noise levels visited in `chunk`, noisiest first, the clean end not included."""
+        from causvid.generation.schedule import FlowSchedule
+
         first = chunk == 0 and self.first_chunk_timesteps is not None
         timesteps = self.first_chunk_timesteps if first else self.timesteps
         return FlowSchedule(self.shift).levels(timesteps, warp=self.warp)
 
     @property
-    def context_level(self) -> Level:
+    def context_level(self) -> "Level":
+        from causvid.generation.schedule import Level
+
         return Level(self.context_timestep / 1000, self.context_timestep / 1000)
 
     def with_steps(self, steps: int) -> "GenerationConfig":

@@ -9,7 +9,7 @@ Clips and pixels are those of `causvid.world.pixels`.
 
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -17,33 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causvid.model.tiny_autoencoder import LinearShortcut, MemoryBlock, TinyAutoencoder
+from causvid.training.config import CodecConfig
 from causvid.world.pixels import clip_to_pixels, diorama_clip, with_run_up
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class CodecConfig:
-    """What is fitted in closed form, and the convolutions that will be trained on top.
-
-    Args:
-        clips, frames: clips drawn for the fit and pixel frames of each, 1 + 4 k.
-        latent_noise: of the latents that the decoder is fitted to, see `fit_decoder`.
-        others: constructor arguments of `TinyAutoencoder`.
-    """
-
-    clips: int = 300
-    frames: int = 17
-    latent_noise: float = 0.25
-    latent_channels: int = 64
-    patch_size: int = 2
-    space_scales: tuple[int, ...] = (2, 2, 2)
-    shortcut_latents: int = 2
-    shortcut_rank: int = 192
-    decoder_channels: tuple[int, ...] = (128, 96, 64, 32)
-    decoder_blocks: tuple[int, ...] = (2, 2, 1)
-    decoder_gain: float = 0.03
-    leak: float = 0.1
 
 
 def fit_codec(config: CodecConfig, *, seed: int = 0) -> TinyAutoencoder:

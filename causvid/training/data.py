@@ -10,7 +10,7 @@ after a restart, even if more were rendered meanwhile. This module knows no nois
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -51,6 +51,53 @@ class Batch:
     latents: Tensor
     captions: list[str]
     late: Tensor
+
+
+class Captions(Protocol):
+    """Where captions are drawn from; clips may come with them."""
+
+    def captions(self, key: tuple[int, ...], size: int) -> list[str]:
+        """`size` captions that depend on `key` alone."""
+        ...
+
+    def state_dict(self) -> dict[str, int]: ...
+
+    def load_state_dict(self, state: dict[str, int]) -> None: ...
+
+    def open(self) -> None:
+        """Take in what came meanwhile."""
+        ...
+
+
+class PromptFile:
+    """Captions without clips: the lines of a text file.
+
+    Raises:
+        ValueError: if it has none.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.prompts = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+        if not self.prompts:
+            raise ValueError(f"{path} holds no prompts: write one a line")
+
+    def captions(self, key: tuple[int, ...], size: int) -> list[str]:
+        rows = np.random.default_rng(key).integers(len(self.prompts), size=size)
+        return [self.prompts[row] for row in rows]
+
+    def open(self) -> None:
+        return
+
+    def state_dict(self) -> dict[str, int]:
+        return {"prompts": len(self.prompts)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        if state != self.state_dict():
+            raise ValueError(
+                f"{self.path} has {len(self.prompts)} prompts, and had {state['prompts']} when "
+                "this run began: go on with the same file"
+            )
 
 
 def shard_path(folder: Path, index: int) -> Path:
@@ -155,6 +202,12 @@ class LatentCache:
         """Open as many shards as there were, no more."""
         self._shards.clear()
         self.open(int(state["shards"]))
+
+    def captions(self, key: tuple[int, ...], size: int) -> list[str]:
+        rng = np.random.default_rng(key)
+        texts = [texts for shard in self._shards for texts in shard.captions]
+        clips = [texts[row] for row in rng.integers(len(texts), size=size)]
+        return [clip[int(rng.integers(len(clip)))] for clip in clips]
 
     def batch(
         self,

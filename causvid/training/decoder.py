@@ -6,7 +6,6 @@ can be run again, to see past that student's errors. Clips and pixels are those 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -16,78 +15,39 @@ import torch
 from torch import Tensor, nn
 
 from causvid.model.tiny_autoencoder import TinyAutoencoder
+from causvid.training.config import DecoderConfig
 from causvid.training.fidelity import borders, gradients
-from causvid.training.stage import ModelStage, OptimiserConfig, seeded
+from causvid.training.model_stage import ModelStage, seeded
 from causvid.world import Scene, caption
 from causvid.world.pixels import clip_of, clip_to_pixels, diorama_clip, with_run_up
 
 
-@dataclass(frozen=True)
-class DecoderConfig:
-    """Settings of the decoder stage.
-
-    Args:
-        pool, pool_steps: clips drawn at once, and how many steps live on them. A pool is made
-            again in batches of `remake_batch`, if a student is at hand.
-        clips, frames: clips per step and pixel frames of each, 1 + 4 k; with no more than two
-            latents the memory would never see what it holds in the middle of a stream.
-        crop: height and width seen of each clip, multiples of the spatial stride.
-        latent_noise: greatest standard deviation of noise on normalised latents, each clip draws
-            its own; a diffusion model's latents are never exact. What is wrong with them changes
-            from latent to latent and from cell to cell, so a decoder that has learned to see
-            through noise shows less flicker and fewer seams.
-        remade_share: of the clips, how many are decoded from what a student makes of them, with
-            its own errors instead of noise.
-        shortcut_scale: learning rate of the linear shortcut over that of the convolutions. It is
-            the best there is for the square error, but not for edges and flat areas: least
-            squares rings around everything it cannot draw.
-        absolute, square, gradient, change: weights of the terms of the loss.
-        border: of gradients across the borders of latent cells, beside 1 for all others.
-    """
-
-    optimiser: OptimiserConfig
-    steps: int = 16_000
-    pool: int = 400
-    pool_steps: int = 500
-    clips: int = 2
-    frames: int = 13
-    crop: tuple[int, int] = (128, 80)
-    latent_noise: float = 0.3
-    remade_share: float = 0.4
-    remake_batch: int = 8
-    shortcut_scale: float = 0.3
-    absolute: float = 1.0
-    square: float = 40.0
-    gradient: float = 3.0
-    change: float = 2.0
-    border: float = 6.0
-
-    def loss(self, made: Tensor, real: Tensor, stride: int) -> Tensor:
-        """Mean absolute and square error, and mean absolute error of gradients in space and time.
-
-        Args:
-            made, real: pixels `[b, t, 3, H, W]`, whose first cell begins at the first pixel.
-            stride: pixels of a cell.
-
-        The square alone would blur what is uncertain; gradients in space keep edges sharp and
-        flat areas flat, those in time keep still what stands still where one latent ends and the
-        next begins.
-        """
-        error = made - real
-        edges = sum(
-            (gradient.abs() * torch.where(borders(gradient, stride), self.border, 1.0)).mean()
-            for gradient in gradients(error)
-        )
-        return (
-            self.absolute * error.abs().mean()
-            + self.square * error.square().mean()
-            + self.gradient * edges
-            + self.change * error.diff(dim=1).abs().mean()
-        )
-
-
 Remake = Callable[[Tensor, list[str], torch.Generator], Tensor]
 """Normalised latents `[b, f, c, h, w]` and their captions → the same with a student's errors."""
+
+
+def decoder_loss(made: Tensor, real: Tensor, stride: int, config: DecoderConfig) -> Tensor:
+    """Mean absolute and square error, and mean absolute error of gradients in space and time.
+
+    Args:
+        made, real: pixels `[b, t, 3, H, W]`, whose first cell begins at the first pixel.
+        stride: pixels of a cell.
+
+    The square alone would blur what is uncertain; gradients in space keep edges sharp and
+    flat areas flat, those in time keep still what stands still where one latent ends and the
+    next begins.
+    """
+    error = made - real
+    edges = sum(
+        (gradient.abs() * torch.where(borders(gradient, stride), config.border, 1.0)).mean()
+        for gradient in gradients(error)
+    )
+    return (
+        config.absolute * error.abs().mean()
+        + config.square * error.square().mean()
+        + config.gradient * edges
+        + config.change * error.diff(dim=1).abs().mean()
+    )
 
 
 class _Drawn(NamedTuple):
@@ -101,7 +61,7 @@ class DecoderStage(ModelStage):
     """Trains the decoder on diorama clips; the encoder stays frozen.
 
     Args:
-        remake: puts a student's errors on latents of whole pictures (`causvid.training.remaking`).
+        remake: puts a student's errors on latents of whole pictures (`causvid.training.remakes`).
     """
 
     def __init__(
@@ -147,7 +107,7 @@ class DecoderStage(ModelStage):
                     rows, columns = self._cells(span)
                     latents[index] = drawn.remade[..., rows, columns].to(device)
         made = self.model(latents)[:, self.run_up :]
-        return self.config.loss(made.float(), real, self.stride)
+        return decoder_loss(made.float(), real, self.stride, self.config)
 
     def _draw_pool(self, index: int, place: int) -> list[_Drawn]:
         key = (self.seed, index, place)

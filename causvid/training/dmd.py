@@ -10,23 +10,21 @@ Beside it the student may go on learning from real clips how motions continue, w
 matching does not teach (`causvid.training.forcing`).
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
-from causvid.generation.cues import Handover
 from causvid.generation.generator import Generator
 from causvid.generation.schedule import add_noise, clean_from_velocity
 from causvid.model.attention import block_causal_mask
 from causvid.model.transformer import CausalWanTransformer
-from causvid.training.data import Batch, LatentCache
-from causvid.training.forcing import Lessons, Velocity, last_chunks_mask
+from causvid.training.config import DmdConfig
+from causvid.training.data import Captions
+from causvid.training.forcing import Velocity, last_chunks_mask, lessons_loss
 from causvid.training.losses import (
     distribution_matching_gradient,
     distribution_matching_loss,
@@ -40,120 +38,57 @@ from causvid.training.losses import (
     score_timesteps,
 )
 from causvid.training.ode import student_times
-from causvid.training.precision import training_attention
-from causvid.training.prompted import PromptedTransformer, tokenise
+from causvid.training.precision import use_training_attention
 from causvid.training.rollout import RolloutPlan, Switch, roll_out
-from causvid.training.stage import OptimiserConfig, averaged, seeded
+from causvid.training.model_stage import Average, averaged, new_optimiser, seeded
+from causvid.training.teacher_model import Conditioning, save_model
 from causvid.training.trainer import Metrics
-
-StudentInput = Literal["rollout", "data"]
-TeacherKind = Literal["bidirectional", "causal"]
-
-
-@dataclass(frozen=True)
-class DmdConfig:
-    """Settings of distribution matching.
-
-    Args:
-        student, critic: their optimisers.
-        steps: student updates; each is followed by `critic_updates` of the critic.
-        window: latent frames that teacher and critic judge: the last ones of a rollout.
-        rollout_chunks: lengths of rollouts, drawn with equal chance. Longer ones than the window
-            teach the student to live on its own past (sliding supervision).
-        guidance: the teacher's, in the usual scale, 1 for none.
-        score_shift: shift of the levels at which scores are compared.
-        flicker_weight: of changes from frame to frame in the critic's error and in the student's
-            gradient (see `flicker_loss`); 0 is distribution matching as published.
-        teacher_forcing_weight, lessons: of teacher forcing, and what it asks for; 0 is distribution
-            matching as published.
-        image_share: share of rollouts whose first chunk is given (image-to-video).
-        switch_share: share of rollouts whose words change on the way; what follows is judged,
-            from the first chunk under nothing but the new words (LongLive, arXiv 2509.22622,
-            section 3.3).
-        handovers: how they change, drawn with equal chance.
-        student_input: its own rollouts, or noisy data.
-        teacher: whether teacher and critic see all frames of what they judge, or each chunk only
-            its past (the symmetric set-up that the paper compares with, section 5.3).
-    """
-
-    student: OptimiserConfig
-    critic: OptimiserConfig
-    steps: int
-    batch: int
-    window: int = 7
-    rollout_chunks: tuple[int, ...] = (3, 4, 5)
-    critic_updates: int = 3
-    guidance: float = 2.0
-    score_shift: float = 3.0
-    flicker_weight: float = 0.0
-    teacher_forcing_weight: float = 0.0
-    lessons: Lessons = field(default_factory=Lessons)
-    image_share: float = 0.2
-    switch_share: float = 0.25
-    handovers: tuple[Handover, ...] = (
-        Handover("swap"),
-        Handover("recache"),
-        Handover("flush"),
-        Handover("blend", 1),
-    )
-    student_input: StudentInput = "rollout"
-    teacher: TeacherKind = "bidirectional"
-
-    def __post_init__(self):
-        if self.teacher not in ("bidirectional", "causal"):
-            raise ValueError(f"teacher is 'bidirectional' or 'causal', got {self.teacher!r}")
-        if self.student_input not in ("rollout", "data"):
-            raise ValueError(f"student_input is 'rollout' or 'data', got {self.student_input!r}")
-        if self.teacher_forcing_weight < 0:
-            raise ValueError(
-                f"teacher_forcing_weight is 0 or more, got {self.teacher_forcing_weight}"
-            )
-        if self.critic_updates < 1 or not self.rollout_chunks:
-            raise ValueError("distribution matching needs critic updates and rollout lengths")
-
 
 class DmdStage:
     """Student and critic in turns. `ema` holds the student's weights to keep.
 
     Args:
         generator: holds the student, and how it generates.
-        teacher: frozen; its text encoder serves all three models.
-        critic: starts as a copy of the teacher's transformer.
-        data: captions, first frames, and clips for `student_input="data"`.
-        known: the student before, or another whose first chunks are kept by teacher forcing; not
+        teacher: frozen.
+        critic: starts as a copy of the teacher.
+        condition: how all three are given captions.
+        data: captions; a `LatentCache` where clips are needed, too (`DmdConfig.needs_clips`).
+        earlier: the student before, or another whose first chunks are kept by teacher forcing; not
             needed without it.
     """
 
     def __init__(
         self,
         generator: Generator,
-        teacher: PromptedTransformer,
+        teacher: CausalWanTransformer,
         critic: CausalWanTransformer,
-        tokenizer: PreTrainedTokenizerBase,
-        data: LatentCache,
+        condition: Conditioning,
+        data: Captions,
         config: DmdConfig,
         *,
-        known: CausalWanTransformer | None = None,
+        earlier: CausalWanTransformer | None = None,
         seed: int = 0,
     ):
-        if known is None and config.teacher_forcing_weight and config.lessons.first_weight:
+        if earlier is None and config.teacher_forcing_weight and config.lessons.first_weight:
             raise ValueError("teacher forcing keeps first chunks: it needs the student before")
-        self.known = None if known is None else known.requires_grad_(False).eval()
+        self.earlier = None if earlier is None else earlier.requires_grad_(False).eval()
         self.generator = generator
         self.student: nn.Module = generator.transformer
         self.teacher = teacher.requires_grad_(False).eval()
         self.critic: nn.Module = critic
-        self.tokenizer = tokenizer
+        self.condition = condition
         self.data = data
         self.config = config
         self.steps = config.steps
         self.seed = seed
-        self.length = teacher.transformer.config.text_length
-        self.student_optimiser = config.student.optimiser(self.student)
-        self.critic_optimiser = config.critic.optimiser(critic)
+        self.student_optimiser = new_optimiser(config.student_optimiser, self.student)
+        self.critic_optimiser = new_optimiser(config.critic_optimiser, critic)
 
     def prepare(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
+        for model in (self.student, self.critic, self.teacher, self.earlier):
+            if model is not None:
+                use_training_attention(model, accelerator.device, accelerator.mixed_precision)
         # One by one: of those prepared together, only one would be sharded.
         self.student, self.student_optimiser = accelerator.prepare(
             self.student, self.student_optimiser
@@ -161,22 +96,17 @@ class DmdStage:
         self.critic, self.critic_optimiser = accelerator.prepare(self.critic, self.critic_optimiser)
         # The rollout needs the module itself, not a wrapper that knows only `forward`.
         self.generator = replace(self.generator, transformer=accelerator.unwrap_model(self.student))
-        for frozen in (self.teacher, self.known):
+        for frozen in (self.teacher, self.earlier):
             if frozen is not None:
                 frozen.to(accelerator.device)
-        self.ema = self.config.student.average(self.student)
+        self.ema = Average(self.student, self.config.student_optimiser.ema_decay)
         accelerator.register_for_checkpointing(self.ema, self.data)
 
     def save_average(self, folder: Path) -> None:
-        """The student in the teacher's layout, with the teacher's text encoder."""
-        model = PromptedTransformer(self.generator.transformer, self.teacher.text_encoder)
         with averaged(self.ema, self.student):
             state = self.accelerator.get_state_dict(self.student)
             if self.accelerator.is_main_process:
-                words = self.teacher.text_encoder.state_dict()
-                model.save(
-                    folder, {**_under("transformer", state), **_under("text_encoder", words)}
-                )
+                save_model(self.generator.transformer, state, folder)
 
     def refresh(self) -> None:
         self.data.open()
@@ -184,38 +114,41 @@ class DmdStage:
     def update(self, step: int) -> Metrics:
         config, accelerator = self.config, self.accelerator
         for optimiser, settings in (
-            (self.student_optimiser, config.student),
-            (self.critic_optimiser, config.critic),
+            (self.student_optimiser, config.student_optimiser),
+            (self.critic_optimiser, config.critic_optimiser),
         ):
             for group in optimiser.param_groups:
                 group["lr"] = settings.rate_at(step, self.steps)
         key = (self.seed, step, accelerator.process_index)
-        draw = seeded(*key)
-        given = bool(torch.rand((), generator=draw) < config.image_share)
-        switched = bool(torch.rand((), generator=draw) < config.switch_share)
-        begin = "picture" if given else "anywhere"
-        batch = self.data.batch(key, frames=config.window, size=config.batch, begin=begin)
-        text, empty = self._embed(batch.captions), self._embed([""] * config.batch)
-        following = None
+        rng = seeded(*key)
+        given = bool(torch.rand((), generator=rng) < config.image_share)
+        switched = bool(torch.rand((), generator=rng) < config.switch_share)
+        clips = None
+        if given or config.student_input == "data":
+            begin = "picture" if given else "anywhere"
+            batch = self.data.batch(key, frames=config.window, size=config.batch, begin=begin)
+            clips, captions = batch.latents.to(accelerator.device), batch.captions
+        else:
+            captions = self.data.captions(key, config.batch)
+        text, empty = self._embed(captions), self._embed([""] * config.batch)
+        later_text = None
         if switched and config.student_input == "rollout":
-            others = self.data.batch((*key, 1), frames=1, size=config.batch)
-            following = self._embed(others.captions)
+            later_text = self._embed(self.data.captions((*key, 1), config.batch))
 
         # No autocast around the whole rollout: it caches lowered weights, and those that a pass
         # without gradients has cached would cut off the gradients of the next one. Every forward
         # pass has its own.
-        with self._attention():
-            generated = self._generate(batch, text, following, draw, given)
-        text = text if following is None else following
-        loss, gradient = self.student_loss(generated, text, empty, draw)
+        generated = self._generate(clips, text, later_text, rng)
+        text = text if later_text is None else later_text
+        loss, gradient = self.student_loss(generated, text, empty, rng)
         accelerator.backward(loss)
         forcing: Metrics = {}
         if config.teacher_forcing_weight:
-            forced = self.teacher_forcing_loss((*key, 2), draw)
+            forced = self.teacher_forcing_loss((*key, 2), rng)
             accelerator.backward(config.teacher_forcing_weight * forced)
             forcing["teacher_forcing_loss"] = forced.item()
         self._share_gradients()
-        norm = accelerator.clip_grad_norm_(self.student.parameters(), config.student.clip_norm)
+        norm = accelerator.clip_grad_norm_(self.student.parameters(), config.student_optimiser.clip_norm)
         self.student_optimiser.step()
         self.student_optimiser.zero_grad()
         self.ema.step(self.student.parameters())
@@ -223,9 +156,9 @@ class DmdStage:
         generated = generated.detach()
         critic_loss = 0.0
         for _ in range(config.critic_updates):
-            loss_critic = self.critic_loss(generated, text, draw)
+            loss_critic = self.critic_loss(generated, text, rng)
             accelerator.backward(loss_critic)
-            accelerator.clip_grad_norm_(self.critic.parameters(), config.critic.clip_norm)
+            accelerator.clip_grad_norm_(self.critic.parameters(), config.critic_optimiser.clip_norm)
             self.critic_optimiser.step()
             self.critic_optimiser.zero_grad()
             critic_loss += loss_critic.item() / config.critic_updates
@@ -239,25 +172,24 @@ class DmdStage:
         }
 
     def student_loss(
-        self, generated: Tensor, text: Tensor, empty: Tensor, draw: torch.Generator
+        self, generated: Tensor, text: Tensor, empty: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """The loss, and the gradient that it carries to `generated`."""
         with torch.no_grad():
-            noisy, times = self._renoised(generated.detach(), draw)[:2]
+            noisy, times = self._renoised(generated.detach(), rng)[:2]
             fake = self._clean(self.critic, noisy, times, text)
-            real = self._clean(self.teacher.transformer, noisy, times, text)
-            if extra := self.config.guidance - 1:
-                unconditional = self._clean(self.teacher.transformer, noisy, times, empty)
-                real = guided(real, unconditional, extra)
+            real = self._clean(self.teacher, noisy, times, text)
+            if self.config.guidance != 1:
+                unconditional = self._clean(self.teacher, noisy, times, empty)
+                real = guided(real, unconditional, self.config.guidance)
             gradient = distribution_matching_gradient(generated.detach(), real, fake)
             gradient = in_flicker_metric(gradient, self.config.flicker_weight)
         return distribution_matching_loss(generated, gradient), gradient
 
-    def critic_loss(self, generated: Tensor, text: Tensor, draw: torch.Generator) -> Tensor:
+    def critic_loss(self, generated: Tensor, text: Tensor, rng: torch.Generator) -> Tensor:
         """Flow matching on what the student makes."""
-        noisy, times, noise = self._renoised(generated, draw)
-        with self._attention():
-            velocity = self.critic(noisy, times, text, frame_mask=self._judge_mask(generated))
+        noisy, times, noise = self._renoised(generated, rng)
+        velocity = self.critic(noisy, times, text, frame_mask=self._judge_mask(generated))
         loss = flow_matching_loss(velocity, generated, noise)
         if self.config.flicker_weight:
             counted = torch.ones_like(times, dtype=torch.bool)
@@ -265,46 +197,42 @@ class DmdStage:
             loss = loss + self.config.flicker_weight * flicker
         return loss
 
-    def teacher_forcing_loss(self, key: tuple[int, ...], draw: torch.Generator) -> Tensor:
+    def teacher_forcing_loss(self, key: tuple[int, ...], rng: torch.Generator) -> Tensor:
         """Of a batch that depends on `key`, see `causvid.training.forcing`."""
-        return self.config.lessons.loss(
-            partial(self._told, self.student),
-            partial(self._told, self.known),
+        return lessons_loss(
+            self.config.lessons,
+            partial(self._under, self.student),
+            partial(self._under, self.earlier),
             self.data,
             key,
             self.generator.config,
-            draw,
+            rng,
             self.accelerator.device,
         )
 
-    def _told(self, model: nn.Module, captions: list[str]) -> Velocity:
+    def _under(self, model: nn.Module, captions: list[str]) -> Velocity:
         text = self._embed(captions)
 
         def velocity(noisy: Tensor, times: Tensor, mask: Tensor) -> Tensor:
-            with self._attention():
-                return model(noisy, times, text, frame_mask=mask)
+            return model(noisy, times, text, frame_mask=mask)
 
         return velocity
 
     def _generate(
-        self,
-        batch: Batch,
-        text: Tensor,
-        following: Tensor | None,
-        draw: torch.Generator,
-        given: bool,
+        self, clips: Tensor | None, text: Tensor, later_text: Tensor | None, rng: torch.Generator
     ) -> Tensor:
         """The student's clean prediction `[b, f, c, h, w]` of what is judged, differentiable.
 
-        `given`: whether a rollout's first chunk is the batch's, as in image-to-video.
-        `following`: the embeddings to which the words change on the way.
+        Args:
+            clips: real latents: what is noised, or the first chunks of image-to-video.
+            later_text: the embeddings to which the prompt changes on the way.
         """
         if self.config.student_input == "data":
-            return self._from_data(batch, text, draw)
+            return self._from_data(clips, text, rng)
         config, pattern = self.config, self.generator.config.chunks
-        chunks = config.rollout_chunks[_draw(len(config.rollout_chunks), draw)]
+        chunks = config.rollout_chunks[_draw(len(config.rollout_chunks), rng)]
         switch = None
-        if following is None:
+        if later_text is None:
             start = pattern.start(chunks) - config.window
             if start < 0:
                 raise ValueError(
@@ -314,51 +242,49 @@ class DmdStage:
         else:
             # As many chunks under the new words as the judged window holds, all of them live.
             after = max(1, config.window // pattern.rest)
-            handover = config.handovers[_draw(len(config.handovers), draw)]
+            handover = config.handovers[_draw(len(config.handovers), rng)]
             switch = Switch(max(1, chunks - after), handover)
             pure = switch.chunk + handover.chunks
             chunks = pure + after
             start = pattern.start(pure)
         live = sum(pattern.start(chunk) >= start for chunk in range(chunks))
-        exit_step = _draw(len(self.generator.config.timesteps), draw)
+        exit_step = _draw(len(self.generator.config.timesteps), rng)
         device = self.accelerator.device
 
         def noise(chunk: int, step: int, shape: tuple[int, ...]) -> Tensor:
-            return torch.randn(shape, generator=draw).to(device)
+            return torch.randn(shape, generator=rng).to(device)
 
         made = roll_out(
             self.generator,
             text,
             RolloutPlan(chunks, live, exit_step, switch),
             noise,
-            first=batch.latents[:, : pattern.first].to(device) if given else None,
-            following=following,
+            first=None if clips is None else clips[:, : pattern.first],
+            later_text=later_text,
         )
         return made[:, start:]
 
-    def _from_data(self, batch: Batch, text: Tensor, draw: torch.Generator) -> Tensor:
-        device, pattern = self.accelerator.device, self.generator.config.chunks
-        clean = batch.latents
+    def _from_data(self, clean: Tensor, text: Tensor, rng: torch.Generator) -> Tensor:
+        device, pattern = clean.device, self.generator.config.chunks
         times = torch.tensor(student_times(self.generator.config))
-        drawn = torch.randint(len(times), clean.shape[:2], generator=draw)
-        choice = same_within_chunks(drawn, pattern)
-        noises = torch.randn((len(times), *clean.shape), generator=draw)
-        noisy, sigma = from_data(clean, noises, times, choice)
-        noisy, sigma = noisy.to(device), sigma.to(device)
+        drawn = torch.randint(len(times), clean.shape[:2], generator=rng)
+        choice = same_within_chunks(drawn, pattern).to(device)
+        noises = torch.randn((len(times), *clean.shape), generator=rng).to(device)
+        noisy, sigma = from_data(clean, noises, times.to(device), choice)
         mask = block_causal_mask(pattern.sizes(clean.shape[1]))
         velocity = self.student(noisy, sigma, text, frame_mask=mask)
         return clean_from_velocity(noisy, velocity, per_frame(sigma))
 
-    def _renoised(self, clean: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _renoised(self, clean: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """A noisy copy, its times `[b, f]` (one per clip), and the noise."""
-        drawn = torch.randint(1000, clean.shape[:1], generator=draw)
+        drawn = torch.randint(1000, clean.shape[:1], generator=rng)
         sigma = score_timesteps(drawn, self.config.score_shift) / 1000
         times = sigma[:, None].expand(clean.shape[:2]).to(clean.device)
-        noise = torch.randn(clean.shape, generator=draw).to(clean.device)
+        noise = torch.randn(clean.shape, generator=rng).to(clean.device)
         return add_noise(clean, noise, per_frame(times)), times, noise
 
     def _clean(self, model: nn.Module, noisy: Tensor, times: Tensor, text: Tensor) -> Tensor:
-        with self.accelerator.autocast(), self._attention():
+        with self.accelerator.autocast():
             velocity = model(noisy, times, text, frame_mask=self._judge_mask(noisy))
         return clean_from_velocity(noisy, velocity.float(), per_frame(times))
 
@@ -368,14 +294,9 @@ class DmdStage:
             return None
         return last_chunks_mask(judged.shape[1], self.generator.config.chunks)
 
-    @torch.no_grad()
     def _embed(self, captions: list[str]) -> Tensor:
-        device = self.accelerator.device
-        tokens = tokenise(self.tokenizer, captions, self.length)
-        return self.teacher.embed(tokens.ids.to(device), tokens.mask.to(device))
-
-    def _attention(self):
-        return training_attention(self.accelerator.device, self.accelerator.mixed_precision)
+        (text,) = self.condition(captions, self.accelerator.device)
+        return text
 
     def _share_gradients(self) -> None:
         """Average over processes by hand: the rollout goes past the data-parallel wrapper."""
@@ -386,9 +307,5 @@ class DmdStage:
                 parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
 
 
-def _under(part: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{part}.{name}": tensor for name, tensor in state.items()}
-
-
-def _draw(options: int, draw: torch.Generator) -> int:
-    return int(torch.randint(options, (), generator=draw))
+def _draw(options: int, rng: torch.Generator) -> int:
+    return int(torch.randint(options, (), generator=rng))

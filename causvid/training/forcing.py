@@ -15,87 +15,63 @@ the states that sampling goes through: a noisy real clip gives away what is to b
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from torch import Tensor, nn
 
 from causvid.generation.config import GenerationConfig
 from causvid.generation.geometry import ChunkPattern
 from causvid.generation.schedule import add_noise, clean_from_velocity
 from causvid.model.attention import block_causal_mask
+from causvid.training.config import ForcingConfig, Lessons
 from causvid.training.data import Batch, LatentCache
 from causvid.training.losses import per_frame, regression_loss
 from causvid.training.ode import student_times
-from causvid.training.precision import training_attention
-from causvid.training.prompted import PromptedTransformer, tokenise
-from causvid.training.stage import ModelStage, OptimiserConfig, seeded
+from causvid.training.precision import use_training_attention
+from causvid.training.model_stage import ModelStage, seeded
+from causvid.training.teacher_model import Conditioning
 
 Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(noisy latents `[b, f, c, h, w]`, times `[b, f]`, frame mask) → velocity."""
 
-Told = Callable[[list[str]], Velocity]
-"""A student that is told, by a caption each, what the clips show."""
+Student = Callable[[list[str]], Velocity]
+"""Captions of clips → the velocity of a student under them."""
 
 
-@dataclass(frozen=True)
-class Lessons:
-    """What a step of teacher forcing is made of.
+def lessons_loss(
+    lessons: Lessons,
+    student: Student,
+    earlier: Student,
+    data: LatentCache,
+    key: tuple[int, ...],
+    generation: GenerationConfig,
+    rng: torch.Generator,
+    device: torch.device,
+) -> Tensor:
+    """The loss of batches that depend on `key`, at noise from `rng`.
 
     Args:
-        batch: full windows; beginnings that fill no window are as many.
-        first_weight, first_batch: of the regression of a stream's first chunk on what the student
-            made of it before, and how many of them.
+        student: what is trained.
+        earlier: the student whose first chunks are kept.
     """
 
-    batch: int = 6
-    first_weight: float = 2.0
-    first_batch: int = 16
+    def next_chunk(batch: Batch) -> Tensor:
+        return forcing_loss(student(batch.captions), batch.latents.to(device), generation, rng)
 
-    def loss(
-        self,
-        now: Told,
-        before: Told,
-        data: LatentCache,
-        key: tuple[int, ...],
-        generation: GenerationConfig,
-        draw: torch.Generator,
-        device: torch.device,
-    ) -> Tensor:
-        """Of batches that depend on `key`, at noise from `draw`.
-
-        Args:
-            now, before: the student as it is, and the one whose first chunks are kept.
-        """
-
-        def next_chunk(batch: Batch) -> Tensor:
-            clean = batch.latents.to(device)
-            return forcing_loss(now(batch.captions), clean, generation, draw)
-
-        loss = next_chunk(forcing_batch(data, key, self.batch, generation))
-        begun = beginning_batch(data, (*key, 1), self.batch, generation)
-        if begun is not None:
-            loss = loss + next_chunk(begun)
-        if self.first_weight:
-            frames = generation.chunks.first
-            first = data.batch((*key, 2), frames=frames, size=self.first_batch, begin="scene")
-            clips = first.latents.to(device)
-            voices = now(first.captions), before(first.captions)
-            loss = loss + self.first_weight * first_chunk_loss(*voices, clips, generation, draw)
-        return loss
-
-
-@dataclass(frozen=True)
-class ForcingConfig:
-    """Settings of a stage of teacher forcing."""
-
-    optimiser: OptimiserConfig
-    steps: int
-    lessons: Lessons = field(default_factory=Lessons)
+    loss = next_chunk(forcing_batch(data, key, lessons.batch, generation))
+    beginnings = beginning_batch(data, (*key, 1), lessons.batch, generation)
+    if beginnings is not None:
+        loss = loss + next_chunk(beginnings)
+    if lessons.first_weight:
+        frames = generation.chunks.first
+        first = data.batch((*key, 2), frames=frames, size=lessons.first_batch, begin="scene")
+        both = student(first.captions), earlier(first.captions)
+        kept = first_chunk_loss(*both, first.latents.to(device), generation, rng)
+        loss = loss + lessons.first_weight * kept
+    return loss
 
 
 def forcing_batch(
@@ -123,20 +99,20 @@ def beginning_batch(
 
 
 def forcing_loss(
-    velocity: Velocity, clean: Tensor, generation: GenerationConfig, draw: torch.Generator
+    velocity: Velocity, clean: Tensor, generation: GenerationConfig, rng: torch.Generator
 ) -> Tensor:
     """Mean squared error of the last chunk's clean prediction, at levels drawn per clip.
 
     Args:
-        velocity: the student, told what the clips show.
+        velocity: of the student under the clips' captions.
         clean: `[b, f, c, h, w]`, f the window.
     """
     frames, rest = clean.shape[1], generation.chunks.rest
     levels = torch.tensor(student_times(generation)[:-1])
-    times = levels[torch.randint(len(levels), clean.shape[:1], generator=draw)]
+    times = levels[torch.randint(len(levels), clean.shape[:1], generator=rng)]
     times = times[:, None].repeat(1, frames)
     times[:, :-rest] = 0.0
-    noise = torch.randn(clean.shape, generator=draw).to(clean.device)
+    noise = torch.randn(clean.shape, generator=rng).to(clean.device)
     times = times.to(clean.device)
     noisy = add_noise(clean, noise, per_frame(times))
     mask = last_chunks_mask(frames, generation.chunks)
@@ -146,20 +122,20 @@ def forcing_loss(
 
 def first_chunk_loss(
     velocity: Velocity,
-    before: Velocity,
+    earlier: Velocity,
     clips: Tensor,
     generation: GenerationConfig,
-    draw: torch.Generator,
+    rng: torch.Generator,
 ) -> Tensor:
     """Mean squared distance of two students' predictions, where sampling by the earlier one leads.
 
     Args:
-        velocity, before: the student as it is and as it was.
+        velocity, earlier: of the student as it is and as it was.
         clips: `[b, f, c, h, w]`, f the first chunk; their shape and device alone matter.
     """
     levels, device = student_times(generation)[:-1], clips.device
-    noise = torch.randn((len(levels), *clips.shape), generator=draw).to(device)
-    chosen = torch.randint(len(levels), clips.shape[:1], generator=draw).to(device)
+    noise = torch.randn((len(levels), *clips.shape), generator=rng).to(device)
+    chosen = torch.randint(len(levels), clips.shape[:1], generator=rng).to(device)
     mask = block_causal_mask(clips.shape[1:2])
     states, predictions = [], []
     with torch.no_grad():
@@ -167,7 +143,7 @@ def first_chunk_loss(
             noisy = noise[0] if step == 0 else add_noise(predictions[-1], noise[step], level)
             times = torch.full(noisy.shape[:2], level, device=device)
             states.append(noisy)
-            predicted = before(noisy, times, mask).float()
+            predicted = earlier(noisy, times, mask).float()
             predictions.append(clean_from_velocity(noisy, predicted, level))
     each = torch.arange(len(chosen), device=device)
     noisy, wanted = (torch.stack(steps)[chosen, each] for steps in (states, predictions))
@@ -183,43 +159,48 @@ def last_chunks_mask(frames: int, chunks: ChunkPattern) -> Tensor:
 
 
 class ForcingStage(ModelStage):
-    """Teacher forcing alone, for a student that is to learn, or has forgotten, how things go on.
+    """Teacher forcing alone.
 
     Args:
-        known: the student before, or another whose first chunks are to be kept.
+        model: the student.
+        condition: how it is given captions.
+        earlier: the student before, or another whose first chunks are kept; not needed if none
+            are (`Lessons.first_weight`).
     """
 
     def __init__(
         self,
-        model: PromptedTransformer,
-        tokenizer: PreTrainedTokenizerBase,
+        model: nn.Module,
+        condition: Conditioning,
         data: LatentCache,
         config: ForcingConfig,
         generation: GenerationConfig,
         *,
-        known: PromptedTransformer,
+        earlier: nn.Module | None,
         seed: int = 0,
     ):
         super().__init__(model, config.optimiser, steps=config.steps, seed=seed)
         self.config = config
-        self.tokenizer = tokenizer
+        self.condition = condition
         self.data = data
         self.generation = generation
-        self.known = known.requires_grad_(False).eval()
-        self.length = model.transformer.config.text_length
+        self.earlier = None if earlier is None else earlier.requires_grad_(False).eval()
 
     def prepare(self, accelerator: Accelerator) -> None:
         super().prepare(accelerator)
-        self.known.to(accelerator.device)
+        if self.earlier is not None:
+            self.earlier.to(accelerator.device)
+            use_training_attention(self.earlier, accelerator.device, accelerator.mixed_precision)
         accelerator.register_for_checkpointing(self.data)
 
     def refresh(self) -> None:
         self.data.open()
 
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
-        return self.config.lessons.loss(
-            partial(self._told, self.model),
-            partial(self._told, self.known),
+        return lessons_loss(
+            self.config.lessons,
+            partial(self._under, self.model),
+            partial(self._under, self.earlier),
             self.data,
             key,
             self.generation,
@@ -227,15 +208,11 @@ class ForcingStage(ModelStage):
             self.accelerator.device,
         )
 
-    def _told(self, model: torch.nn.Module, captions: list[str]) -> Velocity:
-        device = self.accelerator.device
-        ids, shown = tokenise(self.tokenizer, captions, self.length)
+    def _under(self, model: nn.Module, captions: list[str]) -> Velocity:
+        words = self.condition(captions, self.accelerator.device)
 
         def velocity(noisy: Tensor, times: Tensor, mask: Tensor) -> Tensor:
-            with (
-                self.accelerator.autocast(),
-                training_attention(device, self.accelerator.mixed_precision),
-            ):
-                return model(noisy, times, ids.to(device), shown.to(device), mask)
+            with self.accelerator.autocast():
+                return model(noisy, times, *words, frame_mask=mask)
 
         return velocity

@@ -55,12 +55,12 @@ def regression_loss(predicted: Tensor, target: Tensor, timesteps: Tensor) -> Ten
     return F.mse_loss(predicted[noisy], target[noisy])
 
 
-def guided(conditional: Tensor, unconditional: Tensor, extra: float) -> Tensor:
-    """Classifier-free guidance: `conditional + extra · (conditional - unconditional)`.
+def guided(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance (arXiv 2207.12598) in the usual scale, 1 for none.
 
-    `extra` is the usual guidance scale less one; 0 is no guidance.
+    The published recipes state `scale - 1`.
     """
-    return conditional + extra * (conditional - unconditional)
+    return unconditional + scale * (conditional - unconditional)
 
 
 def distribution_matching_gradient(generated: Tensor, real: Tensor, fake: Tensor) -> Tensor:
@@ -99,8 +99,7 @@ def score_timesteps(
     drawn: Tensor, shift: float, bounds: tuple[float, float] = SCORE_RANGE
 ) -> Tensor:
     """Integers drawn from 0 … 999 as timesteps of the scores: shifted, then clamped."""
-    u = drawn.float() / 1000
-    return (shift * u / (1 + (shift - 1) * u) * 1000).clamp(*bounds)
+    return (FlowSchedule(shift).shifted(drawn.float() / 1000) * 1000).clamp(*bounds)
 
 
 def table_sigmas(timesteps: Tensor, schedule: FlowSchedule) -> Tensor:

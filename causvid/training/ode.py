@@ -6,78 +6,44 @@ jump from any of its few levels to the end of the trajectory (CausVid, arXiv 241
 """
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from torch import Tensor, nn
 
 from causvid.generation.config import GenerationConfig
+from causvid.generation.geometry import LatentGrid
 from causvid.generation.schedule import FlowSchedule, clean_from_velocity
 from causvid.model.attention import block_causal_mask
-from causvid.training.data import Clip, LatentCache, shard_path, write_shard
+from causvid.model.transformer import CausalWanTransformer
+from causvid.training.config import OdeConfig, TrajectoryConfig
+from causvid.training.data import Captions, Clip, LatentCache, shard_path, write_shard
 from causvid.training.losses import from_trajectory, per_frame, regression_loss, same_within_chunks
-from causvid.training.precision import training_attention
-from causvid.training.prompted import PromptedTransformer, sample, tokenise
-from causvid.training.stage import ModelStage, OptimiserConfig, seeded
+from causvid.training.model_stage import ModelStage, seeded
+from causvid.training.teacher_model import Conditioning, sample
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TrajectoryConfig:
-    """How the teacher's trajectories are made.
-
-    Args:
-        frames: latent frames of a clip.
-        steps: Euler steps; the student's levels must be among them.
-        guidance: usual scale, 1 for none.
-        batch: clips integrated together; `count` clips in a shard.
-    """
-
-    frames: int = 7
-    steps: int = 12
-    guidance: float = 2.0
-    batch: int = 8
-    count: int = 64
-
-
-@dataclass(frozen=True)
-class OdeConfig:
-    """Settings of the regression.
-
-    Args:
-        first_given: whether the first chunk is always shown clean, and not learned. A teacher
-            whose windows may begin in the middle of a video has trajectories that do, too; a
-            student's videos begin at their beginning, which the causal stage has taught it.
-    """
-
-    optimiser: OptimiserConfig
-    steps: int
-    batch: int
-    first_given: bool = False
-
-
-def student_times(generator: GenerationConfig) -> tuple[float, ...]:
+def student_times(generation: GenerationConfig) -> tuple[float, ...]:
     """σ of the student's levels, noisiest first, then 0."""
-    return (*(level.sigma for level in generator.levels(1)), 0.0)
+    return (*(level.sigma for level in generation.levels(1)), 0.0)
 
 
-def teacher_grid(generator: GenerationConfig, steps: int) -> tuple[Tensor, list[int]]:
+def teacher_grid(generation: GenerationConfig, steps: int) -> tuple[Tensor, list[int]]:
     """The teacher's levels `[steps + 1]`, and where the student's are among them.
 
     Raises:
         ValueError: if one is not.
     """
-    sigmas = torch.cat([FlowSchedule(generator.shift).sigmas(steps), torch.zeros(1)])
+    sigmas = torch.cat([FlowSchedule(generation.shift).sigmas(steps), torch.zeros(1)])
     rows = []
-    for time in student_times(generator):
+    for time in student_times(generation):
         row = int((sigmas - time).abs().argmin())
         if abs(float(sigmas[row]) - time) > 2e-3:
             raise ValueError(
                 f"the student's level {time:.4f} is not on the teacher's grid of {steps} steps at "
-                f"shift {generator.shift}: choose a multiple of the student's step count"
+                f"shift {generation.shift}: choose a multiple of the student's step count"
             )
         rows.append(row)
     return sigmas, rows
@@ -85,13 +51,14 @@ def teacher_grid(generator: GenerationConfig, steps: int) -> tuple[Tensor, list[
 
 @torch.no_grad()
 def write_trajectories(
-    model: PromptedTransformer,
-    tokenizer: PreTrainedTokenizerBase,
-    data: LatentCache,
+    transformer: CausalWanTransformer,
+    condition: Conditioning,
+    data: Captions,
     folder: Path,
     index: int,
     config: TrajectoryConfig,
-    generator: GenerationConfig,
+    generation: GenerationConfig,
+    grid: LatentGrid,
     *,
     seed: int = 0,
 ) -> bool:
@@ -103,19 +70,20 @@ def write_trajectories(
     path = shard_path(folder, index)
     if path.exists():
         return False
-    sigmas, rows = teacher_grid(generator, config.steps)
-    length = model.transformer.config.text_length
-    empty = tokenise(tokenizer, [""] * config.batch, length)
+    sigmas, rows = teacher_grid(generation, config.steps)
+    device, channels = transformer.device, transformer.config.in_channels
+    shape = (config.batch, config.frames, channels, grid.latent_height, grid.latent_width)
+    (empty,) = condition([""] * config.batch, device)
     clips: list[Clip] = []
     for part in range(config.count // config.batch):
         key = (seed, index, part)
-        drawn = data.batch(key, frames=config.frames, size=config.batch)
-        noise = torch.randn(drawn.latents.shape, generator=seeded(*key))
-        tokens = tokenise(tokenizer, drawn.captions, length)
-        states = sample(model, noise, tokens, empty, sigmas, guidance=config.guidance)[rows]
+        captions = data.captions(key, config.batch)
+        noise = torch.randn(shape, generator=seeded(*key))
+        (text,) = condition(captions, device)
+        states = sample(transformer, noise, text, empty, sigmas, guidance=config.guidance)[rows]
         clips += [
             Clip(latents, (caption,))
-            for latents, caption in zip(states.transpose(0, 1), drawn.captions, strict=True)
+            for latents, caption in zip(states.transpose(0, 1), captions, strict=True)
         ]
     write_shard(path, clips)
     logger.info("wrote %s", path)
@@ -127,21 +95,20 @@ class OdeStage(ModelStage):
 
     def __init__(
         self,
-        model: PromptedTransformer,
-        tokenizer: PreTrainedTokenizerBase,
+        model: nn.Module,
+        condition: Conditioning,
         trajectories: LatentCache,
         config: OdeConfig,
-        generator: GenerationConfig,
+        generation: GenerationConfig,
         *,
         seed: int = 0,
     ):
         super().__init__(model, config.optimiser, steps=config.steps, seed=seed)
         self.config = config
-        self.tokenizer = tokenizer
+        self.condition = condition
         self.trajectories = trajectories
-        self.chunks = generator.chunks
-        self.times = torch.tensor(student_times(generator))
-        self.length = model.transformer.config.text_length
+        self.chunks = generation.chunks
+        self.times = torch.tensor(student_times(generation))
 
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
         device = self.accelerator.device
@@ -150,15 +117,14 @@ class OdeStage(ModelStage):
         batch = self.trajectories.batch(key, frames=levels, size=self.config.batch)
         trajectory = batch.latents.to(device)
         shape = (trajectory.shape[0], trajectory.shape[2])
-        generator = seeded(*key)
-        drawn = torch.randint(0, levels, shape, generator=generator)
+        rng = seeded(*key)
+        drawn = torch.randint(0, levels, shape, generator=rng)
         if self.config.first_given:
             drawn[:, : self.chunks.first] = levels - 1
         choice = same_within_chunks(drawn, self.chunks).to(device)
         noisy, times = from_trajectory(trajectory, self.times.to(device), choice)
-        tokens = tokenise(self.tokenizer, batch.captions, self.length)
         mask = block_causal_mask(self.chunks.sizes(shape[1]))
-        with training_attention(device, self.accelerator.mixed_precision):
-            velocity = self.model(noisy, times, tokens.ids.to(device), tokens.mask.to(device), mask)
+        words = self.condition(batch.captions, device)
+        velocity = self.model(noisy, times, *words, frame_mask=mask)
         predicted = clean_from_velocity(noisy, velocity, per_frame(times))
         return regression_loss(predicted, trajectory[:, -1], times)

@@ -1,23 +1,34 @@
-"""The settings of every stage, for the pocket model and for Wan 2.1 1.3B.
+"""The recipes: settings of every stage for the pocket model and for Wan 2.1 1.3B, or from a file.
 
-One table to read and to compare; nothing here runs anything. `batch` counts the clips of one
-process in one micro-batch: `python -m causvid train plan` says what that means in all.
+One table to read and to compare; nothing here runs anything or loads torch. `batch` counts the
+clips of one process in one micro-batch: `python -m causvid train plan` says what that means in all.
+A file states what it changes of another recipe, as `--show` of a stage prints it:
+
+    {"recipe": "wan-1.3b", "generation": {"window": 12, "sink": 3}, "dmd": {"steps": 600}}
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from causvid.generation.config import GenerationConfig
 from causvid.generation.geometry import ChunkPattern
-from causvid.presets.catalogue import WAN_BASE, HubFolder
-from causvid.training.codec import CodecConfig
-from causvid.training.decoder import DecoderConfig
-from causvid.training.dmd import DmdConfig
-from causvid.training.forcing import ForcingConfig
-from causvid.training.ode import OdeConfig, TrajectoryConfig
-from causvid.training.reader import ReaderConfig
-from causvid.training.stage import OptimiserConfig
-from causvid.training.teacher import FlowConfig, Phase
-from causvid.training.world import ShardConfig
+from causvid.training.changes import changed
+from causvid.training.config import (
+    CodecConfig,
+    DataConfig,
+    DecoderConfig,
+    DmdConfig,
+    FlowConfig,
+    ForcingConfig,
+    JudgeConfig,
+    Lessons,
+    OdeConfig,
+    OptimiserConfig,
+    Phase,
+    TrajectoryConfig,
+    WorldConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -39,28 +50,30 @@ class TransformerShape:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that distinguishes one size from another.
+    """Everything that distinguishes one model's training from another's.
 
     Args:
-        codec, decoder, data, teacher: `None` where nothing is trained, because teacher, text
-            encoder and codec are `published`.
-        forcing: `None` where the student's window holds a whole clip.
+        generation: what the student will generate.
+        preset: the preset whose base (teacher, codec, text encoder) training starts from, unless
+            another folder or repository is given; `None` where they are trained, too.
+        transformer: its shape where it is trained from nothing.
+        codec, decoder: `None` where the base's codec is used.
         checkpointing: whether activations of the transformer's layers are computed again in the
             backward pass instead of being kept.
     """
 
-    transformer: TransformerShape
-    generator: GenerationConfig
+    generation: GenerationConfig
+    data: DataConfig
+    teacher: FlowConfig
     causal: FlowConfig
     trajectories: TrajectoryConfig
     ode: OdeConfig
+    forcing: ForcingConfig
     dmd: DmdConfig
+    preset: str | None = None
+    transformer: TransformerShape | None = None
     codec: CodecConfig | None = None
     decoder: DecoderConfig | None = None
-    data: ShardConfig | None = None
-    teacher: FlowConfig | None = None
-    forcing: ForcingConfig | None = None
-    published: HubFolder | None = None
     checkpointing: bool = False
 
 
@@ -80,7 +93,7 @@ POCKET = Recipe(
         text_length=24,
         position_features=18,
     ),
-    generator=GenerationConfig(
+    generation=GenerationConfig(
         timesteps=(1000.0, 750.0, 500.0, 250.0),
         shift=3.0,
         chunks=ChunkPattern(first=1, rest=3),
@@ -95,7 +108,7 @@ POCKET = Recipe(
     decoder=DecoderConfig(
         OptimiserConfig(learning_rate=5e-4, warmup_steps=200, weight_decay=0.0, ema_decay=0.999)
     ),
-    data=ShardConfig(),
+    data=DataConfig(world=WorldConfig()),
     # The first shipped weights are those after 5,900 steps, when this list ended there.
     teacher=FlowConfig(
         phases=(Phase(1, 24, 2400), Phase(4, 8, 900), Phase(7, 6, 9000)),
@@ -121,10 +134,10 @@ POCKET = Recipe(
         steps=1500,
     ),
     dmd=DmdConfig(
-        student=OptimiserConfig(
+        student_optimiser=OptimiserConfig(
             learning_rate=1e-4, warmup_steps=10, betas=(0.0, 0.999), ema_decay=0.98
         ),
-        critic=OptimiserConfig(learning_rate=2e-4, warmup_steps=10, betas=(0.0, 0.999)),
+        critic_optimiser=OptimiserConfig(learning_rate=2e-4, warmup_steps=10, betas=(0.0, 0.999)),
         steps=300,
         batch=4,
         # Half of them end with the window, so that first pictures are judged, too.
@@ -143,61 +156,37 @@ POCKET = Recipe(
 # Wan 2.1 1.3B at 480x832, clips of 81 pictures, for 64 processes: initialisation on trajectories
 # as in CausVid (arXiv 2412.07772), distribution matching as in Self-Forcing (arXiv 2506.08009).
 # Text encoder and codec stay as published.
+_FINE_TUNING = OptimiserConfig(
+    learning_rate=5e-6, decay_share=0.0, betas=(0.9, 0.999), clip_norm=10.0, ema_decay=0.99
+)
+_DISTILLATION = OptimiserConfig(
+    learning_rate=2e-6,
+    warmup_steps=1,
+    decay_share=0.0,
+    betas=(0.0, 0.999),
+    clip_norm=10.0,
+    ema_decay=0.99,
+)
+
 WAN_1_3B = Recipe(
-    published=WAN_BASE,
-    transformer=TransformerShape(
-        patch_size=(1, 2, 2),
-        num_attention_heads=12,
-        attention_head_dim=128,
-        in_channels=16,
-        out_channels=16,
-        text_dim=4096,
-        freq_dim=256,
-        ffn_dim=8960,
-        num_layers=30,
-        text_length=512,
-        position_features=0,
-    ),
-    generator=GenerationConfig(
-        timesteps=(1000.0, 750.0, 500.0, 250.0),
-        shift=5.0,
-        chunks=ChunkPattern(first=3, rest=3),
-        window=21,
-        sink=0,
-        height=480,
-        width=832,
-        fps=16,
-    ),
+    preset="self-forcing",
+    generation=GenerationConfig(),
+    data=DataConfig(clips=16, latents=21),
+    # Not in the papers: the teacher fine-tuned on clips of one's own, before all else.
+    teacher=FlowConfig(phases=(Phase(21, 1, 1000),), optimiser=_FINE_TUNING, shift=5.0),
     # Not in the papers: a way to a causal student from clips alone, if no trajectories are wanted.
-    causal=FlowConfig(
-        phases=(Phase(21, 1, 3000),),
-        optimiser=OptimiserConfig(
-            learning_rate=5e-6, decay_share=0.0, betas=(0.9, 0.999), clip_norm=10.0, ema_decay=0.99
-        ),
-        shift=5.0,
-    ),
+    causal=FlowConfig(phases=(Phase(21, 1, 3000),), optimiser=_FINE_TUNING, shift=5.0),
     # The paper takes 50 steps; of 48, every twelfth is a level of the student.
     trajectories=TrajectoryConfig(frames=21, steps=48, guidance=6.0, batch=1, count=16),
-    ode=OdeConfig(
-        optimiser=OptimiserConfig(
-            learning_rate=5e-6, decay_share=0.0, betas=(0.9, 0.999), clip_norm=10.0, ema_decay=0.99
-        ),
-        steps=3000,
-        batch=1,
+    ode=OdeConfig(optimiser=_FINE_TUNING, steps=3000, batch=1),
+    # Not in the papers: for a window smaller than the clips.
+    forcing=ForcingConfig(
+        optimiser=_FINE_TUNING, steps=1000, lessons=Lessons(batch=1, first_weight=0.0)
     ),
     # 600 iterations there, of which every fifth also updates the student.
     dmd=DmdConfig(
-        student=OptimiserConfig(
-            learning_rate=2e-6,
-            warmup_steps=1,
-            decay_share=0.0,
-            betas=(0.0, 0.999),
-            clip_norm=10.0,
-            ema_decay=0.99,
-        ),
-        critic=OptimiserConfig(
-            learning_rate=4e-7, warmup_steps=1, decay_share=0.0, betas=(0.0, 0.999), clip_norm=10.0
-        ),
+        student_optimiser=_DISTILLATION,
+        critic_optimiser=replace(_DISTILLATION, learning_rate=4e-7),
         steps=120,
         batch=1,
         window=21,
@@ -213,5 +202,28 @@ WAN_1_3B = Recipe(
 
 RECIPES = {"pocket": POCKET, "wan-1.3b": WAN_1_3B}
 
-READER = ReaderConfig(OptimiserConfig(learning_rate=1e-3, warmup_steps=100, decay_share=0.5))
+JUDGE = JudgeConfig(OptimiserConfig(learning_rate=1e-3, warmup_steps=100, decay_share=0.5))
 """The judge of the pocket model's world, whatever model is judged."""
+
+
+def load_recipe(name: str) -> Recipe:
+    """A recipe by its name or from a file.
+
+    Raises:
+        ValueError: if there is none, or the file has settings that a recipe has not.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    path = Path(name)
+    if not path.is_file():
+        raise ValueError(f"there is no recipe {name!r}: there are {', '.join(RECIPES)}, or a file")
+    try:
+        changes = json.loads(path.read_text(encoding="utf-8"))
+        base = load_recipe(changes.pop("recipe"))
+        return changed(base, changes)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f'{path} is no recipe: expected an object with "recipe" (what it changes) and settings'
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

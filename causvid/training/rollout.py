@@ -24,7 +24,7 @@ RolloutNoise = Callable[[int, int, tuple[int, ...]], Tensor]
 
 @dataclass(frozen=True)
 class Switch:
-    """New words from `chunk` on, taken over as in a viewer's stream."""
+    """Another prompt from `chunk` on, taken over as in a viewer's stream."""
 
     chunk: int
     handover: Handover
@@ -36,9 +36,9 @@ class RolloutPlan:
 
     Args:
         chunks: how many chunks are made.
-        live: the last so many of them carry gradients.
+        live: gradient-carrying chunks, at the end of the rollout.
         exit_step: the step, from 0, whose prediction is a chunk's result.
-        switch: when the words change, if they do.
+        switch: when the prompt changes, if it does.
     """
 
     chunks: int
@@ -50,7 +50,7 @@ class RolloutPlan:
         if not 0 <= self.live <= self.chunks or self.chunks < 1 or self.exit_step < 0:
             raise ValueError(f"a rollout needs 0 ≤ live ≤ chunks and exit_step ≥ 0, got {self}")
         if self.switch is not None and not 0 < self.switch.chunk < self.chunks:
-            raise ValueError(f"words can change at chunks 1 to {self.chunks - 1}, got {self}")
+            raise ValueError(f"the prompt can change at chunks 1 to {self.chunks - 1}, got {self}")
 
     def is_live(self, chunk: int) -> bool:
         return chunk >= self.chunks - self.live
@@ -63,35 +63,35 @@ def roll_out(
     noise: RolloutNoise,
     *,
     first: Tensor | None = None,
-    following: Tensor | None = None,
+    later_text: Tensor | None = None,
 ) -> Tensor:
     """Generate clips chunk by chunk through a fresh cache.
 
     Args:
         text: prompt embeddings `[b, n, d]`.
         first: clean latents of chunk 0 `[b, f, c, h, w]`, taken as they are (image-to-video).
-        following: the embeddings that take over at `plan.switch`.
+        later_text: the embeddings that take over at `plan.switch`.
 
     Returns:
         Clean latents `[b, f, c, h, w]` of all chunks; the live ones are differentiable.
 
     Raises:
-        ValueError: if the exit step is not a step of every chunk, or `following` and
+        ValueError: if the exit step is not a step of every chunk, or `later_text` and
             `plan.switch` are not given together.
     """
-    if (plan.switch is None) != (following is None):
-        raise ValueError("a switch needs the words that follow, and they need a switch")
+    if (plan.switch is None) != (later_text is None):
+        raise ValueError("a switch needs the text of the later prompt, and that text a switch")
     cache = generator.new_cache(text.shape[0])
     made: list[Tensor] = []
-    words = heard = None
+    prompt = encoded = None
     for chunk in range(plan.chunks):
-        now = _words(text, following, plan.switch, chunk)
-        if now is not heard:
-            words, heard = _Words.of(generator, now, live=plan.live > 0), now
+        current = _text_at(chunk, text, later_text, plan.switch)
+        if current is not encoded:
+            prompt, encoded = _Prompt.of(generator, current, live=plan.live > 0), current
         if plan.switch is not None and chunk == plan.switch.chunk:
-            _hand_over(generator, plan.switch.handover, made, Memory(cache, words.silent))
+            _hand_over(generator, plan.switch.handover, made, Memory(cache, prompt.fixed))
         cache.open(generator.config.chunks.frames(chunk))
-        memory = Memory(cache, words.silent)
+        memory = Memory(cache, prompt.fixed)
         if chunk == 0 and first is not None:
             clean = first
         else:
@@ -100,7 +100,7 @@ def roll_out(
                 raise ValueError(
                     f"exit step {plan.exit_step} of chunk {chunk}, which has {len(levels)} steps"
                 )
-            clean = _make_chunk(generator, chunk, plan, noise, memory, words.live)
+            clean = _make_chunk(generator, chunk, plan, noise, memory, prompt.live)
         with torch.no_grad():
             generator.remember(clean.detach(), memory)
         cache.advance()
@@ -108,31 +108,33 @@ def roll_out(
     return torch.cat(made, dim=1)
 
 
-class _Words(NamedTuple):
+class _Prompt(NamedTuple):
     """One prompt's keys and values for passes without gradients, and for those with.
 
     A model whose layers are sharded has them together within its own passes only, so there it is
     the embeddings, from which every pass makes keys and values anew.
     """
 
-    silent: TextCache | Tensor
+    fixed: TextCache | Tensor
     live: TextCache | Tensor
 
     @classmethod
-    def of(cls, generator: Generator, text: Tensor, *, live: bool) -> "_Words":
+    def of(cls, generator: Generator, text: Tensor, *, live: bool) -> "_Prompt":
         if isinstance(generator.transformer, FSDPModule):
             return cls(text, text)
         with torch.no_grad():
-            silent = generator.transformer.encode_text(text)
-        return cls(silent, generator.transformer.encode_text(text) if live else silent)
+            fixed = generator.transformer.encode_text(text)
+        return cls(fixed, generator.transformer.encode_text(text) if live else fixed)
 
 
-def _words(text: Tensor, following: Tensor | None, switch: Switch | None, chunk: int) -> Tensor:
+def _text_at(
+    chunk: int, text: Tensor, later_text: Tensor | None, switch: Switch | None
+) -> Tensor:
     """The embeddings in force during `chunk`."""
     if switch is None or chunk < switch.chunk:
         return text
     weight = switch.handover.weight(chunk - switch.chunk)
-    return following if weight == 1 else torch.lerp(text, following, weight)
+    return later_text if weight == 1 else torch.lerp(text, later_text, weight)
 
 
 @torch.no_grad()

@@ -1,23 +1,21 @@
-"""Flow matching on cached latents: the teacher, and its causal heir.
+"""Flow matching on cached latents: the teacher, and the causal student made from it.
 
-`TeacherStage` trains a bidirectional text-to-video model, text encoder included. Images come
-first, then ever longer clips: appearance is learned from single latents at a fraction of the cost
+`TeacherStage` trains a bidirectional text-to-video model, with its text encoder or without. Images
+come first, then ever longer clips: appearance is learned from single latents at a fraction of the cost
 (measured: a clip of nine costs nine times as much and teaches it no faster).
 
 `CausalStage` goes on with the teacher's weights under the block-causal mask, every chunk at a noise
 level of its own (Diffusion Forcing, arXiv 2407.01392; CausVid, arXiv 2412.07772, section 4.1).
 """
 
-from dataclasses import dataclass
-
 import torch
 from accelerate import Accelerator
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from torch import Tensor, nn
 
 from causvid.generation.geometry import ChunkPattern
-from causvid.generation.schedule import add_noise
+from causvid.generation.schedule import FlowSchedule, add_noise
 from causvid.model.attention import block_causal_mask
+from causvid.training.config import FlowConfig
 from causvid.training.data import LatentCache
 from causvid.training.losses import (
     flicker_loss,
@@ -25,59 +23,22 @@ from causvid.training.losses import (
     per_frame,
     same_within_chunks,
 )
-from causvid.training.precision import training_attention
-from causvid.training.prompted import PromptedTransformer, Tokens, tokenise
-from causvid.training.stage import ModelStage, OptimiserConfig, seeded
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of training on windows of one length."""
-
-    frames: int
-    batch: int
-    steps: int
-
-
-@dataclass(frozen=True)
-class FlowConfig:
-    """Settings of a flow-matching stage.
-
-    Args:
-        phases: windows of growing length.
-        shift: of the sampled noise levels; more than 1 favours high noise.
-        caption_dropout: share of empty captions, for classifier-free guidance.
-        flicker_weight: of `flicker_loss` beside the flow matching loss.
-    """
-
-    phases: tuple[Phase, ...]
-    optimiser: OptimiserConfig
-    shift: float = 3.0
-    caption_dropout: float = 0.1
-    flicker_weight: float = 0.0
-
-    @property
-    def steps(self) -> int:
-        return sum(phase.steps for phase in self.phases)
-
-    def phase_at(self, step: int) -> Phase:
-        for phase in self.phases:
-            if step < phase.steps:
-                return phase
-            step -= phase.steps
-        return self.phases[-1]
-
-    def shifted(self, u: Tensor) -> Tensor:
-        return self.shift * u / (1 + (self.shift - 1) * u)
+from causvid.training.model_stage import ModelStage, seeded
+from causvid.training.teacher_model import Conditioning
 
 
 class TeacherStage(ModelStage):
-    """Bidirectional flow matching: all frames of a clip at one level."""
+    """Bidirectional flow matching: all frames of a clip at one level.
+
+    Args:
+        model: `TeacherModel`, or `CausalWanTransformer` if the text encoder is frozen.
+        condition: how that model is given captions.
+    """
 
     def __init__(
         self,
-        model: PromptedTransformer,
-        tokenizer: PreTrainedTokenizerBase,
+        model: nn.Module,
+        condition: Conditioning,
         data: LatentCache,
         config: FlowConfig,
         *,
@@ -85,9 +46,8 @@ class TeacherStage(ModelStage):
     ):
         super().__init__(model, config.optimiser, steps=config.steps, seed=seed)
         self.config = config
-        self.tokenizer = tokenizer
+        self.condition = condition
         self.data = data
-        self.length = model.transformer.config.text_length
 
     def prepare(self, accelerator: Accelerator) -> None:
         super().prepare(accelerator)
@@ -99,36 +59,32 @@ class TeacherStage(ModelStage):
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
         phase = self.config.phase_at(step)
         batch = self.data.batch(key, frames=phase.frames, size=phase.batch)
-        generator = seeded(*key)
-        tokens = self.tokens(batch.captions, generator)
+        rng = seeded(*key)
+        captions = self.with_dropout(batch.captions, rng)
         # One stratum of levels per sample: the same distribution, less noise in the gradient.
-        u = (torch.arange(phase.batch) + torch.rand(phase.batch, generator=generator)) / phase.batch
-        sigma = self.config.shifted(u)[:, None].expand(-1, phase.frames)
-        return self.flow_loss(batch.latents, sigma, tokens, generator)
+        u = (torch.arange(phase.batch) + torch.rand(phase.batch, generator=rng)) / phase.batch
+        sigma = FlowSchedule(self.config.shift).shifted(u)[:, None].expand(-1, phase.frames)
+        return self.flow_loss(batch.latents, sigma, captions, rng)
 
-    def tokens(self, captions: list[str], generator: torch.Generator) -> Tokens:
-        """Captions as tokens, some of them dropped."""
-        dropped = torch.rand(len(captions), generator=generator) < self.config.caption_dropout
-        kept = ["" if drop else text for text, drop in zip(captions, dropped, strict=True)]
-        return tokenise(self.tokenizer, kept, self.length)
+    def with_dropout(self, captions: list[str], rng: torch.Generator) -> list[str]:
+        """Captions, some of them empty."""
+        dropped = torch.rand(len(captions), generator=rng) < self.config.caption_dropout
+        return ["" if drop else text for text, drop in zip(captions, dropped, strict=True)]
 
     def flow_loss(
         self,
         clean: Tensor,
         sigma: Tensor,
-        tokens: Tokens,
-        generator: torch.Generator,
+        captions: list[str],
+        rng: torch.Generator,
         frame_mask: Tensor | None = None,
     ) -> Tensor:
         """Loss at levels `sigma` `[b, f]`; frames given clean (level 0) do not count."""
         device = self.accelerator.device
-        noise = torch.randn(clean.shape, generator=generator).to(device)
+        noise = torch.randn(clean.shape, generator=rng).to(device)
         clean, times = clean.to(device), sigma.to(device)
         noisy = add_noise(clean, noise, per_frame(times))
-        with training_attention(device, self.accelerator.mixed_precision):
-            velocity = self.model(
-                noisy, times, tokens.ids.to(device), tokens.mask.to(device), frame_mask
-            )
+        velocity = self.model(noisy, times, *self.condition(captions, device), frame_mask=frame_mask)
         learned = times > 0
         loss = flow_matching_loss(velocity[learned], clean[learned], noise[learned])
         if self.config.flicker_weight and (learned[:, 1:] & learned[:, :-1]).any():
@@ -152,8 +108,8 @@ class CausalStage(TeacherStage):
 
     def __init__(
         self,
-        model: PromptedTransformer,
-        tokenizer: PreTrainedTokenizerBase,
+        model: nn.Module,
+        condition: Conditioning,
         data: LatentCache,
         config: FlowConfig,
         *,
@@ -161,22 +117,22 @@ class CausalStage(TeacherStage):
         clean_share: float = 0.3,
         seed: int = 0,
     ):
-        super().__init__(model, tokenizer, data, config, seed=seed)
+        super().__init__(model, condition, data, config, seed=seed)
         self.chunks = chunks
         self.clean_share = clean_share
 
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
         phase = self.config.phase_at(step)
         batch = self.data.batch(key, frames=phase.frames, size=phase.batch, begin="picture")
-        generator = seeded(*key)
-        tokens = self.tokens(batch.captions, generator)
+        rng = seeded(*key)
+        captions = self.with_dropout(batch.captions, rng)
         shape = (phase.batch, phase.frames)
-        u = same_within_chunks(torch.rand(shape, generator=generator), self.chunks)
-        drawn = same_within_chunks(torch.rand(shape, generator=generator), self.chunks)
+        u = same_within_chunks(torch.rand(shape, generator=rng), self.chunks)
+        drawn = same_within_chunks(torch.rand(shape, generator=rng), self.chunks)
         given = drawn < self.clean_share
         given[:, : self.chunks.first] |= batch.late[:, None]
         last = self.chunks.start(self.chunks.chunk_of(phase.frames - 1))
         given[:, last:] &= ~given.all(1, keepdim=True)  # something is left to learn
-        sigma = self.config.shifted(u).masked_fill(given, 0.0)
+        sigma = FlowSchedule(self.config.shift).shifted(u).masked_fill(given, 0.0)
         mask = block_causal_mask(self.chunks.sizes(phase.frames))
-        return self.flow_loss(batch.latents, sigma, tokens, generator, mask)
+        return self.flow_loss(batch.latents, sigma, captions, rng, mask)

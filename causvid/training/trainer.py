@@ -8,13 +8,15 @@ import json
 import logging
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from accelerate import Accelerator
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +58,14 @@ class LoopConfig:
         checkpoint_seconds: wall time between checkpoints.
         keep: checkpoints kept, the newest ones.
         log_steps: log line every so many steps, metrics averaged in between.
+        companions: frozen models that belong to the weights, saved beside them by name.
     """
 
     folder: Path
     checkpoint_seconds: float = 300.0
     keep: int = 2
     log_steps: int = 10
+    companions: Mapping[str, PreTrainedModel] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.keep < 1 or self.log_steps < 1:
@@ -186,6 +190,8 @@ def _save(stage: Stage, loop: LoopConfig, step: int, accelerator: Accelerator) -
     accelerator.wait_for_everyone()
     stage.save_average(partial / AVERAGE)
     if accelerator.is_main_process:
+        for name, model in loop.companions.items():
+            model.save_pretrained(partial / AVERAGE / name)
         if final.exists():
             shutil.rmtree(final)
         partial.rename(final)

@@ -26,8 +26,8 @@ from causvid.presets.catalogue import POCKET, SELF_FORCING
 from causvid.presets.costs import transformer_flops
 from causvid.presets.loading import load_preset
 from causvid.presets.preset import Preset, TransformerSize
-from causvid.training.assembly import export
-from causvid.training.prompted import PromptedTransformer
+from causvid.training.models import export
+from causvid.training.teacher_model import TeacherModel
 from tests.conftest import randomise
 
 CPU = torch.device("cpu")
@@ -266,9 +266,9 @@ def test_repeats_must_be_positive():
 
 
 @pytest.fixture(scope="module")
-def teacher(pipeline) -> PromptedTransformer:
+def teacher(pipeline) -> TeacherModel:
     """Equal weights will do: time does not depend on them."""
-    return PromptedTransformer(pipeline.transformer, pipeline.text_encoder)
+    return TeacherModel(pipeline.transformer, pipeline.text_encoder)
 
 
 def test_both_racers_make_the_length_asked_for(pipeline, teacher):
@@ -314,7 +314,7 @@ def test_the_teacher_takes_every_step_once_however_often_it_pauses(pipeline, tea
 
 def test_headline_prints_ratios_and_what_they_are_made_of(pipeline, monkeypatch, capsys, tmp_path):
     folder = tmp_path / "model"
-    model = PromptedTransformer(
+    model = TeacherModel(
         copy.deepcopy(pipeline.transformer), copy.deepcopy(pipeline.text_encoder)
     )
     export(

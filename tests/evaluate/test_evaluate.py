@@ -24,7 +24,7 @@ from causvid.evaluate.switching import Switch, handing
 from causvid.evaluate.targets import TARGETS, verdicts
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
-from causvid.training.assembly import export, new_model
+from causvid.training.models import export, new_model
 from causvid.training.recipes import POCKET
 from causvid.world import ATTRIBUTES, VOCABULARY
 from causvid.world.judge import Judge
@@ -69,7 +69,7 @@ def folder(tmp_path_factory) -> Path:
     tokenizer = word_tokenizer(VOCABULARY, shape.text_length)
     models = [new_model(shape, len(tokenizer), seed) for seed in (0, 1)]
     path = tmp_path_factory.mktemp("exported")
-    export(path, *models, vae, tokenizer, POCKET.generator)
+    export(path, *models, vae, tokenizer, POCKET.generation)
     return path
 
 

@@ -174,7 +174,9 @@ def _generator_step(
         setup.predict(teacher, given, embeds, causal=setup.is_causal("real"))
         for embeds in (text, case["negative_prompt_embeds"])
     )
-    real = guided(conditional, unconditional, case.setting("real_guidance_scale"))
+    # published as the usual scale less one
+    scale = 1 + case.setting("real_guidance_scale")
+    real = guided(conditional, unconditional, scale)
     case.check("gen.pred_real", real)
 
     gradient = distribution_matching_gradient(generated.detach(), real, fake)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from causvid.training.config import OptimiserConfig
+from causvid.training.model_stage import new_optimiser
 from causvid.training.optimiser import MuonWithAdamW
-from causvid.training.stage import OptimiserConfig
 
 CONFIG = OptimiserConfig(learning_rate=1e-2, weight_decay=0.0, muon=True)
 
@@ -36,7 +37,7 @@ def learn(model: nn.Module, optimiser: torch.optim.Optimizer, steps: range) -> N
 def test_steps_of_matrices_are_orthogonal_and_others_are_adams():
     model, other = Model(), Model()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    learn(model, CONFIG.optimiser(model), range(1))
+    learn(model, new_optimiser(CONFIG, model), range(1))
     learn(
         other, torch.optim.AdamW(other.parameters(), 1e-2, (0.9, 0.99), weight_decay=0.0), range(1)
     )
@@ -53,12 +54,12 @@ def test_steps_of_matrices_are_orthogonal_and_others_are_adams():
 
 def test_it_goes_on_from_what_was_stored():
     whole, stopped = Model(), Model()
-    learn(whole, CONFIG.optimiser(whole), range(6))
-    first = CONFIG.optimiser(stopped)
+    learn(whole, new_optimiser(CONFIG, whole), range(6))
+    first = new_optimiser(CONFIG, stopped)
     learn(stopped, first, range(3))
     resumed = Model()
     resumed.load_state_dict(stopped.state_dict())
-    second = CONFIG.optimiser(resumed)
+    second = new_optimiser(CONFIG, resumed)
     second.load_state_dict(first.state_dict())
     learn(resumed, second, range(3, 6))
     for name, weight in whole.state_dict().items():
@@ -67,7 +68,7 @@ def test_it_goes_on_from_what_was_stored():
 
 def test_a_changed_rate_is_that_of_all():
     model = Model()
-    optimiser = CONFIG.optimiser(model)
+    optimiser = new_optimiser(CONFIG, model)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     for group in optimiser.param_groups:
         group["lr"] = 0.0
@@ -81,7 +82,7 @@ def test_what_is_frozen_is_left_alone():
     model.blocks[0].requires_grad_(False)
     model.out.requires_grad_(False)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    learn(model, CONFIG.optimiser(model), range(1))
+    learn(model, new_optimiser(CONFIG, model), range(1))
     changed = {
         name for name, weight in model.state_dict().items() if (weight != before[name]).any()
     }

@@ -21,32 +21,40 @@ from causvid.generation.geometry import ChunkPattern, LatentGrid
 from causvid.generation.schedule import Level, clean_from_velocity
 from causvid.generation.snapshot import unpack
 from causvid.model.attention import block_causal_mask
+from causvid.model.attention import CausalAttnProcessor
 from causvid.model.codec import codec_for
+from causvid.model.text import PromptEncoder
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.pipeline import CausVidPipeline
-from causvid.training import world
-from causvid.training.assembly import export, load_exported, new_model
-from causvid.training.data import Clip, LatentCache, shard_path, write_shard
-from causvid.training.dmd import DmdConfig, DmdStage
-from causvid.training.forcing import (
+from causvid.training import clips as clips_module
+from causvid.training.clips import render_clip, render_shard
+from causvid.training.config import (
+    DataConfig,
+    DmdConfig,
+    FlowConfig,
     ForcingConfig,
-    ForcingStage,
     Lessons,
-    first_chunk_loss,
-    forcing_loss,
+    OdeConfig,
+    OptimiserConfig,
+    Phase,
+    TrajectoryConfig,
+    WorldConfig,
 )
-from causvid.training.ode import OdeConfig, OdeStage, TrajectoryConfig, write_trajectories
-from causvid.training.precision import PlainAttention, mixed_precision
-from causvid.training.prompted import PromptedTransformer, tokenise
+from causvid.training.data import Clip, LatentCache, shard_path, write_shard
+from causvid.training.dmd import DmdStage
+from causvid.training.forcing import ForcingStage, first_chunk_loss, forcing_loss
+from causvid.training.models import export, load_exported, new_model
+from causvid.training.ode import OdeStage, write_trajectories
+from causvid.training.precision import PlainAttention, mixed_precision, use_training_attention
 from causvid.training.recipes import TransformerShape
 from causvid.training.rollout import RolloutPlan, Switch, roll_out
-from causvid.training.stage import OptimiserConfig
-from causvid.training.teacher import CausalStage, FlowConfig, Phase, TeacherStage
+from causvid.training.teacher import CausalStage, TeacherStage
+from causvid.training.teacher_model import TeacherModel, embeddings_of, tokenise, tokens_of
 from causvid.training.trainer import LoopConfig, finished_average, train
-from causvid.training.world import ShardConfig, render_clip, render_shard
 from causvid.world import read_prompt, render, return_frame
 from causvid.world.tokenizer import word_tokenizer
 
+SMALL = {"height": 32, "width": 48}
 WORDS = ("red", "blue", "car", "boat")
 SHAPE = TransformerShape(
     patch_size=(1, 1, 1),
@@ -70,6 +78,7 @@ GENERATION = GenerationConfig(
     height=32,
     width=48,
 )
+GRID = LatentGrid(32, 48, 16, patch=1)
 pytestmark = pytest.mark.usefixtures("forget_the_accelerator")
 
 OPTIMISER = OptimiserConfig(learning_rate=3e-3, warmup_steps=2, ema_decay=0.5)
@@ -95,16 +104,18 @@ def data(tmp_path_factory) -> LatentCache:
 
 
 @pytest.fixture(scope="module")
-def teacher(tokenizer) -> PromptedTransformer:
+def teacher(tokenizer) -> TeacherModel:
     model = new_model(SHAPE, len(tokenizer), 0)
     draw = torch.Generator().manual_seed(1)
     torch.nn.init.normal_(model.transformer.proj_out.weight, std=0.1, generator=draw)
     return model
 
 
-def copy_of(model: PromptedTransformer, tmp_path) -> PromptedTransformer:
-    model.save(tmp_path / "copy")
-    return PromptedTransformer.load(tmp_path / "copy")
+@pytest.fixture(scope="module")
+def condition(tokenizer, teacher):
+    """Captions as a transformer gets them, by the teacher's text encoder."""
+    encoder = copy.deepcopy(teacher.text_encoder).requires_grad_(False).eval()
+    return embeddings_of(PromptEncoder(tokenizer, encoder, SHAPE.text_length))
 
 
 def losses(folder) -> list[float]:
@@ -121,38 +132,45 @@ def flow_config(steps: int) -> FlowConfig:
 
 
 @pytest.fixture
-def stages(tokenizer, data, teacher, tmp_path):
+def stages(tokenizer, data, teacher, condition, tmp_path):
     """Name → a function that makes that stage anew, for a number of steps."""
     write_trajectories(
-        teacher,
-        tokenizer,
+        teacher.transformer,
+        condition,
         data,
         tmp_path / "trajectories",
         0,
         TrajectoryConfig(frames=3, steps=4, batch=2, count=4),
         GENERATION,
+        GRID,
     )
     trajectories = LatentCache(tmp_path / "trajectories")
     trajectories.open()
 
-    def flow(kind, steps, **options):
-        model = copy_of(teacher, tmp_path)
-        return kind(model, tokenizer, data, flow_config(steps), **options)
+    def transformer():
+        return copy.deepcopy(teacher.transformer)
+
+    def teacher_stage(steps):
+        words = tokens_of(tokenizer, SHAPE.text_length)
+        return TeacherStage(copy.deepcopy(teacher), words, data, flow_config(steps))
+
+    def causal(steps):
+        chunks = GENERATION.chunks
+        return CausalStage(transformer(), condition, data, flow_config(steps), chunks=chunks)
 
     def ode(steps):
         config = OdeConfig(OPTIMISER, steps=steps, batch=4)
-        model = copy_of(teacher, tmp_path)
-        return OdeStage(model, tokenizer, trajectories, config, GENERATION)
+        return OdeStage(transformer(), condition, trajectories, config, GENERATION)
 
     def forcing(steps):
         config = ForcingConfig(OPTIMISER, steps, Lessons(batch=4, first_batch=4))
-        model, known = copy_of(teacher, tmp_path), copy_of(teacher, tmp_path)
-        return ForcingStage(model, tokenizer, data, config, GENERATION, known=known)
+        model, earlier = transformer(), transformer()
+        return ForcingStage(model, condition, data, config, GENERATION, earlier=earlier)
 
     def dmd(steps, **options):
         config = DmdConfig(
-            student=replace(OPTIMISER, learning_rate=1e-5),
-            critic=OPTIMISER,
+            student_optimiser=replace(OPTIMISER, learning_rate=1e-5),
+            critic_optimiser=OPTIMISER,
             steps=steps,
             batch=4,
             window=3,
@@ -160,17 +178,13 @@ def stages(tokenizer, data, teacher, tmp_path):
             critic_updates=2,
             **({"switch_share": 0.0} | options),
         )
-        generator = Generator(
-            copy_of(teacher, tmp_path).transformer, GENERATION, LatentGrid(32, 48, 16, patch=1)
-        )
-        critic = copy_of(teacher, tmp_path).transformer
-        frozen = copy_of(teacher, tmp_path)
-        known = copy_of(teacher, tmp_path).transformer
-        return DmdStage(generator, frozen, critic, tokenizer, data, config, known=known)
+        generator = Generator(transformer(), GENERATION, GRID)
+        frozen, critic, earlier = transformer(), transformer(), transformer()
+        return DmdStage(generator, frozen, critic, condition, data, config, earlier=earlier)
 
     return {
-        "teacher": lambda steps: flow(TeacherStage, steps),
-        "causal": lambda steps: flow(CausalStage, steps, chunks=GENERATION.chunks),
+        "teacher": teacher_stage,
+        "causal": causal,
         "ode": ode,
         "forcing": forcing,
         "dmd": dmd,
@@ -240,7 +254,7 @@ def test_lowered_precision_leaves_the_students_gradients_whole(stages):
 def test_accumulated_micro_batches_are_those_of_several_processes(teacher, tokenizer, data):
     config = flow_config(2)
     config = replace(config, optimiser=replace(OPTIMISER, accumulation=2))
-    stage = TeacherStage(teacher, tokenizer, data, config)
+    stage = TeacherStage(teacher, tokens_of(tokenizer, SHAPE.text_length), data, config)
     stage.prepare(Accelerator(cpu=True))
     keys = []
     loss = stage.loss
@@ -283,10 +297,10 @@ def test_words_change_in_a_rollout_as_in_a_viewers_stream(
     def noise(chunk, step, shape):
         return seeded_noise(7, chunk, step, shape, torch.device("cpu"))
 
-    text, following = prompt_encoder(["a red car", "a blue boat"]).split(1)
+    text, later = prompt_encoder(["a red car", "a blue boat"]).split(1)
     switch = Switch(at, Handover.parse(handover))
     plan = RolloutPlan(chunks, 2, len(config.timesteps) - 1, switch)
-    rolled = roll_out(generator, text, plan, noise, following=following)
+    rolled = roll_out(generator, text, plan, noise, later_text=later)
     seconds = generator.timeline.start_time(at)
     with open_stream(f"0s: a red car\n{seconds}s [{handover}]: a blue boat", seed=7) as stream:
         for _ in range(chunks):
@@ -295,16 +309,16 @@ def test_words_change_in_a_rollout_as_in_a_viewers_stream(
     assert_close(rolled[:, -seen.shape[1] :], seen, rtol=1e-4, atol=1e-4)
 
 
-def test_a_switch_and_the_words_that_follow_belong_together(generator):
+def test_a_switch_and_the_later_prompt_belong_together(generator):
     text = torch.zeros(1, 12, 16)
-    with pytest.raises(ValueError, match="words that follow"):
-        roll_out(generator, text, RolloutPlan(2, 0, 0), lambda *_: None, following=text)
+    with pytest.raises(ValueError, match="later prompt"):
+        roll_out(generator, text, RolloutPlan(2, 0, 0), lambda *_: None, later_text=text)
     with pytest.raises(ValueError, match="chunks 1 to 1"):
         RolloutPlan(2, 0, 0, Switch(2, Handover("swap")))
 
 
 def test_gradients_reach_the_live_chunks_only(teacher, tokenizer):
-    generator = Generator(teacher.transformer, GENERATION, LatentGrid(32, 48, 16, patch=1))
+    generator = Generator(teacher.transformer, GENERATION, GRID)
     text = teacher.embed(*tokenise(tokenizer, ["red car"], SHAPE.text_length)).detach()
 
     def noise(chunk, step, shape):
@@ -319,7 +333,7 @@ def test_gradients_reach_the_live_chunks_only(teacher, tokenizer):
 
 
 def test_a_given_first_frame_stays_as_it_is(teacher, tokenizer):
-    generator = Generator(teacher.transformer, GENERATION, LatentGrid(32, 48, 16, patch=1))
+    generator = Generator(teacher.transformer, GENERATION, GRID)
     text = teacher.embed(*tokenise(tokenizer, ["red car"], SHAPE.text_length)).detach()
     first = torch.ones(1, 1, 4, 2, 3)
     made = roll_out(
@@ -417,8 +431,7 @@ def test_teacher_forcing_shows_a_student_what_its_cache_would(teacher, tokenizer
         loss = forcing_loss(velocity, clean, GENERATION, torch.Generator().manual_seed(4))
         errors = []
         for row in range(2):
-            grid = LatentGrid(32, 48, 16, patch=1)
-            stream = Generator(teacher.transformer, GENERATION, grid)
+            stream = Generator(teacher.transformer, GENERATION, GRID)
             memory = Memory(stream.new_cache(), stream.encode_text(words[row : row + 1]))
             for start, end in ((0, 1), (1, 3)):
                 memory.cache.open(end - start)
@@ -460,9 +473,9 @@ def test_first_chunks_are_kept_where_sampling_leads(teacher):
 
 def test_rendered_shards_hold_scenes_from_their_beginning_and_from_later_on(tmp_path):
     codec = codec_for(TinyAutoencoder(4, 2, (), (8, 8, 8), (0, 0), (0, 0), (2, 4), (2, 2), 1))
-    config = ShardConfig(clips=6, latents=2, height=32, width=48, captions=2)
-    assert render_shard(codec, tmp_path, 0, config)
-    assert not render_shard(codec, tmp_path, 0, config), "what is there stays"
+    config = DataConfig(clips=6, latents=2, world=WorldConfig(captions=2))
+    assert render_shard(codec, tmp_path, 0, config, **SMALL)
+    assert not render_shard(codec, tmp_path, 0, config, **SMALL), "what is there stays"
     cache = LatentCache(tmp_path)
     cache.open()
     batch = cache.batch((0,), frames=2, size=32, begin="picture")
@@ -476,14 +489,14 @@ def test_rendered_shards_hold_scenes_from_their_beginning_and_from_later_on(tmp_
 
 def test_some_clips_of_every_shard_change_their_scene_but_never_the_first(tmp_path):
     codec = codec_for(TinyAutoencoder(4, 2, (), (8, 8, 8), (0, 0), (0, 0), (2, 4), (2, 2), 1))
-    config = ShardConfig(clips=5, latents=6, height=32, width=48, captions=1, turned_share=0.4)
-    render_shard(codec, tmp_path, 0, replace(config, lost_share=0.0))
-    with safe_open(shard_path(tmp_path, 0), framework="pt") as file:
-        assert json.loads(file.metadata()["turns"]) == [0, 0, config.turn, 0, config.turn]
-    render_shard(codec, tmp_path, 1, replace(config, lost_share=0.2))
-    with safe_open(shard_path(tmp_path, 1), framework="pt") as file:
-        turns = json.loads(file.metadata()["turns"])
-    assert turns == [0, 0, config.turn, config.turn, config.turn]
+    turn = WorldConfig().turn
+    for index, (lost, wanted) in enumerate(
+        [(0.0, [0, 0, turn, 0, turn]), (0.2, [0, 0, turn, turn, turn])]
+    ):
+        world = WorldConfig(captions=1, turned_share=0.4, lost_share=lost)
+        render_shard(codec, tmp_path, index, DataConfig(5, 6, world), **SMALL)
+        with safe_open(shard_path(tmp_path, index), framework="pt") as file:
+            assert json.loads(file.metadata()["turns"]) == wanted
 
 
 def test_a_lost_object_comes_back(monkeypatch):
@@ -494,21 +507,21 @@ def test_a_lost_object_comes_back(monkeypatch):
         drawn.append((scene, options))
         return render(scene, **options)
 
-    monkeypatch.setattr(world, "render", spy)
-    config = ShardConfig(latents=6, height=32, width=48, captions=2)
+    monkeypatch.setattr(clips_module, "render", spy)
+    config = DataConfig(latents=6, world=WorldConfig(captions=2))
     codec = codec_for(TinyAutoencoder(4, 2, (), (8, 8, 8), (0, 0), (0, 0), (2, 4), (2, 2), 1))
     for seed in range(6):
         drawn.clear()
-        clip = render_clip(codec, config, np.random.default_rng(seed), event="lost")
+        clip = render_clip(codec, config, np.random.default_rng(seed), event="lost", **SMALL)
         (scene, whole), (_, opening) = drawn
-        assert clip.late and clip.turn == config.turn
+        assert clip.late and clip.turn == config.world.turn
         assert read_prompt(clip.captions[0]).get("motion", scene.motion) == scene.motion
-        assert whole["appears"] - whole["start"] == 1 + (config.turn - 1) * codec.temporal_stride
+        assert whole["appears"] - whole["start"] == 1 + (config.world.turn - 1) * codec.temporal_stride
         returns = [return_frame(scene, time, height=32, width=48) for time in (1, 2)]
         assert any(-2 <= whole["appears"] - frame < 10 for frame in returns)
         assert opening["start"] == 0 and "appears" not in opening, "the sink shows it"
     short = replace(config, latents=3)
-    assert render_clip(codec, short, np.random.default_rng(0), event="lost").turn == 0
+    assert render_clip(codec, short, np.random.default_rng(0), event="lost", **SMALL).turn == 0
 
 
 def test_missing_data_are_named(tmp_path):
@@ -525,16 +538,18 @@ def test_words_end_with_the_end_token_and_unknown_ones_are_one_token(tokenizer):
     assert tokenizer.pad_token_id == 0
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_plain_attention_equals_the_fused_kernel(masked):
-    draw = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn(2, 3, 7, 8, generator=draw) for _ in range(3))
-    mask = block_causal_mask((1, 3, 3)) if masked else None
-    attend = torch.nn.functional.scaled_dot_product_attention
-    fused = attend(query, key, value, attn_mask=mask)
-    with PlainAttention():
-        plain = attend(query, key, value, attn_mask=mask)
+def test_plain_attention_equals_the_fused_kernel():
+    rng = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 7, 3, 8, generator=rng) for _ in range(3))
+    plain, fused = (kind().attend(query, key, value, None) for kind in (PlainAttention, CausalAttnProcessor))
     assert_close(plain, fused)
+
+
+def test_training_in_bfloat16_on_a_cpu_uses_plain_attention(teacher):
+    model = copy.deepcopy(teacher)
+    for precision, kind in (("no", CausalAttnProcessor), ("bf16", PlainAttention)):
+        use_training_attention(model, torch.device("cpu"), precision)
+        assert {type(each) for each in model.transformer.attn_processors.values()} == {kind}
 
 
 def test_bfloat16_is_used_only_where_the_processor_has_it(monkeypatch):

@@ -10,16 +10,10 @@ from torch.testing import assert_close
 
 from causvid.model.codec import TinyCodec
 from causvid.model.tiny_autoencoder import TinyAutoencoder
-from causvid.training.codec import (
-    CodecConfig,
-    begin_decoder,
-    fit_codec,
-    fit_decoder,
-    fit_encoder,
-)
-from causvid.training.decoder import DecoderConfig, DecoderStage
+from causvid.training.codec import begin_decoder, fit_codec, fit_decoder, fit_encoder
+from causvid.training.config import CodecConfig, DecoderConfig, OptimiserConfig
+from causvid.training.decoder import DecoderStage
 from causvid.training.fidelity import measure, reconstruct
-from causvid.training.stage import OptimiserConfig
 from causvid.training.trainer import LoopConfig, finished_average, train
 from causvid.world.pixels import clip_to_pixels, diorama_clip
 

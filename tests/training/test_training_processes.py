@@ -12,11 +12,12 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch.testing import assert_close
 
-from causvid.training.assembly import new_model
+from causvid.training.config import FlowConfig, OptimiserConfig, Phase
 from causvid.training.data import Clip, LatentCache, shard_path, write_shard
+from causvid.training.models import new_model
 from causvid.training.recipes import TransformerShape
-from causvid.training.stage import OptimiserConfig
-from causvid.training.teacher import FlowConfig, Phase, TeacherStage
+from causvid.training.teacher import TeacherStage
+from causvid.training.teacher_model import tokens_of
 from causvid.training.trainer import LoopConfig, train
 from causvid.world.tokenizer import word_tokenizer
 
@@ -42,7 +43,8 @@ def run(data: Path, folder: Path, accumulation: int) -> None:
     cache.open()
     optimiser = OptimiserConfig(learning_rate=1e-2, warmup_steps=1, accumulation=accumulation)
     config = FlowConfig((Phase(2, 2, 5),), optimiser)
-    stage = TeacherStage(new_model(SHAPE, len(tokenizer), 0), tokenizer, cache, config)
+    model, condition = new_model(SHAPE, len(tokenizer), 0), tokens_of(tokenizer, SHAPE.text_length)
+    stage = TeacherStage(model, condition, cache, config)
     train(stage, LoopConfig(folder, log_steps=1), Accelerator(cpu=True))
 
 

@@ -12,18 +12,20 @@ from accelerate.state import AcceleratorState
 from causvid.__main__ import main
 from causvid.generation.generator import Generator
 from causvid.generation.geometry import LatentGrid
+from causvid.model.text import PromptEncoder
 from causvid.model.tiny_autoencoder import TinyAutoencoder
-from causvid.training.assembly import load_exported
+from causvid.training.config import Lessons, Phase
 from causvid.training.data import LatentCache
 from causvid.training.decoder import DecoderStage
 from causvid.training.dmd import DmdStage
-from causvid.training.forcing import ForcingStage, Lessons
+from causvid.training.forcing import ForcingStage
+from causvid.training.model_stage import seeded
+from causvid.training.models import load_exported
 from causvid.training.ode import OdeStage, write_trajectories
-from causvid.training.prompted import tokenise
 from causvid.training.recipes import POCKET
 from causvid.training.rollout import RolloutPlan, roll_out
-from causvid.training.stage import seeded
-from causvid.training.teacher import CausalStage, Phase, TeacherStage
+from causvid.training.teacher import CausalStage, TeacherStage
+from causvid.training.teacher_model import Conditioning, embeddings_of, tokens_of
 from causvid.training.trainer import LoopConfig, finished_average, train
 from causvid.world import VOCABULARY
 from causvid.world.tokenizer import word_tokenizer
@@ -36,9 +38,18 @@ KEYS = [(9, number, 0) for number in range(3)]
 """Of micro-batches that are asked before and after."""
 
 
+LENGTH = POCKET.transformer.text_length
+GRID = LatentGrid(128, 224, 16, patch=1)
+
+
 @pytest.fixture(scope="module")
-def tokenizer():
-    return word_tokenizer(VOCABULARY, POCKET.transformer.text_length)
+def condition() -> Conditioning:
+    encoder = load_exported(SHIPPED, teacher=True).text_encoder
+    return embeddings_of(PromptEncoder(word_tokenizer(VOCABULARY, LENGTH), encoder, LENGTH))
+
+
+def shipped(part: str):
+    return load_exported(SHIPPED, teacher=part == "teacher").transformer
 
 
 @pytest.fixture(scope="module")
@@ -59,45 +70,45 @@ def quick(config, *, rate=3e-4, **options):
     return replace(config, optimiser=optimiser, **options)
 
 
-def decoder(tokenizer, data, folder):
+def decoder(condition, data, folder):
     codec = TinyAutoencoder.from_pretrained(SHIPPED / "vae", torch_dtype=torch.float32)
     config = quick(POCKET.decoder, rate=3e-5, steps=STEPS, pool=2, frames=5)
     return DecoderStage(codec, config)
 
 
-def teacher(tokenizer, data, folder):
+def teacher(condition, data, folder):
     config = quick(POCKET.teacher, phases=(Phase(4, 2, STEPS),))
-    return TeacherStage(load_exported(SHIPPED, teacher=True), tokenizer, data, config)
+    words = tokens_of(word_tokenizer(VOCABULARY, LENGTH), LENGTH)
+    return TeacherStage(load_exported(SHIPPED, teacher=True), words, data, config)
 
 
-def causal(tokenizer, data, folder):
+def causal(condition, data, folder):
     config = quick(POCKET.causal, phases=(Phase(4, 2, STEPS),))
-    model, chunks = load_exported(SHIPPED, teacher=False), POCKET.generator.chunks
-    return CausalStage(model, tokenizer, data, config, chunks=chunks)
+    chunks = POCKET.generation.chunks
+    return CausalStage(shipped("student"), condition, data, config, chunks=chunks)
 
 
-def ode(tokenizer, data, folder):
+def ode(condition, data, folder):
     write_trajectories(
-        load_exported(SHIPPED, teacher=True),
-        tokenizer,
+        shipped("teacher"),
+        condition,
         data,
         folder / "trajectories",
         0,
         replace(POCKET.trajectories, frames=4, steps=4, batch=2, count=2),
-        POCKET.generator,
+        POCKET.generation,
+        GRID,
     )
     trajectories = LatentCache(folder / "trajectories")
     trajectories.open()
     config = quick(POCKET.ode, steps=STEPS, batch=2)
-    return OdeStage(
-        load_exported(SHIPPED, teacher=False), tokenizer, trajectories, config, POCKET.generator
-    )
+    return OdeStage(shipped("student"), condition, trajectories, config, POCKET.generation)
 
 
-def forcing(tokenizer, data, folder):
+def forcing(condition, data, folder):
     config = quick(POCKET.forcing, rate=1e-4, steps=STEPS, lessons=Lessons(batch=2, first_batch=2))
-    model, known = (load_exported(SHIPPED, teacher=False) for _ in range(2))
-    return ForcingStage(model, tokenizer, data, config, POCKET.generator, known=known)
+    model, earlier = shipped("student"), shipped("student")
+    return ForcingStage(model, condition, data, config, POCKET.generation, earlier=earlier)
 
 
 def mean_loss(stage) -> float:
@@ -111,21 +122,21 @@ def run(stage, folder, stop=None):
 
 
 @pytest.mark.parametrize("make", [decoder, teacher, causal, ode, forcing])
-def test_a_stage_goes_on_from_the_shipped_weights(make, tokenizer, data, tmp_path):
-    before = make(tokenizer, data, tmp_path)
+def test_a_stage_goes_on_from_the_shipped_weights(make, condition, data, tmp_path):
+    before = make(condition, data, tmp_path)
     before.prepare(Accelerator(cpu=True))
     start = mean_loss(before)
     AcceleratorState._reset_state(reset_partial_state=True)
-    run(make(tokenizer, data, tmp_path), tmp_path / "run", stop=STEPS // 2)
+    run(make(condition, data, tmp_path), tmp_path / "run", stop=STEPS // 2)
     AcceleratorState._reset_state(reset_partial_state=True)
-    after = run(make(tokenizer, data, tmp_path), tmp_path / "run")
+    after = run(make(condition, data, tmp_path), tmp_path / "run")
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, STEPS + 1))
     assert mean_loss(after) < start
     assert any(finished_average(tmp_path / "run").iterdir())
 
 
-def test_the_critic_goes_on_from_the_shipped_teacher(tokenizer, data, tmp_path):
+def test_the_critic_goes_on_from_the_shipped_teacher(condition, data, tmp_path):
     """The student has no loss that must fall: where critic and teacher agree, it is done.
 
     The critic is asked about the student's videos of the captions that it learns from, at many
@@ -134,16 +145,13 @@ def test_the_critic_goes_on_from_the_shipped_teacher(tokenizer, data, tmp_path):
 
     def make() -> DmdStage:
         config = POCKET.dmd
-        critic = replace(config.critic, learning_rate=3e-4, warmup_steps=1, decay_share=0.0)
-        config = replace(config, critic=critic, steps=2, batch=2, rollout_chunks=(3,))
-        generator = Generator(
-            load_exported(SHIPPED, teacher=False).transformer,
-            POCKET.generator,
-            LatentGrid(128, 224, 16, patch=1),
+        critic = replace(
+            config.critic_optimiser, learning_rate=3e-4, warmup_steps=1, decay_share=0.0
         )
-        judge, start = (load_exported(SHIPPED, teacher=True) for _ in range(2))
-        known = load_exported(SHIPPED, teacher=False).transformer
-        return DmdStage(generator, judge, start.transformer, tokenizer, data, config, known=known)
+        config = replace(config, critic_optimiser=critic, steps=2, batch=2, rollout_chunks=(3,))
+        generator = Generator(shipped("student"), POCKET.generation, GRID)
+        models, earlier = (shipped("teacher"), shipped("teacher")), shipped("student")
+        return DmdStage(generator, *models, condition, data, config, earlier=earlier)
 
     def critic_loss(stage: DmdStage) -> float:
         with torch.no_grad():
@@ -152,12 +160,10 @@ def test_the_critic_goes_on_from_the_shipped_teacher(tokenizer, data, tmp_path):
 
     before = make()
     before.prepare(Accelerator(cpu=True))
-    length = POCKET.transformer.text_length
     captions = data.batch((1, 2), frames=7, size=6).captions
-    words = tokenise(tokenizer, captions, length)
     draw = seeded(5)
     with torch.no_grad():
-        text = before.teacher.embed(*words)
+        (text,) = condition(captions, torch.device("cpu"))
         plan = RolloutPlan(chunks=3, live=0, exit_step=3)
         made = roll_out(
             before.generator, text, plan, lambda *at: torch.randn(at[2], generator=draw)

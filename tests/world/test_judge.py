@@ -6,20 +6,14 @@ import torch
 from accelerate import Accelerator
 from torch.testing import assert_close
 
-from causvid.training.reader import (
-    ReaderConfig,
-    ReaderStage,
-    labelled_clips,
-    mirrored,
-    new_reader,
-    worsened,
-)
-from causvid.training.stage import OptimiserConfig, seeded
+from causvid.training.config import JudgeConfig, OptimiserConfig
+from causvid.training.judge import JudgeStage, labelled_clips, mirrored, new_judge, worsened
+from causvid.training.model_stage import seeded
 from causvid.training.trainer import LoopConfig, train
 from causvid.world import ATTRIBUTES, Scene, render
 from causvid.world.judge import SHIPPED, Judge
 
-SMALL = ReaderConfig(
+SMALL = JudgeConfig(
     OptimiserConfig(learning_rate=3e-3, warmup_steps=1), steps=6, pool=6, pool_steps=3, batch=4
 )
 
@@ -133,13 +127,13 @@ def test_worsened_clips_stay_in_range_and_close_to_what_they_were(judge):
 
 def test_training_lowers_the_loss_and_never_meets_a_held_out_scene(tmp_path):
     def losses(folder):
-        stage = ReaderStage(new_reader(0), SMALL)
+        stage = JudgeStage(new_judge(0), SMALL)
         train(stage, LoopConfig(folder, log_steps=1), Accelerator(cpu=True))
         return [stage.loss(0, (0, 0, 0)).item() for _ in range(2)]
 
-    before = ReaderStage(new_reader(0), SMALL)
+    before = JudgeStage(new_judge(0), SMALL)
     before.accelerator = Accelerator(cpu=True)
     after, again = losses(tmp_path / "run")
     assert after == again < before.loss(0, (0, 0, 0)).item()
-    held_out = labelled_clips(new_reader(0), np.random.default_rng(0), 5, split="held_out")
+    held_out = labelled_clips(new_judge(0), np.random.default_rng(0), 5, split="held_out")
     assert held_out.labels.shape == (5, len(ATTRIBUTES))

@@ -1,4 +1,4 @@
-"""The reader stage: the classifier that judges videos, trained on rendered clips alone.
+"""The judge stage: the classifier that judges videos, trained on rendered clips alone.
 
 It never sees a combination that is held out, nor any reconstruction or generated frame. What it
 must be indifferent to is added by hand: blur, noise of two sizes, brightness, contrast, a cast of
@@ -14,43 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from causvid.training.stage import ModelStage, OptimiserConfig, seeded
+from causvid.training.config import JudgeConfig
+from causvid.training.model_stage import ModelStage, seeded
 from causvid.world import ATTRIBUTES, FPS, Scene, Split, render
 from causvid.world.judge import Judge
 
 _BEGINNING_SHARE = 0.2
 _LATEST_START = 480  # 30 s: every motion and drift has come round
-_CELL = 8  # pixels at the reader's size: as coarse as a latent's error would be
+_CELL = 8  # pixels at the judge's size: as coarse as a latent's error would be
 _BLUR_REACH = 4
 
 _MOTIONS = ATTRIBUTES["motion"]
 _OPPOSITE = {"left": "right", "right": "left"}
 _MIRRORED = torch.tensor([_MOTIONS.index(_OPPOSITE.get(motion, motion)) for motion in _MOTIONS])
-
-
-@dataclass(frozen=True)
-class ReaderConfig:
-    """Settings of the reader stage.
-
-    Args:
-        pool, pool_steps: clips drawn at once, and how many steps live on them.
-        batch: clips per step.
-        tempo: the clock's rate varies by up to this share.
-        blur: largest standard deviation of the blur, in pixels at the reader's size.
-        noise, cell_noise: largest standard deviation of noise per pixel and per coarse cell.
-        tone: largest change of brightness, of contrast and of each colour channel.
-    """
-
-    optimiser: OptimiserConfig
-    steps: int = 3_600
-    pool: int = 512
-    pool_steps: int = 64
-    batch: int = 32
-    tempo: float = 0.15
-    blur: float = 1.6
-    noise: float = 0.12
-    cell_noise: float = 0.08
-    tone: float = 0.12
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +43,7 @@ class LabelledClips:
 
 
 def labelled_clips(
-    reader: Judge,
+    judge: Judge,
     rng: np.random.Generator,
     count: int,
     *,
@@ -81,19 +57,19 @@ def labelled_clips(
         later = rng.random() >= _BEGINNING_SHARE
         frames = render(
             scene,
-            frames=reader.config.frames,
+            frames=judge.config.frames,
             start=int(rng.integers(_LATEST_START)) if later else 0,
             fps=FPS * float(rng.uniform(1 - tempo, 1 + tempo)),
             seed=int(rng.integers(2**31)),
         )
-        reduced = reader.reduce(torch.from_numpy(frames).permute(0, 3, 1, 2).float())
+        reduced = judge.reduce(torch.from_numpy(frames).permute(0, 3, 1, 2).float())
         pixels.append(reduced.round().to(torch.uint8))
         labels.append(torch.tensor(scene.labels()))
     return LabelledClips(torch.stack(pixels), torch.stack(labels))
 
 
-def new_reader(seed: int) -> Judge:
-    """An untrained reader, the same for the same seed."""
+def new_judge(seed: int) -> Judge:
+    """An untrained judge, the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Judge()
@@ -110,7 +86,7 @@ def mirrored(clips: Tensor, labels: Tensor, which: Tensor) -> tuple[Tensor, Tens
     )
 
 
-def worsened(clips: Tensor, config: ReaderConfig, generator: torch.Generator) -> Tensor:
+def worsened(clips: Tensor, config: JudgeConfig, generator: torch.Generator) -> Tensor:
     """Clips `[b, t, 3, h, w]` in [-1, 1], each blurred, toned and made noisy to its own degree."""
     count, frames = clips.shape[:2]
 
@@ -144,12 +120,12 @@ def _blurred(clips: Tensor, deviations: Tensor) -> Tensor:
     return planes.transpose(0, 1).reshape(clips.shape)
 
 
-class ReaderStage(ModelStage):
-    """Trains an `Judge` on rendered clips: cross entropy, summed over attributes."""
+class JudgeStage(ModelStage):
+    """Trains a `Judge` on rendered clips: cross entropy, summed over attributes."""
 
-    def __init__(self, model: Judge, config: ReaderConfig, *, seed: int = 0) -> None:
+    def __init__(self, model: Judge, config: JudgeConfig, *, seed: int = 0) -> None:
         super().__init__(model, config.optimiser, steps=config.steps, seed=seed)
-        self.reader = model
+        self.judge = model
         self.config = config
         self._pools = lru_cache(maxsize=1)(self._draw_pool)
 
@@ -168,7 +144,7 @@ class ReaderStage(ModelStage):
 
     def _draw_pool(self, index: int, place: int) -> LabelledClips:
         rng = np.random.default_rng((self.seed, index, place))
-        return labelled_clips(self.reader, rng, self.config.pool, tempo=self.config.tempo)
+        return labelled_clips(self.judge, rng, self.config.pool, tempo=self.config.tempo)
 
     def write(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         model.save_pretrained(folder)

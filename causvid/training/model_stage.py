@@ -3,64 +3,35 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from causvid.training.config import OptimiserConfig
 from causvid.training.optimiser import MuonWithAdamW
+from causvid.training.precision import use_training_attention
+from causvid.training.teacher_model import save_model
 from causvid.training.trainer import Metrics
 
 
-@dataclass(frozen=True)
-class OptimiserConfig:
-    """AdamW or Muon with a linear warm-up and decay, and an average of the weights.
-
-    Args:
-        learning_rate, warmup_steps, decay_share: linear up, constant, linear down to zero over
-            the last `decay_share` of all steps.
-        ema_decay: limit of the averaging decay, which grows as 1 - 3 / (step + 3).
-        accumulation: micro-batches in a step, on every process.
-        muon: whether the matrices of layers learn by Muon; `betas` are then of all else.
-    """
-
-    learning_rate: float
-    warmup_steps: int = 50
-    decay_share: float = 0.33
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.99)
-    clip_norm: float = 1.0
-    ema_decay: float = 0.999
-    accumulation: int = 1
-    muon: bool = False
-
-    def rate_at(self, step: int, steps: int) -> float:
-        """The learning rate of a step out of `steps`."""
-        rise = (step + 1) / max(1, self.warmup_steps)
-        fall = (steps - step) / max(1.0, steps * self.decay_share)
-        return self.learning_rate * min(1.0, rise, fall)
-
-    def optimiser(self, module: nn.Module) -> torch.optim.Optimizer:
-        """An optimiser of the weights of `module` that are trained."""
-        if self.muon:
-            return MuonWithAdamW(
-                module, lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay
-            )
-        return torch.optim.AdamW(
-            [weight for weight in module.parameters() if weight.requires_grad],
-            lr=self.learning_rate,
-            betas=self.betas,
-            weight_decay=self.weight_decay,
+def new_optimiser(config: OptimiserConfig, module: nn.Module) -> torch.optim.Optimizer:
+    """An optimiser of the weights of `module` that are trained."""
+    if config.muon:
+        return MuonWithAdamW(
+            module, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
         )
-
-    def average(self, module: nn.Module) -> "Average":
-        """The average of `module`'s weights, once they are where they will be trained."""
-        return Average(module, self.ema_decay)
+    return torch.optim.AdamW(
+        [weight for weight in module.parameters() if weight.requires_grad],
+        lr=config.learning_rate,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+    )
 
 
 class Average(EMAModel):
@@ -110,11 +81,9 @@ def _placed_like(ours: Tensor, whole: Tensor) -> Tensor:
 
 
 def seeded(*key: int) -> torch.Generator:
-    """A CPU generator that depends on `key` alone."""
-    seed = 0
-    for part in key:
-        seed = (seed * 1_000_003 + part + 1) % (2**63 - 25)
-    return torch.Generator().manual_seed(seed)
+    """A source of random numbers that depends on `key` alone."""
+    state = np.random.SeedSequence(key).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
 
 
 @contextmanager
@@ -144,7 +113,7 @@ class ModelStage(ABC):
         self.steps = steps
         self.seed = seed
         self.optimiser_config = optimiser
-        self.optimiser = optimiser.optimiser(model)
+        self.optimiser = new_optimiser(optimiser, model)
 
     @abstractmethod
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
@@ -152,8 +121,9 @@ class ModelStage(ABC):
 
     def prepare(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
+        use_training_attention(self.model, accelerator.device, accelerator.mixed_precision)
         self.model, self.optimiser = accelerator.prepare(self.model, self.optimiser)
-        self.ema = self.optimiser_config.average(self.model)
+        self.ema = Average(self.model, self.optimiser_config.ema_decay)
         accelerator.register_for_checkpointing(self.ema)
 
     def save_average(self, folder: Path) -> None:
@@ -163,12 +133,12 @@ class ModelStage(ABC):
                 self.write(self.accelerator.unwrap_model(self.model), state, folder)
 
     def write(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
-        """Write `model` as ordinary model folders, in the main process; it needs a `save`.
+        """Write `model` as ordinary model folders, in the main process.
 
         Args:
             state: its whole weights, of which it may hold but a shard.
         """
-        model.save(folder, state)
+        save_model(model, state, folder)
 
     def refresh(self) -> None:
         """Take in data that came meanwhile; nothing here."""

@@ -10,18 +10,18 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from causvid.generation.generator import Generator, Memory
 from causvid.training.ode import student_times
-from causvid.training.prompted import PromptedTransformer, tokenise
+from causvid.training.teacher_model import Conditioning
 
 
 class Remaker:
     """A frozen student that makes clips again.
 
     Args:
-        model: the student, whose transformer `generator` has.
+        generator: holds the student.
+        condition: how it is given captions.
         depth: how many of its last steps are taken at most. Further up, what is left of a clip
             is its plan alone, and its pictures are no longer the right ones.
     """
@@ -29,27 +29,24 @@ class Remaker:
     def __init__(
         self,
         generator: Generator,
-        model: PromptedTransformer,
-        tokenizer: PreTrainedTokenizerBase,
+        condition: Conditioning,
         depth: int = 2,
     ):
         self.generator = generator
-        self.model = model.requires_grad_(False).eval()
-        self.tokenizer = tokenizer
+        generator.transformer.requires_grad_(False).eval()
+        self.condition = condition
         self.strengths = student_times(generator.config)[-1 - depth : -1]
 
     @torch.no_grad()
-    def __call__(self, latents: Tensor, captions: Sequence[str], draw: torch.Generator) -> Tensor:
+    def __call__(self, latents: Tensor, captions: Sequence[str], rng: torch.Generator) -> Tensor:
         """Normalised latents `[b, f, c, h, w]` of whole pictures, made again under `captions`.
 
         Args:
-            draw: decides the noise, and from which of the student's levels it starts.
+            rng: decides the noise, and from which of the student's levels it starts.
         """
         generator, pattern = self.generator, self.generator.config.chunks
-        length = self.model.transformer.config.text_length
-        tokens = tokenise(self.tokenizer, list(captions), length)
-        text = generator.encode_text(self.model.embed(*tokens))
-        strength = self.strengths[int(torch.randint(len(self.strengths), (), generator=draw))]
+        text = generator.encode_text(*self.condition(list(captions), generator.device))
+        strength = self.strengths[int(torch.randint(len(self.strengths), (), generator=rng))]
         memory = Memory(generator.new_cache(len(latents)), text)
         made = []
         for chunk, source in enumerate(latents.split(pattern.sizes(latents.shape[1]), dim=1)):
@@ -57,7 +54,7 @@ class Remaker:
             made.append(
                 generator.denoise(
                     generator.source_levels(strength, chunk),
-                    lambda _, shape=source.shape: torch.randn(shape, generator=draw),
+                    lambda _, shape=source.shape: torch.randn(shape, generator=rng),
                     memory,
                     source=source,
                 )

@@ -11,12 +11,14 @@ from accelerate import Accelerator
 from causvid.generation.generator import Generator
 from causvid.generation.geometry import LatentGrid
 from causvid.model.codec import codec_for
+from causvid.model.text import PromptEncoder
 from causvid.model.tiny_autoencoder import TinyAutoencoder
-from causvid.training.assembly import load_exported
 from causvid.training.decoder import DecoderStage
+from causvid.training.models import load_exported
 from causvid.training.ode import student_times
 from causvid.training.recipes import POCKET
-from causvid.training.remaking import Remaker
+from causvid.training.remakes import Remaker
+from causvid.training.teacher_model import embeddings_of
 from causvid.training.trainer import LoopConfig, finished_average, train
 from causvid.world import VOCABULARY, Scene, caption, render
 from causvid.world.pixels import clip_to_pixels
@@ -29,10 +31,10 @@ CAPTIONS = [caption(scene, np.random.default_rng(0)) for scene in SCENES]
 
 def remaker(depth: int = 2) -> Remaker:
     student = load_exported(SHIPPED, teacher=False)
-    config = POCKET.generator
+    config, length = POCKET.generation, POCKET.transformer.text_length
     grid = LatentGrid(config.height, config.width, spatial_stride=16, patch=1)
-    tokenizer = word_tokenizer(VOCABULARY, POCKET.transformer.text_length)
-    return Remaker(Generator(student.transformer, config, grid), student, tokenizer, depth)
+    encoder = PromptEncoder(word_tokenizer(VOCABULARY, length), student.text_encoder, length)
+    return Remaker(Generator(student.transformer, config, grid), embeddings_of(encoder), depth)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def test_a_clip_made_again_is_the_same_clip_with_errors(latents):
 
 
 def test_it_starts_at_the_students_own_last_levels(latents):
-    assert remaker(2).strengths == student_times(POCKET.generator)[-3:-1]
+    assert remaker(2).strengths == student_times(POCKET.generation)[-3:-1]
 
 
 def test_the_same_draw_makes_the_same_clip(latents):

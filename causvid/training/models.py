@@ -1,0 +1,132 @@
+"""Models of the recipe: new ones from settings, finished ones into a diffusers folder."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan
+from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
+
+from causvid.generation.config import GenerationConfig
+from causvid.model.tiny_autoencoder import TinyAutoencoder
+from causvid.model.transformer import CausalWanTransformer
+from causvid.pipeline import CausVidPipeline
+from causvid.presets.hub import fetch_folder
+from causvid.presets.preset import HubFolder, Preset
+from causvid.training.recipes import TransformerShape
+from causvid.training.teacher_model import TeacherModel
+from causvid.world.tokenizer import tiny_text_encoder
+
+_BASE_PARTS = ["transformer/*", "vae/*", "text_encoder/*", "tokenizer/*"]
+_LARGE_SHARD = "5GB"
+_SHARD = "9MB"
+"""Largest file of an export: what a Git host takes without large-file storage, with room."""
+
+
+def new_model(shape: TransformerShape, vocabulary: int, seed: int) -> TeacherModel:
+    """A randomly initialised transformer with its text encoder, the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformer = CausalWanTransformer(**asdict(shape))
+        # Nothing is predicted at first, so the loss starts at that of the mean.
+        torch.nn.init.zeros_(transformer.proj_out.weight)
+        torch.nn.init.zeros_(transformer.proj_out.bias)
+        return TeacherModel(transformer, tiny_text_encoder(vocabulary, width=shape.text_dim))
+
+
+def export(
+    folder: Path,
+    student: TeacherModel,
+    teacher: TeacherModel | None,
+    vae: AutoencoderKLWan | TinyAutoencoder,
+    tokenizer: PreTrainedTokenizerBase,
+    generation: GenerationConfig,
+    *,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write a pipeline folder, the teacher's transformer beside it in `teacher/`.
+
+    Args:
+        student: with the text encoder of both, as that is trained with the teacher only.
+        teacher: `None` where it is a published one.
+    """
+    CausVidPipeline(
+        tokenizer=tokenizer,
+        text_encoder=student.text_encoder.to(dtype),
+        transformer=student.transformer.to(dtype),
+        vae=vae.to(dtype),
+        generation=generation,
+    ).save_pretrained(folder, max_shard_size=_SHARD if teacher else _LARGE_SHARD)
+    if teacher is not None:
+        teacher.transformer.to(dtype).save_pretrained(folder / "teacher")
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)  # where weights were loaded from is nobody's business
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@torch.no_grad()
+def average_with(model: CausalWanTransformer, other: CausalWanTransformer) -> None:
+    """Make `model` the mean of both, in place.
+
+    Two models that went on from the same weights lie in one basin, and their mean is often better
+    than either (model soups, arXiv 2203.05482).
+    """
+    for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        mine.lerp_(theirs, 0.5)
+
+
+@torch.no_grad()
+def add_difference(
+    model: CausalWanTransformer, newer: CausalWanTransformer, older: CausalWanTransformer
+) -> None:
+    """Add to `model`, in place, what `newer` has learned since it was `older`.
+
+    What fine-tuning has changed is a vector that does the same to other descendants of the same
+    weights (task arithmetic, arXiv 2212.04089): a student knows at once what its teacher has been
+    taught. Distribution matching alone does not bring it there, for it seeks modes: of what a
+    student never draws it learns next to nothing.
+    """
+    weights = (model.parameters(), newer.parameters(), older.parameters())
+    for mine, after, before in zip(*weights, strict=True):
+        mine.add_(after - before)
+
+
+def base_folder(base: str | None, preset: Preset) -> Path:
+    """A text-to-video model in diffusers' layout: a local folder, or a Hub repository's copy.
+
+    Args:
+        base: a folder or repository in place of the preset's base.
+
+    Raises:
+        PresetError: if it can neither be found nor downloaded.
+    """
+    if base is not None and Path(base).is_dir():
+        return Path(base)
+    repository = preset.base if base is None else HubFolder(base)
+    return fetch_folder(repository, _BASE_PARTS, "training needs its base")
+
+
+def load_exported(folder: Path, *, teacher: bool) -> TeacherModel:
+    """The student or the teacher of an exported folder with its text encoder, in float32."""
+    part = "teacher" if teacher else "transformer"
+    return TeacherModel(load_transformer(folder / part), load_text_encoder(folder))
+
+
+def load_transformer(
+    folder: Path, dtype: torch.dtype = torch.float32
+) -> CausalWanTransformer:
+    """A transformer of ours, or one of diffusers' Wan 2.1 text-to-video models."""
+    return CausalWanTransformer.from_pretrained(folder, torch_dtype=dtype)
+
+
+def load_text_encoder(folder: Path, dtype: torch.dtype = torch.float32) -> UMT5EncoderModel:
+    return UMT5EncoderModel.from_pretrained(folder / "text_encoder", torch_dtype=dtype)
+
+
+def load_codec(folder: Path) -> AutoencoderKLWan | TinyAutoencoder:
+    """The weights of a codec folder, in float32, of the class that it names."""
+    name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
+    kind = AutoencoderKLWan if name == AutoencoderKLWan.__name__ else TinyAutoencoder
+    return kind.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)

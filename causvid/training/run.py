@@ -1,0 +1,452 @@
+"""A run: one folder of stages, the recipe they follow, and what each is made from.
+
+    RUN/vae                        the codec, where it is trained
+    RUN/latents, RUN/trajectories  shards of clips, and of the teacher's trajectories
+    RUN/STAGE                      log, curves and checkpoints of a stage (`trainer`)
+
+What the folder does not have comes from an exported folder (`start_from`) or from the recipe's
+base, a text-to-video model in diffusers' layout. Every function at the end runs one stage.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, PartialState
+from diffusers import AutoencoderKLWan
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
+
+from causvid.generation.generator import Generator
+from causvid.generation.geometry import LatentGrid
+from causvid.model.codec import codec_for
+from causvid.model.text import PromptEncoder
+from causvid.model.tiny_autoencoder import TinyAutoencoder
+from causvid.model.transformer import CausalWanTransformer
+from causvid.presets.catalogue import PRESETS
+from causvid.training.clips import captioned_videos, encode_shard, render_shard
+from causvid.training.codec import fit_codec
+from causvid.training.config import (
+    CodecConfig,
+    DataConfig,
+    DecoderConfig,
+    DmdConfig,
+    FlowConfig,
+    ForcingConfig,
+    JudgeConfig,
+    OdeConfig,
+    TrajectoryConfig,
+)
+from causvid.training.data import Captions, LatentCache, PromptFile
+from causvid.training.decoder import DecoderStage
+from causvid.training.dmd import DmdStage
+from causvid.training.forcing import ForcingStage
+from causvid.training.judge import JudgeStage, new_judge
+from causvid.training.models import (
+    add_difference,
+    average_with,
+    base_folder,
+    export,
+    load_codec,
+    load_text_encoder,
+    load_transformer,
+    new_model,
+)
+from causvid.training.ode import OdeStage, write_trajectories
+from causvid.training.precision import mixed_precision, use_training_attention
+from causvid.training.recipes import Recipe
+from causvid.training.remakes import Remaker
+from causvid.training.teacher import CausalStage, TeacherStage
+from causvid.training.teacher_model import (
+    Conditioning,
+    TeacherModel,
+    embeddings_of,
+    tokens_of,
+)
+from causvid.training.trainer import LoopConfig, Stage, finished_average, latest_checkpoint, train
+from causvid.world import VOCABULARY
+from causvid.world.judge import Judge
+from causvid.world.tokenizer import word_tokenizer
+
+logger = logging.getLogger(__name__)
+
+_REMEMBERED = 1024  # prompts whose embeddings are kept; one of Wan's takes up to 8 MB
+
+STUDENTS = {
+    "ode": ("teacher",),
+    "forcing": ("ode", "causal"),
+    "dmd": ("forcing", "ode", "causal"),
+    "export": ("dmd",),
+}
+"""Stage → the stages whose student it goes on with: the first of them that the run has."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One folder, and how its stages are trained.
+
+    Args:
+        base: a folder or a Hub repository in place of the recipe's base.
+        start_from: an exported folder that stands in for stages which the run does not have.
+        precision: `"no"`, `"bf16"`, or `"auto"` for what the device computes natively.
+        name: the stage's folder in place of its own name.
+        stop: a step before which a stage pauses.
+    """
+
+    folder: Path
+    recipe: Recipe
+    base: str | None = None
+    start_from: Path | None = None
+    seed: int = 0
+    precision: str = "auto"
+    checkpoint_seconds: float = 300.0
+    name: str | None = None
+    stop: int | None = None
+
+    @cached_property
+    def accelerator(self) -> Accelerator:
+        cpu = not torch.cuda.is_available()
+        precision = self.precision
+        if precision == "auto":
+            precision = mixed_precision(torch.device("cpu" if cpu else "cuda"))
+        return Accelerator(cpu=cpu, mixed_precision=precision)
+
+    @cached_property
+    def base_folder(self) -> Path | None:
+        """The base in diffusers' layout, downloaded if need be; `None` if all is trained here."""
+        if self.recipe.preset is None:
+            return None
+        return base_folder(self.base, PRESETS[self.recipe.preset])
+
+    def train(self, name: str, stage: Stage, companions: dict[str, nn.Module] | None = None):
+        """Run `stage` to its end, or on from its newest checkpoint."""
+        loop = LoopConfig(
+            self.folder / (self.name or name),
+            checkpoint_seconds=self.checkpoint_seconds,
+            companions=companions or {},
+        )
+        train(stage, loop, self.accelerator, stop=self.stop)
+
+    def shards(self, count: int) -> range:
+        """The indices of this process's share of `count` shards."""
+        place = PartialState(cpu=not torch.cuda.is_available())
+        return range(place.process_index, count, place.num_processes)
+
+    # Models
+
+    def has(self, stage: str) -> bool:
+        return latest_checkpoint(self.folder / stage / "checkpoints") is not None
+
+    def transformer_folder(self, stage: str) -> Path:
+        """Where the transformer of a stage is, or of what stands in for it.
+
+        Raises:
+            ValueError: if there is neither.
+        """
+        if self.has(stage):
+            return finished_average(self.folder / stage) / "transformer"
+        if self.start_from is not None and stage != "teacher":
+            return self.start_from / "transformer"
+        if self.start_from is not None and (self.start_from / "teacher").is_dir():
+            return self.start_from / "teacher"
+        if stage == "teacher" and self.base_folder is not None:
+            return self.base_folder / "transformer"
+        return finished_average(self.folder / stage)  # says what is missing
+
+    def transformer(self, stage: str, *, trained: bool = True) -> CausalWanTransformer:
+        """A transformer; one that is not trained has lowered weights if it is a published one."""
+        folder = self.transformer_folder(stage)
+        logger.info("%s: %s", "trained" if trained else "frozen", folder)
+        if not trained:
+            return load_transformer(folder, self.frozen_dtype).requires_grad_(False).eval()
+        model = load_transformer(folder)
+        if self.recipe.checkpointing:
+            model.enable_gradient_checkpointing()
+        return model
+
+    @property
+    def frozen_dtype(self) -> torch.dtype:
+        lowered = self.recipe.preset is not None and self.accelerator.mixed_precision == "bf16"
+        return torch.bfloat16 if lowered else torch.float32
+
+    def student_of(self, stage: str, student: str | None) -> str:
+        """The stage whose student `stage` goes on with: `student`, or the first that there is."""
+        options = STUDENTS[stage]
+        return student or next(filter(self.has, options), options[0])
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        if self.base_folder is None:
+            return word_tokenizer(VOCABULARY, self.recipe.transformer.text_length)
+        return AutoTokenizer.from_pretrained(self.base_folder / "tokenizer")
+
+    def text_encoder(self, stage: str = "teacher") -> UMT5EncoderModel:
+        """The text encoder that a stage's weights were trained with."""
+        folder = self.transformer_folder(stage).parent
+        if not (folder / "text_encoder").is_dir():
+            folder = self.base_folder or self.transformer_folder("teacher").parent
+        return load_text_encoder(folder, self.frozen_dtype).requires_grad_(False).eval()
+
+    def prompts(self, encoder: UMT5EncoderModel, length: int) -> Conditioning:
+        """Conditioning on the frozen `encoder`, where this process computes."""
+        encoder.to(self.accelerator.device)
+        return embeddings_of(PromptEncoder(self.tokenizer, encoder, length, remembered=_REMEMBERED))
+
+    def companions(self, encoder: UMT5EncoderModel) -> dict[str, nn.Module]:
+        """What is saved beside a student: its text encoder, unless that is the base's."""
+        return {} if self.base_folder is not None else {"text_encoder": encoder}
+
+    # Codec and data
+
+    @property
+    def codec_folder(self) -> Path:
+        """
+        Raises:
+            ValueError: if there is no codec.
+        """
+        own = [self.folder / "vae"]
+        own += [self.start_from / "vae"] if self.start_from is not None else []
+        own += [self.base_folder / "vae"] if self.base_folder is not None else []
+        for folder in own:
+            if folder.exists():
+                return folder
+        raise ValueError(f"no codec in {own[0]}: run `python -m causvid train codec` first")
+
+    @cached_property
+    def grid(self) -> LatentGrid:
+        generation, stride = self.recipe.generation, 8
+        if self.recipe.codec is not None:
+            stride = self.recipe.codec.spatial_stride
+        elif self.base_folder is not None:
+            stride = AutoencoderKLWan.load_config(self.base_folder / "vae")["scale_factor_spatial"]
+        patch = CausalWanTransformer.load_config(self.transformer_folder("teacher"))["patch_size"]
+        return LatentGrid(
+            generation.height, generation.width, spatial_stride=stride, patch=patch[1]
+        )
+
+    def generator(self, student: CausalWanTransformer) -> Generator:
+        return Generator(student, self.recipe.generation, self.grid)
+
+    def cache(self, kind: str = "latents") -> LatentCache:
+        cache = LatentCache(self.folder / kind)
+        cache.open()
+        return cache
+
+    def captions(self, prompts: Path | None) -> Captions:
+        """The lines of a file, or what is said of the clips."""
+        return self.cache() if prompts is None else PromptFile(prompts)
+
+
+def codec(run: Run, config: CodecConfig) -> None:
+    folder = run.folder / "vae"
+    if folder.exists():
+        raise ValueError(f"{folder} exists and its latents may be in use; fit into another --run")
+    fit_codec(config, seed=run.seed).save_pretrained(folder)
+
+
+def decoder(run: Run, config: DecoderConfig, *, student: str | None) -> None:
+    vae = load_codec(run.codec_folder)
+    remake = None
+    if student is not None:
+        model = run.transformer(student, trained=False)
+        length = model.config.text_length
+        remake = Remaker(run.generator(model), run.prompts(run.text_encoder(student), length))
+    run.train("decoder", DecoderStage(vae, config, remake=remake, seed=run.seed))
+    trained = TinyAutoencoder.from_pretrained(finished_average(run.folder / "decoder"))
+    trained.save_pretrained(run.folder / "vae")
+
+
+def data(run: Run, config: DataConfig, *, shards: int, videos: Path | None) -> None:
+    codec = codec_for(load_codec(run.codec_folder))
+    generation, folder = run.recipe.generation, run.folder / "latents"
+    if videos is None:
+        if config.world is None:
+            raise ValueError("this recipe renders no clips: pass a folder of them with --videos")
+        size = {"height": generation.height, "width": generation.width}
+        for index in run.shards(shards):
+            render_shard(codec, folder, index, config, **size)
+        return
+    found = captioned_videos(videos)
+    codec.module.to(run.accelerator.device)
+    for index in run.shards(-(-len(found) // config.clips)):
+        part = found[index * config.clips : (index + 1) * config.clips]
+        encode_shard(codec, folder, index, part, config, generation)
+
+
+def teacher(run: Run, config: FlowConfig) -> None:
+    if run.base_folder is None:
+        if run.start_from is None:
+            model = new_model(run.recipe.transformer, len(run.tokenizer), run.seed)
+        else:
+            encoder = load_text_encoder(run.start_from)
+            model = TeacherModel(load_transformer(run.start_from / "teacher"), encoder)
+        condition = tokens_of(run.tokenizer, model.transformer.config.text_length)
+    else:
+        model = run.transformer("teacher")
+        condition = run.prompts(run.text_encoder(), model.config.text_length)
+    run.train("teacher", TeacherStage(model, condition, run.cache(), config, seed=run.seed))
+
+
+def causal(run: Run, config: FlowConfig) -> None:
+    model, encoder = run.transformer("teacher"), run.text_encoder()
+    condition = run.prompts(encoder, model.config.text_length)
+    stage = CausalStage(
+        model, condition, run.cache(), config, chunks=run.recipe.generation.chunks, seed=run.seed
+    )
+    run.train("causal", stage, run.companions(encoder))
+
+
+def trajectories(
+    run: Run, config: TrajectoryConfig, *, shards: int, prompts: Path | None
+) -> None:
+    model = run.transformer("teacher", trained=False)
+    condition = run.prompts(run.text_encoder(), model.config.text_length)
+    captions, accelerator = run.captions(prompts), run.accelerator
+    use_training_attention(model, accelerator.device, accelerator.mixed_precision)
+    model.to(accelerator.device)
+    with accelerator.autocast():
+        for index in run.shards(shards):
+            write_trajectories(
+                model,
+                condition,
+                captions,
+                run.folder / "trajectories",
+                index,
+                config,
+                run.recipe.generation,
+                run.grid,
+                seed=run.seed,
+            )
+
+
+def ode(run: Run, config: OdeConfig, *, student: str | None) -> None:
+    begun = run.student_of("ode", student)
+    model, encoder = run.transformer(begun), run.text_encoder(begun)
+    condition = run.prompts(encoder, model.config.text_length)
+    trajectories, generation = run.cache("trajectories"), run.recipe.generation
+    stage = OdeStage(model, condition, trajectories, config, generation, seed=run.seed)
+    run.train("ode", stage, run.companions(encoder))
+
+
+def forcing(run: Run, config: ForcingConfig, *, student: str | None, keep: Path | None) -> None:
+    begun = run.student_of("forcing", student)
+    model, encoder = run.transformer(begun), run.text_encoder(begun)
+    stage = ForcingStage(
+        model,
+        run.prompts(encoder, model.config.text_length),
+        run.cache(),
+        config,
+        run.recipe.generation,
+        earlier=_earlier(run, begun, keep) if config.lessons.first_weight else None,
+        seed=run.seed,
+    )
+    run.train("forcing", stage, run.companions(encoder))
+
+
+def dmd(
+    run: Run, config: DmdConfig, *, student: str | None, keep: Path | None, prompts: Path | None
+) -> None:
+    judging = "teacher" if config.teacher == "bidirectional" else "causal"
+    teacher, critic = run.transformer(judging, trained=False), run.transformer(judging)
+    begun = run.student_of("dmd", student)
+    model, encoder = run.transformer(begun), run.text_encoder(judging)
+    if prompts is not None and config.needs_clips:
+        raise ValueError(
+            "these settings need clips, not prompts alone: leave out --prompts, or ask for "
+            "--image-share 0 --teacher-forcing-weight 0 --student-input rollout"
+        )
+    lessons = config.teacher_forcing_weight and config.lessons.first_weight
+    stage = DmdStage(
+        run.generator(model),
+        teacher,
+        critic,
+        run.prompts(encoder, model.config.text_length),
+        run.captions(prompts),
+        config,
+        earlier=_earlier(run, begun, keep) if lessons else None,
+        seed=run.seed,
+    )
+    run.train("dmd", stage, run.companions(encoder))
+
+
+def _earlier(run: Run, begun: str, keep: Path | None) -> CausalWanTransformer:
+    """The student whose first chunks are kept."""
+    if keep is not None:
+        return load_transformer(keep / "transformer", run.frozen_dtype)
+    return run.transformer(begun, trained=False)
+
+
+def judge(run: Run, config: JudgeConfig, *, out: Path) -> None:
+    run.train("judge", JudgeStage(new_judge(run.seed), config, seed=run.seed))
+    trained = Judge.from_pretrained(finished_average(run.folder / "judge"))
+    trained.half().save_pretrained(out)
+
+
+def export_student(
+    run: Run,
+    *,
+    student: str | None,
+    out: Path | None,
+    taught_since: Path | None,
+    mean_with: Path | None,
+) -> None:
+    taken = run.student_of("export", student)
+    model = load_transformer(run.transformer_folder(taken))
+    encoder = run.text_encoder(taken)
+    # The base's own teacher is not written again.
+    own = run.base_folder is None or run.has("teacher") or run.start_from is not None
+    teacher = None
+    if own:
+        teacher = TeacherModel(load_transformer(run.transformer_folder("teacher")), encoder)
+    if taught_since is not None:
+        if teacher is None:
+            raise ValueError("--taught-since needs a teacher that this run has trained")
+        former = load_transformer(taught_since / "teacher")
+        add_difference(model, teacher.transformer, former)
+        encoder = run.text_encoder("teacher")
+    if mean_with is not None:
+        average_with(model, load_transformer(mean_with / "transformer"))
+    export(
+        out or run.folder / "model",
+        TeacherModel(model, encoder),
+        teacher,
+        load_codec(run.codec_folder),
+        run.tokenizer,
+        run.recipe.generation,
+        dtype=torch.float16 if run.base_folder is None else torch.bfloat16,
+    )
+
+
+def curves(
+    folder: Path, logs: Sequence[Path] | None, out: Path | None, against: str
+) -> None:
+    from causvid.training.curves import draw_curves  # loads matplotlib, which takes a second
+
+    if logs:
+        found = {str(stage): stage / "log.jsonl" for stage in logs}
+        draw_curves(found, out or Path("curves.png"), against=against)
+        return
+    stages = sorted(folder.glob("*/log.jsonl"))
+    if not stages:
+        raise ValueError(f"no stage in {folder} has a log: pass --run with a trained run")
+    for log in stages:
+        draw_curves({log.parent.name: log}, log.with_name("curves.png"), against=against)
+
+
+RUNNERS: dict[str, Callable[..., None]] = {
+    "codec": codec,
+    "decoder": decoder,
+    "data": data,
+    "teacher": teacher,
+    "causal": causal,
+    "trajectories": trajectories,
+    "ode": ode,
+    "forcing": forcing,
+    "dmd": dmd,
+    "judge": judge,
+    "export": export_student,
+}
+"""Stage → what runs it: `(run, settings, **options)`; `export` has no settings."""
