@@ -77,7 +77,9 @@ STAGES = {
         None,
         (*_SOURCE, "student", "out", "taught-since", "mean-with"),
     ),
-    "judge": Stage("the judge of `causvid evaluate`; needs no other stage", "judge", (*_LOOP, "out")),
+    "judge": Stage(
+        "the judge of `causvid evaluate`; needs no other stage", "judge", (*_LOOP, "out")
+    ),
     "plan": Stage(
         "memory and operations of every stage, without running it",
         None,
@@ -133,9 +135,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         help="add to the student what the run's teacher has learned since it was that of this "
         "exported folder"
     ),
-    "mean-with": _folder(
-        help="the student is the mean of the run's and of this exported folder's"
-    ),
+    "mean-with": _folder(help="the student is the mean of the run's and of this exported folder's"),
     "processes": {"type": int, "default": 64, "help": "on how many devices (default: 64)"},
     "json": {"action": "store_true", "help": "one JSON object"},
     "logs": _folder(

@@ -356,9 +356,7 @@ class DmdConfig:
     @property
     def needs_clips(self) -> bool:
         """Whether real clips are drawn, and not captions alone."""
-        return bool(
-            self.student_input == "data" or self.image_share or self.teacher_forcing_weight
-        )
+        return bool(self.student_input == "data" or self.image_share or self.teacher_forcing_weight)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from causvid.training.model_stage import ModelStage, seeded
 from causvid.world import Scene, caption
 from causvid.world.pixels import clip_of, clip_to_pixels, diorama_clip, with_run_up
 
-
 Remake = Callable[[Tensor, list[str], torch.Generator], Tensor]
 """Normalised latents `[b, f, c, h, w]` and their captions → the same with a student's errors."""
 

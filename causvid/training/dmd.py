@@ -37,12 +37,13 @@ from causvid.training.losses import (
     same_within_chunks,
     score_timesteps,
 )
+from causvid.training.model_stage import Average, averaged, new_optimiser, seeded
 from causvid.training.ode import student_times
 from causvid.training.precision import use_training_attention
 from causvid.training.rollout import RolloutPlan, Switch, roll_out
-from causvid.training.model_stage import Average, averaged, new_optimiser, seeded
 from causvid.training.teacher_model import Conditioning, save_model
 from causvid.training.trainer import Metrics
+
 
 class DmdStage:
     """Student and critic in turns. `ema` holds the student's weights to keep.
@@ -148,7 +149,9 @@ class DmdStage:
             accelerator.backward(config.teacher_forcing_weight * forced)
             forcing["teacher_forcing_loss"] = forced.item()
         self._share_gradients()
-        norm = accelerator.clip_grad_norm_(self.student.parameters(), config.student_optimiser.clip_norm)
+        norm = accelerator.clip_grad_norm_(
+            self.student.parameters(), config.student_optimiser.clip_norm
+        )
         self.student_optimiser.step()
         self.student_optimiser.zero_grad()
         self.ema.step(self.student.parameters())

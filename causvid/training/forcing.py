@@ -29,9 +29,9 @@ from causvid.model.attention import block_causal_mask
 from causvid.training.config import ForcingConfig, Lessons
 from causvid.training.data import Batch, LatentCache
 from causvid.training.losses import per_frame, regression_loss
+from causvid.training.model_stage import ModelStage, seeded
 from causvid.training.ode import student_times
 from causvid.training.precision import use_training_attention
-from causvid.training.model_stage import ModelStage, seeded
 from causvid.training.teacher_model import Conditioning
 
 Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]

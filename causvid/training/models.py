@@ -114,9 +114,7 @@ def load_exported(folder: Path, *, teacher: bool) -> TeacherModel:
     return TeacherModel(load_transformer(folder / part), load_text_encoder(folder))
 
 
-def load_transformer(
-    folder: Path, dtype: torch.dtype = torch.float32
-) -> CausalWanTransformer:
+def load_transformer(folder: Path, dtype: torch.dtype = torch.float32) -> CausalWanTransformer:
     """A transformer of ours, or one of diffusers' Wan 2.1 text-to-video models."""
     return CausalWanTransformer.from_pretrained(folder, torch_dtype=dtype)
 

@@ -28,9 +28,9 @@ from causvid.world.tokenizer import tiny_text_encoder
 
 _MASTER, _LOWERED = 4, 2  # bytes of a float32 weight, gradient or average, and of a bfloat16 one
 
-# Bytes that a layer keeps of a token for its backward pass, in units of the model's width and of its
-# feed-forward's: measured on `meta` (tests/training/test_training_plan.py).
-_KEPT_WIDTHS, _KEPT_FFN = 34, 4
+# Bytes that a layer keeps of a token for its backward pass, for each of the model's width and of
+# its feed-forward's: fitted to what was alive in steps of both recipes on `meta`.
+_KEPT_OF_WIDTH, _KEPT_OF_FFN = 60, 4
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,11 @@ class _Model:
         return 4 if self.recipe.checkpointing else 3
 
     def activations(self, frames: int) -> int:
-        """Bytes kept for the backward pass of one clip."""
+        """Bytes kept for the backward pass of so many latent frames."""
         config = self.transformer.config
         width = config.num_attention_heads * config.attention_head_dim
         tokens = frames * self.grid.tokens_per_frame
-        layer = tokens * (_KEPT_WIDTHS * width + _KEPT_FFN * config.ffn_dim)
+        layer = tokens * (_KEPT_OF_WIDTH * width + _KEPT_OF_FFN * config.ffn_dim)
         if not self.recipe.checkpointing:
             return config.num_layers * layer
         return config.num_layers * tokens * width * _LOWERED + layer
@@ -134,14 +134,20 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
     """
     if processes < 1:
         raise ValueError(f"a plan needs at least one process, got {processes}")
-    model, generation = _Model(recipe), recipe.generation
+    model = _Model(recipe)
     text, size = _count(model.text), model.size
 
     def stage(
-        name: str, phases: list[tuple[int, int, float]], frames: int, trained: int, frozen: int,
+        name: str,
+        phases: list[tuple[int, int, float]],
+        *,
+        frames: int,
+        trained: int,
+        frozen: int,
         averaged: int | None = None,
     ) -> StagePlan:
-        """`phases`: steps, clips of a process, and operations of a process's step."""
+        """Phases are steps, clips of a process, and operations of its step; `frames` are those that
+        carry gradients at once."""
         return StagePlan(
             name,
             processes,
@@ -150,58 +156,72 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
             trained,
             trained if averaged is None else averaged,
             frozen,
-            max(clips for _, clips, _ in phases) * model.activations(frames) if trained else 0,
+            model.activations(frames) if frames else 0,
             round(processes * phases[-1][2]),
             round(processes * sum(steps * flops for steps, _, flops in phases)),
         )
 
     def flow(name: str, config: FlowConfig, *, causal: bool, words: bool) -> StagePlan:
-        pass_over = model.causal if causal else model.forward
+        through = model.causal if causal else model.forward
         text_passes = 3 if words else 1
         phases = [
             (
                 phase.steps,
                 phase.batch,
                 phase.batch
-                * (model.gradient * pass_over(phase.frames) + text_passes * model.text_flops),
+                * (model.gradient * through(phase.frames) + text_passes * model.text_flops),
             )
             for phase in config.phases
         ]
-        frames = max(phase.frames for phase in config.phases)
-        trained = size + text if words else size
-        return stage(name, phases, frames, trained, 0 if words else text)
+        frames = max(phase.batch * phase.frames for phase in config.phases)
+        trained, frozen = (size + text, 0) if words else (size, text)
+        return stage(name, phases, frames=frames, trained=trained, frozen=frozen)
 
     yield flow("teacher", recipe.teacher, causal=False, words=recipe.preset is None)
     yield flow("causal", recipe.causal, causal=True, words=False)
     made = recipe.trajectories
     sides = 1 if made.guidance == 1 else 2
     work = made.batch * sides * (made.steps * model.forward(made.frames) + model.text_flops)
-    yield stage("trajectories", [(made.count // made.batch, made.batch, work)], 0, 0, size + text)
+    phases = [(made.count // made.batch, made.batch, work)]
+    yield stage("trajectories", phases, frames=0, trained=0, frozen=size + text)
     ode = recipe.ode
     work = ode.batch * (model.gradient * model.causal(made.frames) + model.text_flops)
-    yield stage("ode", [(ode.steps, ode.batch, work)], made.frames, size, text)
+    frames = ode.batch * made.frames
+    yield stage("ode", [(ode.steps, ode.batch, work)], frames=frames, trained=size, frozen=text)
     forcing, lessons = recipe.forcing, recipe.forcing.lessons
-    kept = size if lessons.first_weight else 0
-    work = _lessons(model, lessons)
-    phases = [(forcing.steps, lessons.batch, work)]
-    yield stage("forcing", phases, generation.window, size, kept + text)
+    phases = [(forcing.steps, lessons.batch, _lessons_flops(model, lessons))]
+    frozen = text + (size if lessons.first_weight else 0)
+    frames = _lessons_frames(recipe, lessons)
+    yield stage("forcing", phases, frames=frames, trained=size, frozen=frozen)
     dmd = recipe.dmd
-    work = dmd.batch * _distribution_matching(model)
-    frozen = size + text
+    work, frames, frozen = dmd.batch * _dmd_flops(model), dmd.batch * dmd.window, size + text
     if dmd.teacher_forcing_weight:
-        work += _lessons(model, dmd.lessons)
+        work += _lessons_flops(model, dmd.lessons)
+        frames = max(frames, _lessons_frames(recipe, dmd.lessons))
         frozen += size if dmd.lessons.first_weight else 0
-    yield stage("dmd", [(dmd.steps, dmd.batch, work)], dmd.window, 2 * size, frozen, size)
+    phases = [(dmd.steps, dmd.batch, work)]
+    yield stage("dmd", phases, frames=frames, trained=2 * size, frozen=frozen, averaged=size)
 
 
-def _lessons(model: _Model, lessons: Lessons) -> float:
+def _beginnings(recipe: Recipe) -> list[int]:
+    """Latent frames of the beginnings that fill no window."""
+    chunks = recipe.generation.chunks
+    return [chunks.start(end) for end in range(2, chunks.covering(recipe.generation.window))]
+
+
+def _lessons_frames(recipe: Recipe, lessons: Lessons) -> int:
+    first = lessons.first_batch * recipe.generation.chunks.first if lessons.first_weight else 0
+    largest = max(_beginnings(recipe), default=0)
+    return lessons.batch * (recipe.generation.window + largest) + first
+
+
+def _lessons_flops(model: _Model, lessons: Lessons) -> float:
     generation, first = model.recipe.generation, model.chunks.first
     whole, part = divmod(generation.window, model.chunks.rest)
     sizes = (part,) * (part > 0) + (model.chunks.rest,) * whole
     work = lessons.batch * (model.gradient * model.forward(*sizes) + model.text_flops)
-    ends = range(2, model.chunks.covering(generation.window))
-    if ends:
-        mean = sum(model.causal(model.chunks.start(end)) for end in ends) / len(ends)
+    if beginnings := _beginnings(model.recipe):
+        mean = sum(map(model.causal, beginnings)) / len(beginnings)
         work += lessons.batch * (model.gradient * mean + model.text_flops)
     if lessons.first_weight:
         passes = model.gradient + len(generation.timesteps)
@@ -209,7 +229,7 @@ def _lessons(model: _Model, lessons: Lessons) -> float:
     return work
 
 
-def _distribution_matching(model: _Model) -> float:
+def _dmd_flops(model: _Model) -> float:
     """Operations for one video of a step: rollout, both opinions of it, the critic's lessons."""
     config, steps = model.recipe.dmd, len(model.recipe.generation.timesteps)
     work = 0.0

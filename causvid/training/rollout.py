@@ -127,9 +127,7 @@ class _Prompt(NamedTuple):
         return cls(fixed, generator.transformer.encode_text(text) if live else fixed)
 
 
-def _text_at(
-    chunk: int, text: Tensor, later_text: Tensor | None, switch: Switch | None
-) -> Tensor:
+def _text_at(chunk: int, text: Tensor, later_text: Tensor | None, switch: Switch | None) -> Tensor:
     """The embeddings in force during `chunk`."""
     if switch is None or chunk < switch.chunk:
         return text

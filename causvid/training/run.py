@@ -299,9 +299,7 @@ def causal(run: Run, config: FlowConfig) -> None:
     run.train("causal", stage, run.companions(encoder))
 
 
-def trajectories(
-    run: Run, config: TrajectoryConfig, *, shards: int, prompts: Path | None
-) -> None:
+def trajectories(run: Run, config: TrajectoryConfig, *, shards: int, prompts: Path | None) -> None:
     model = run.transformer("teacher", trained=False)
     condition = run.prompts(run.text_encoder(), model.config.text_length)
     captions, accelerator = run.captions(prompts), run.accelerator
@@ -420,9 +418,7 @@ def export_student(
     )
 
 
-def curves(
-    folder: Path, logs: Sequence[Path] | None, out: Path | None, against: str
-) -> None:
+def curves(folder: Path, logs: Sequence[Path] | None, out: Path | None, against: str) -> None:
     from causvid.training.curves import draw_curves  # loads matplotlib, which takes a second
 
     if logs:

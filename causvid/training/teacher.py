@@ -1,8 +1,8 @@
 """Flow matching on cached latents: the teacher, and the causal student made from it.
 
 `TeacherStage` trains a bidirectional text-to-video model, with its text encoder or without. Images
-come first, then ever longer clips: appearance is learned from single latents at a fraction of the cost
-(measured: a clip of nine costs nine times as much and teaches it no faster).
+come first, then ever longer clips: appearance is learned from single latents at a fraction of the
+cost (measured: a clip of nine costs nine times as much and teaches it no faster).
 
 `CausalStage` goes on with the teacher's weights under the block-causal mask, every chunk at a noise
 level of its own (Diffusion Forcing, arXiv 2407.01392; CausVid, arXiv 2412.07772, section 4.1).
@@ -84,7 +84,9 @@ class TeacherStage(ModelStage):
         noise = torch.randn(clean.shape, generator=rng).to(device)
         clean, times = clean.to(device), sigma.to(device)
         noisy = add_noise(clean, noise, per_frame(times))
-        velocity = self.model(noisy, times, *self.condition(captions, device), frame_mask=frame_mask)
+        velocity = self.model(
+            noisy, times, *self.condition(captions, device), frame_mask=frame_mask
+        )
         learned = times > 0
         loss = flow_matching_loss(velocity[learned], clean[learned], noise[learned])
         if self.config.flicker_weight and (learned[:, 1:] & learned[:, :-1]).any():

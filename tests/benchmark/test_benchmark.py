@@ -314,9 +314,7 @@ def test_the_teacher_takes_every_step_once_however_often_it_pauses(pipeline, tea
 
 def test_headline_prints_ratios_and_what_they_are_made_of(pipeline, monkeypatch, capsys, tmp_path):
     folder = tmp_path / "model"
-    model = TeacherModel(
-        copy.deepcopy(pipeline.transformer), copy.deepcopy(pipeline.text_encoder)
-    )
+    model = TeacherModel(copy.deepcopy(pipeline.transformer), copy.deepcopy(pipeline.text_encoder))
     export(
         folder,
         model,

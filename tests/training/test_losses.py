@@ -131,10 +131,10 @@ def test_regression_input_and_loss_are_the_references(ode):
     assert_close(loss, ode["loss"])
 
 
-def test_guidance_of_zero_is_the_conditional_prediction():
+def test_guidance_of_one_is_the_conditional_prediction():
     conditional, unconditional = torch.tensor([2.0]), torch.tensor([1.0])
-    assert_close(guided(conditional, unconditional, 0.0), conditional)
-    assert_close(guided(conditional, unconditional, 2.0), torch.tensor([4.0]))
+    assert_close(guided(conditional, unconditional, 1.0), conditional)
+    assert_close(guided(conditional, unconditional, 3.0), torch.tensor([4.0]))
 
 
 def test_chunks_of_one_and_three_share_their_first_frames_draw():

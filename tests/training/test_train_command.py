@@ -1,6 +1,8 @@
 """`python -m causvid train` goes on from the weights that are shipped, in an empty run folder."""
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from causvid.__main__ import main
+from causvid.generation.cues import Handover
 from causvid.pipeline import CausVidPipeline
+from causvid.training.recipes import POCKET, load_recipe
 
 pytestmark = pytest.mark.usefixtures("forget_the_accelerator")
 
@@ -30,6 +34,51 @@ def test_a_fresh_clone_renders_trains_and_exports(tmp_path):
     for path in (tmp_path / "model").rglob("*.json"):
         assert str(tmp_path) not in path.read_text(), "paths of this machine stay here"
     assert pipe.generation == CausVidPipeline.from_pretrained(SHIPPED).generation
+
+
+@pytest.mark.parametrize(
+    "foreign", [("teacher", "--keep", "x"), ("codec", "--steps", "3"), ("ode", "--phases", "1x1x1")]
+)
+def test_what_a_stage_does_not_take_is_refused(foreign, capsys):
+    with pytest.raises(SystemExit):
+        train(*foreign)
+    assert f"unrecognized arguments: {' '.join(foreign[1:])}" in capsys.readouterr().err
+
+
+def test_every_setting_is_an_option_and_what_is_shown_is_a_recipe(tmp_path, capsys):
+    options = ("--student-optimiser.betas", "0,0.9", "--rollout-chunks", "3,4", "--batch", "2")
+    assert train("dmd", *options, "--handovers", "swap,blend:2", "--show") == 0
+    shown = capsys.readouterr().out
+    settings = json.loads(shown)["dmd"]
+    assert settings["student_optimiser"]["betas"] == [0, 0.9]
+    assert (settings["rollout_chunks"], settings["batch"]) == ([3, 4], 2)
+    (tmp_path / "mine.json").write_text(shown)
+    recipe = load_recipe(str(tmp_path / "mine.json"))
+    assert recipe.dmd.handovers == (Handover("swap"), Handover("blend", 2))
+    assert replace(recipe, dmd=POCKET.dmd) == POCKET
+    assert train("dmd", "--recipe", tmp_path / "mine.json", "--show") == 0
+    assert json.loads(capsys.readouterr().out)["dmd"] == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", '"recipe"'),
+        ('{"recipe": "big"}', "there is no recipe 'big'"),
+        ('{"recipe": "pocket", "dmd": {"stepz": 3}}', "DmdConfig has no setting stepz"),
+        ('{"recipe": "pocket", "ode": {"steps": "many"}}', "OdeConfig.steps"),
+        ('{"recipe": "pocket", "dmd": {"teacher": "blind"}}', "bidirectional, causal"),
+    ],
+)
+def test_a_recipe_that_is_none_says_why(text, said, tmp_path, capsys):
+    (tmp_path / "mine.json").write_text(text)
+    assert train("dmd", "--recipe", tmp_path / "mine.json", "--show") == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_recipe_with_a_base_trains_no_codec(capsys):
+    assert train("codec", "--recipe", "wan-1.3b") == 2
+    assert "its base comes with a codec" in capsys.readouterr().err
 
 
 def test_a_stage_without_its_data_says_what_to_run_first(tmp_path, capsys):

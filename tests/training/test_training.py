@@ -20,7 +20,6 @@ from causvid.generation.generator import Generator, Memory, seeded_noise
 from causvid.generation.geometry import ChunkPattern, LatentGrid
 from causvid.generation.schedule import Level, clean_from_velocity
 from causvid.generation.snapshot import unpack
-from causvid.model.attention import block_causal_mask
 from causvid.model.attention import CausalAttnProcessor
 from causvid.model.codec import codec_for
 from causvid.model.text import PromptEncoder
@@ -516,7 +515,9 @@ def test_a_lost_object_comes_back(monkeypatch):
         (scene, whole), (_, opening) = drawn
         assert clip.late and clip.turn == config.world.turn
         assert read_prompt(clip.captions[0]).get("motion", scene.motion) == scene.motion
-        assert whole["appears"] - whole["start"] == 1 + (config.world.turn - 1) * codec.temporal_stride
+        assert (
+            whole["appears"] - whole["start"] == 1 + (config.world.turn - 1) * codec.temporal_stride
+        )
         returns = [return_frame(scene, time, height=32, width=48) for time in (1, 2)]
         assert any(-2 <= whole["appears"] - frame < 10 for frame in returns)
         assert opening["start"] == 0 and "appears" not in opening, "the sink shows it"
@@ -541,7 +542,9 @@ def test_words_end_with_the_end_token_and_unknown_ones_are_one_token(tokenizer):
 def test_plain_attention_equals_the_fused_kernel():
     rng = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, 7, 3, 8, generator=rng) for _ in range(3))
-    plain, fused = (kind().attend(query, key, value, None) for kind in (PlainAttention, CausalAttnProcessor))
+    plain, fused = (
+        kind().attend(query, key, value, None) for kind in (PlainAttention, CausalAttnProcessor)
+    )
     assert_close(plain, fused)
 
 
