@@ -246,7 +246,7 @@ def main(args: argparse.Namespace) -> None:
     recipe = load_recipe(values.pop("recipe", "pocket"))
     settings: list[Any] = []
     if stage.settings is not None:
-        settings = [_resolved(args, recipe)]
+        settings = [resolved(args, recipe)]
         if args.show:
             shown = {stage.settings: asdict(settings[0])}
             if "recipe" in options:
@@ -268,7 +268,7 @@ def main(args: argparse.Namespace) -> None:
     RUNNERS[args.stage](Run(args.run, recipe, **own), *settings, **rest)
 
 
-def _resolved(args: argparse.Namespace, recipe: Any) -> Any:
+def resolved(args: argparse.Namespace, recipe: Any) -> Any:
     """The recipe's settings of a stage with the changes of options."""
     part = STAGES[args.stage].settings
     settings = JUDGE if part == "judge" else getattr(recipe, part)

@@ -78,7 +78,7 @@ def render_clip(
 def _encoded(codec: VideoCodec, pictures: np.ndarray) -> Tensor:
     """Latents `[f, c, h, w]` of uint8 pictures `[t, h, w, 3]`, as a stream of their own."""
     with torch.inference_mode():
-        pixels = to_pixels(pictures, torch.device("cpu"), torch.float32)
+        pixels = to_pixels(pictures, codec.module.device, torch.float32)
         return codec.encode(pixels, codec.start())[0].cpu()
 
 

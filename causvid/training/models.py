@@ -6,9 +6,12 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLWan
+from diffusers.configuration_utils import FrozenDict
+from torch import nn
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
 from causvid.generation.config import GenerationConfig
+from causvid.model.checkpoint import parameter_dtype
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
@@ -19,7 +22,8 @@ from causvid.training.teacher_model import TeacherModel
 from causvid.world.tokenizer import tiny_text_encoder
 
 _BASE_PARTS = ["transformer/*", "vae/*", "text_encoder/*", "tokenizer/*"]
-_LARGE_SHARD = "5GB"
+# Of diffusers' `WanTransformer3DModel` alone.
+_FOREIGN = ("image_dim", "added_kv_proj_dim", "rope_max_seq_len", "pos_embed_seq_len")
 _SHARD = "9MB"
 """Largest file of an export: what a Git host takes without large-file storage, with room."""
 
@@ -43,27 +47,39 @@ def export(
     tokenizer: PreTrainedTokenizerBase,
     generation: GenerationConfig,
     *,
-    dtype: torch.dtype = torch.float16,
+    published: bool = False,
 ) -> None:
     """Write a pipeline folder, the teacher's transformer beside it in `teacher/`.
 
     Args:
         student: with the text encoder of both, as that is trained with the teacher only.
-        teacher: `None` where it is a published one.
+        teacher: `None` where it is the base's.
+        published: whether the base is a published model, which needs the range of bfloat16. Others
+            are in float16, in files that a Git host takes.
     """
+    shard = "5GB" if published else _SHARD
     CausVidPipeline(
         tokenizer=tokenizer,
-        text_encoder=student.text_encoder.to(dtype),
-        transformer=student.transformer.to(dtype),
-        vae=vae.to(dtype),
+        text_encoder=_lowered(student.text_encoder, published),
+        transformer=_lowered(student.transformer, published),
+        vae=_lowered(vae, published),
         generation=generation,
-    ).save_pretrained(folder, max_shard_size=_SHARD if teacher else _LARGE_SHARD)
+    ).save_pretrained(folder, max_shard_size=shard)
     if teacher is not None:
-        teacher.transformer.to(dtype).save_pretrained(folder / "teacher")
+        transformer = _lowered(teacher.transformer, published)
+        transformer.save_pretrained(folder / "teacher", max_shard_size=shard)
     for path in folder.glob("*/config.json"):
         config = json.loads(path.read_text(encoding="utf-8"))
         config.pop("_name_or_path", None)  # where weights were loaded from is nobody's business
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _lowered(model: nn.Module, published: bool) -> nn.Module:
+    if not published:
+        return nn.Module.to(model, torch.float16)
+    for name, weight in model.named_parameters():
+        weight.data = weight.to(parameter_dtype(model, name, torch.bfloat16))
+    return model
 
 
 @torch.no_grad()
@@ -116,7 +132,10 @@ def load_exported(folder: Path, *, teacher: bool) -> TeacherModel:
 
 def load_transformer(folder: Path, dtype: torch.dtype = torch.float32) -> CausalWanTransformer:
     """A transformer of ours, or one of diffusers' Wan 2.1 text-to-video models."""
-    return CausalWanTransformer.from_pretrained(folder, torch_dtype=dtype)
+    model = CausalWanTransformer.from_pretrained(folder, torch_dtype=dtype)
+    own = {name: value for name, value in model.config.items() if name not in _FOREIGN}
+    model._internal_dict = FrozenDict(own)  # or every folder written from it would be warned of
+    return model
 
 
 def load_text_encoder(folder: Path, dtype: torch.dtype = torch.float32) -> UMT5EncoderModel:

@@ -15,16 +15,14 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from diffusers import AutoencoderKLWan
-from torch import nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from causvid.generation.generator import Generator
 from causvid.generation.geometry import LatentGrid
 from causvid.model.codec import codec_for
 from causvid.model.text import PromptEncoder
-from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
 from causvid.presets.catalogue import PRESETS
 from causvid.training.clips import captioned_videos, encode_shard, render_shard
@@ -121,19 +119,20 @@ class Run:
             return None
         return base_folder(self.base, PRESETS[self.recipe.preset])
 
-    def train(self, name: str, stage: Stage, companions: dict[str, nn.Module] | None = None):
-        """Run `stage` to its end, or on from its newest checkpoint."""
+    def train(
+        self, name: str, stage: Stage, companions: dict[str, PreTrainedModel] | None = None
+    ) -> Path:
+        """Run `stage` to its end, or on from its newest checkpoint; returns its folder."""
+        folder = self.folder / (self.name or name)
         loop = LoopConfig(
-            self.folder / (self.name or name),
-            checkpoint_seconds=self.checkpoint_seconds,
-            companions=companions or {},
+            folder, checkpoint_seconds=self.checkpoint_seconds, companions=companions or {}
         )
         train(stage, loop, self.accelerator, stop=self.stop)
+        return folder
 
     def shards(self, count: int) -> range:
         """The indices of this process's share of `count` shards."""
-        place = PartialState(cpu=not torch.cuda.is_available())
-        return range(place.process_index, count, place.num_processes)
+        return range(self.accelerator.process_index, count, self.accelerator.num_processes)
 
     # Models
 
@@ -195,7 +194,7 @@ class Run:
         encoder.to(self.accelerator.device)
         return embeddings_of(PromptEncoder(self.tokenizer, encoder, length, remembered=_REMEMBERED))
 
-    def companions(self, encoder: UMT5EncoderModel) -> dict[str, nn.Module]:
+    def companions(self, encoder: UMT5EncoderModel) -> dict[str, PreTrainedModel]:
         """What is saved beside a student: its text encoder, unless that is the base's."""
         return {} if self.base_folder is not None else {"text_encoder": encoder}
 
@@ -254,9 +253,8 @@ def decoder(run: Run, config: DecoderConfig, *, student: str | None) -> None:
         model = run.transformer(student, trained=False)
         length = model.config.text_length
         remake = Remaker(run.generator(model), run.prompts(run.text_encoder(student), length))
-    run.train("decoder", DecoderStage(vae, config, remake=remake, seed=run.seed))
-    trained = TinyAutoencoder.from_pretrained(finished_average(run.folder / "decoder"))
-    trained.save_pretrained(run.folder / "vae")
+    folder = run.train("decoder", DecoderStage(vae, config, remake=remake, seed=run.seed))
+    load_codec(finished_average(folder)).save_pretrained(run.folder / "vae")
 
 
 def data(run: Run, config: DataConfig, *, shards: int, videos: Path | None) -> None:
@@ -268,12 +266,14 @@ def data(run: Run, config: DataConfig, *, shards: int, videos: Path | None) -> N
         size = {"height": generation.height, "width": generation.width}
         for index in run.shards(shards):
             render_shard(codec, folder, index, config, **size)
+        run.accelerator.wait_for_everyone()
         return
     found = captioned_videos(videos)
     codec.module.to(run.accelerator.device)
     for index in run.shards(-(-len(found) // config.clips)):
         part = found[index * config.clips : (index + 1) * config.clips]
         encode_shard(codec, folder, index, part, config, generation)
+    run.accelerator.wait_for_everyone()
 
 
 def teacher(run: Run, config: FlowConfig) -> None:
@@ -318,6 +318,7 @@ def trajectories(run: Run, config: TrajectoryConfig, *, shards: int, prompts: Pa
                 run.grid,
                 seed=run.seed,
             )
+    accelerator.wait_for_everyone()
 
 
 def ode(run: Run, config: OdeConfig, *, student: str | None) -> None:
@@ -378,9 +379,8 @@ def _earlier(run: Run, begun: str, keep: Path | None) -> CausalWanTransformer:
 
 
 def judge(run: Run, config: JudgeConfig, *, out: Path) -> None:
-    run.train("judge", JudgeStage(new_judge(run.seed), config, seed=run.seed))
-    trained = Judge.from_pretrained(finished_average(run.folder / "judge"))
-    trained.half().save_pretrained(out)
+    folder = run.train("judge", JudgeStage(new_judge(run.seed), config, seed=run.seed))
+    Judge.from_pretrained(finished_average(folder)).half().save_pretrained(out)
 
 
 def export_student(
@@ -414,7 +414,7 @@ def export_student(
         load_codec(run.codec_folder),
         run.tokenizer,
         run.recipe.generation,
-        dtype=torch.float16 if run.base_folder is None else torch.bfloat16,
+        published=run.base_folder is not None,
     )
 
 

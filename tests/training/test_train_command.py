@@ -1,7 +1,10 @@
 """`python -m causvid train` goes on from the weights that are shipped, in an empty run folder."""
 
+import argparse
 import json
+import os
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from causvid.__main__ import main
+from causvid.commands.train import add_arguments, resolved
 from causvid.generation.cues import Handover
 from causvid.pipeline import CausVidPipeline
 from causvid.training.recipes import POCKET, load_recipe
@@ -74,6 +78,28 @@ def test_a_recipe_that_is_none_says_why(text, said, tmp_path, capsys):
     (tmp_path / "mine.json").write_text(text)
     assert train("dmd", "--recipe", tmp_path / "mine.json", "--show") == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_script_of_the_pocket_recipe_asks_for_what_there_is():
+    """Every command of it, at full scale and at one percent of it."""
+    script = Path(__file__).parents[2] / "recipes" / "pocket.sh"
+    for scale in ("100", "1"):
+        said = subprocess.run(
+            ["bash", script],
+            env={**os.environ, "CAUSVID": "echo", "SCALE": scale},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        asked = [parser.parse_args(line.split()[1:]) for line in said.splitlines()]
+        stages = [args.stage for args in asked]
+        assert stages[0] == "codec" and stages[-1] == "export"
+        if scale == "100":  # the recipe's own settings, but for the second decoder
+            own = {args.stage: args for args in asked[:-2]}
+            for stage, args in own.items():
+                assert resolved(args, POCKET) == getattr(POCKET, stage), stage
 
 
 def test_a_recipe_with_a_base_trains_no_codec(capsys):
