@@ -1,6 +1,7 @@
 """Streams of the shipped model whose frames must not change, recorded once.
 
-`python -m tests.frames` records `tests/golden/frames.json` anew: on the machine that recorded it,
+`python -m tests.frames FILE` makes them in a process of their own, since what a process did before,
+such as compiling, changes how it rounds. `python -m tests.frames` records `tests/golden/frames.json` anew: on the machine that recorded it,
 frames are compared by hash; on another processor, whose products round otherwise, by small pictures
 of them.
 """
@@ -10,6 +11,7 @@ import hashlib
 import io
 import json
 import platform
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +147,10 @@ def _entry(frames: np.ndarray) -> dict:
 
 
 if __name__ == "__main__":
-    entries = {name: _entry(frames) for name, frames in streams(load()).items()}
+    made = streams(load())
+    if len(sys.argv) > 1:
+        np.savez(sys.argv[1], machine=machine(), **made)
+        sys.exit()
+    entries = {name: _entry(frames) for name, frames in made.items()}
     GOLDEN.write_text(json.dumps({"machine": machine(), "streams": entries}, indent=1) + "\n")
     print(f"{GOLDEN}: {len(entries)} streams")
