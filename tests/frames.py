@@ -1,9 +1,9 @@
 """Streams of the shipped model whose frames must not change, recorded once.
 
-`python -m tests.frames FILE` makes them in a process of their own, since what a process did before,
-such as compiling, changes how it rounds. `python -m tests.frames` records `tests/golden/frames.json` anew: on the machine that recorded it,
-frames are compared by hash; on another processor, whose products round otherwise, by small pictures
-of them.
+`python -m tests.frames FILE` makes them in a process of their own: what a process did before, such
+as compiling, changes how it rounds. `python -m tests.frames` records `tests/golden/frames.json`
+anew. On the machine that recorded it, frames are compared by hash; on another processor, whose
+products round otherwise, by small pictures of them.
 """
 
 import base64
