@@ -32,7 +32,9 @@ COMMANDS = {
     ),
     "benchmark": Command("causvid.benchmark", "measure speed, memory and operator launches", True),
     "evaluate": Command(
-        "causvid.evaluate", "measure whether the pocket model shows what it is asked for", True
+        "causvid.commands.evaluate",
+        "measure whether the pocket model shows what it is asked for",
+        True,
     ),
     "diorama": Command(
         "causvid.commands.diorama", "write sample clips of the pocket model's world"

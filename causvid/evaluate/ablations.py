@@ -1,93 +1,86 @@
 """Ablations: students that were trained in other ways, on the same budget, side by side.
 
 Each is judged as the shipped student is: short clips of the fixed prompts, and long streams, of
-which the last seconds count. Errors that pile up show there and nowhere else.
+which the last seconds count. Errors that accumulate show there and nowhere else.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from causvid.evaluate.adherence import adherence
-from causvid.evaluate.cases import Case
-from causvid.evaluate.longrun import mean_looks
-from causvid.evaluate.measured import Grid, Measured, measure
+from causvid.evaluate.drift import mean_looks
+from causvid.evaluate.measurement import Figures, Measurement, Part, Table, number, percent
 from causvid.evaluate.pictures import pictures
-from causvid.evaluate.subjects import Student
+from causvid.evaluate.session import Session, measure, progress
+from causvid.evaluate.subjects import Subjects
 from causvid.generation.drift import Looks
-from causvid.world.judge import Judge
 
 LONG_SECONDS, LAST_SECONDS = 60.0, 10.0
 
 
-@dataclass(frozen=True)
-class Rival:
+def _rival(session: Session, student: Subjects) -> Figures:
     """One student's figures.
 
-    Attributes:
-        adherence: mean over attributes, of short clips as a whole.
-        frechet_looks, frechet_motion, seam, sharpness: of the short clips, as in `pictures`.
-        late: share of windows that read as asked in the last ten of sixty seconds, mean over
-            attributes and streams.
-        late_seen: the same without the motion.
-        saturation, contrast: of those seconds over the first ten.
+    Of short clips as in `adherence` and `pictures`; of the last ten of sixty seconds the shares of
+    windows that are right, with (`late`) and without motion (`late_seen`), and looks over those of
+    the first ten.
     """
-
-    adherence: float
-    frechet_looks: float
-    frechet_motion: float
-    seam: float
-    sharpness: float
-    late: float
-    late_seen: float
-    saturation: float
-    contrast: float
-
-
-def rival(
-    student: Student,
-    cases: Sequence[Case],
-    streams: int,
-    reader: Judge,
-    grid: Grid,
-    real: Sequence[Measured],
-) -> Rival:
-    """Judge one student.
-
-    Args:
-        cases: of the short clips; the first `streams` of them are streamed for a minute.
-        real: rendered clips of the same cases.
-    """
-    short = list(measure(student, cases, reader, grid))
-    looks = pictures(short, real)
-    late = list(_ends(student, cases[:streams], reader))
-    shares, first, last = zip(*late, strict=True)
+    grid = session.grid(student.latents)
+    short = list(measure(student.student, session.cases, session.judge, grid))
+    looks = pictures(short, session.rendered)
+    frames = round(LAST_SECONDS * student.pipe.generation.fps)
+    late, first, last = [], [], []
+    for case in session.cases[: session.sizes.streams]:
+        made = student.stream(case, seconds=LONG_SECONDS)
+        matches = session.judge.assess(made[-frames:]).matches(case.scene)
+        late.append({name: float(flags.mean()) for name, flags in matches.items()})
+        first.append(Looks.of(torch.from_numpy(made[:frames])))
+        last.append(Looks.of(torch.from_numpy(made[-frames:])))
     change = mean_looks(last).relative_to(mean_looks(first))
-    seen = [share for each in shares for name, share in each.items() if name != "motion"]
-    return Rival(
-        adherence=adherence(short).mean,
-        frechet_looks=looks.frechet_looks,
-        frechet_motion=looks.frechet_motion,
-        seam=looks.seam,
-        sharpness=looks.sharpness,
-        late=float(np.mean([share for each in shares for share in each.values()])),
-        late_seen=float(np.mean(seen)),
-        saturation=change.saturation,
-        contrast=change.contrast,
+    seen = [share for each in late for name, share in each.items() if name != "motion"]
+    return {
+        "adherence": adherence(short)["mean"],
+        **{name: looks[name] for name in ("frechet_looks", "frechet_motion", "seam", "sharpness")},
+        "late": float(np.mean([share for each in late for share in each.values()])),
+        "late_seen": float(np.mean(seen)),
+        "saturation": change.saturation,
+        "contrast": change.contrast,
+    }
+
+
+def _run(session: Session) -> Part:
+    rivals = progress(session.rivals.items(), "rivals", len(session.rivals))
+    students = ((name, replace(session.subjects, rival=folder)) for name, folder in rivals)
+    return Part({name: _rival(session, student) for name, student in students}, {})
+
+
+_COLUMNS = {
+    "adherence": ("adherence", percent),
+    "frechet_looks": ("Fréchet looks", number),
+    "frechet_motion": ("Fréchet motion", number),
+    "seam": ("seam", number),
+    "sharpness": ("sharpness", number),
+    "late": ("after 1 min", percent),
+    "late_seen": ("… without motion", percent),
+    "saturation": ("saturation", number),
+    "contrast": ("contrast", number),
+}
+
+
+def _table(figures: Figures) -> Table:
+    rows = [
+        (name, *(cell(of[key]) for key, (_, cell) in _COLUMNS.items()))
+        for name, of in figures.items()
+    ]
+    return Table(
+        "Ablations, each on the same budget",
+        ("student", *(title for title, _ in _COLUMNS.values())),
+        rows,
+        "Left of “after 1 min” short clips; from there on the last ten of sixty seconds: shares of "
+        "windows judged as asked, and looks over those of the first ten.",
     )
 
 
-def _ends(
-    student: Student, cases: Sequence[Case], reader: Judge
-) -> Iterator[tuple[dict[str, float], Looks, Looks]]:
-    """Of each stream: shares of right windows at its end, and looks of its beginning and end."""
-    frames = round(LAST_SECONDS * student.pipe.generation.fps)
-    for case in cases:
-        with student.pipe.stream(case.prompt, seconds=LONG_SECONDS, seed=case.seed) as stream:
-            made = np.concatenate([chunk.frames for chunk in stream])
-        first, last = made[:frames], made[-frames:]
-        matches = reader.assess(last).matches(case.scene)
-        shares = {name: float(flags.mean()) for name, flags in matches.items()}
-        yield shares, Looks.of(torch.from_numpy(first)), Looks.of(torch.from_numpy(last))
+ABLATIONS = Measurement("ablations", _run, _table)

@@ -1,63 +1,41 @@
 """How made pictures compare with rendered ones of the same scenes.
 
-Nothing here asks whether a clip shows what it should; a wrong object that is well drawn is well
-drawn.
+Whether a clip shows what it should is not asked: a wrong object that is well drawn is well drawn.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from causvid.evaluate.measured import Measured
+from causvid.evaluate.measurement import Figures, Measurement, Part, Table, mean, number
+from causvid.evaluate.session import MeasuredClip, Session
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """Figures of some clips; those called relative are over the rendered clips' own.
+def pictures(made: Sequence[MeasuredClip], real: Sequence[MeasuredClip]) -> Figures:
+    """Figures of `made` clips, relative to those of `real` ones of the same scenes.
 
-    Attributes:
-        frechet_looks, frechet_motion: squared Fréchet distance, to rendered clips, of what the
-            reader's two towers make of each window.
-        seam: relative gradient across latent-cell borders; 1 means an invisible grid.
-        sharpness, saturation, contrast: relative.
-        chunk_flicker: change at chunk beginnings over change elsewhere, relative.
-        latent_std: standard deviation of the latents; of rendered clips' latents for comparison
-            see the reconstructions'.
+    The squared Fréchet distances compare the features that the judge's two towers find in each
+    window; a seam of 1 means an invisible grid; the flicker is the change where chunks begin over
+    the change elsewhere. The deviation of the latents is not relative: compare it with that of
+    reconstructed clips.
     """
 
-    frechet_looks: float
-    frechet_motion: float
-    seam: float
-    sharpness: float
-    saturation: float
-    contrast: float
-    chunk_flicker: float
-    latent_std: float | None
-
-
-def pictures(made: Sequence[Measured], real: Sequence[Measured]) -> Pictures:
-    """Figures of `made` clips, relative to `real` ones of the same scenes."""
-
-    def relative(figure: Callable[[Measured], float]) -> float:
-        return _mean(made, figure) / _mean(real, figure)
+    def relative(figure: Callable[[MeasuredClip], float]) -> float:
+        return mean(map(figure, made)) / mean(map(figure, real))
 
     stds = [clip.latent_std for clip in made if clip.latent_std is not None]
-    looks, motion = (
-        frechet_distance(one, other)
-        for one, other in zip(_features(made), _features(real), strict=True)
-    )
-    return Pictures(
-        frechet_looks=looks,
-        frechet_motion=motion,
-        seam=relative(lambda clip: clip.joints.seam),
-        sharpness=relative(lambda clip: clip.looks.sharpness),
-        saturation=relative(lambda clip: clip.looks.saturation),
-        contrast=relative(lambda clip: clip.looks.contrast),
-        chunk_flicker=_flicker(made) / _flicker(real),
-        latent_std=sum(stds) / len(stds) if stds else None,
-    )
+    looks, motion = map(frechet_distance, _features(made), _features(real))
+    return {
+        "frechet_looks": looks,
+        "frechet_motion": motion,
+        "seam": relative(lambda clip: clip.seam),
+        "sharpness": relative(lambda clip: clip.looks.sharpness),
+        "saturation": relative(lambda clip: clip.looks.saturation),
+        "contrast": relative(lambda clip: clip.looks.contrast),
+        "chunk_flicker": _flicker(made) / _flicker(real),
+        "latent_std": mean(stds) if stds else None,
+    }
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
@@ -75,16 +53,29 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     return float(gap + x.square().sum() + y.square().sum() - 2 * shared)
 
 
-def _features(clips: Sequence[Measured]) -> tuple[Tensor, ...]:
+def _features(clips: Sequence[MeasuredClip]) -> tuple[Tensor, ...]:
     """Features of both towers `[windows, d]`."""
-    return torch.cat([clip.reading.features for clip in clips]).chunk(2, dim=1)
+    return torch.cat([clip.judgement.features for clip in clips]).chunk(2, dim=1)
 
 
-def _flicker(clips: Sequence[Measured]) -> float:
-    return _mean(clips, lambda clip: clip.joints.chunk) / _mean(
-        clips, lambda clip: clip.joints.within
-    )
+def _flicker(clips: Sequence[MeasuredClip]) -> float:
+    return mean(clip.at_starts for clip in clips) / mean(clip.elsewhere for clip in clips)
 
 
-def _mean(clips: Sequence[Measured], figure: Callable[[Measured], float]) -> float:
-    return sum(figure(clip) for clip in clips) / len(clips)
+def _run(session: Session) -> Part:
+    compared = {
+        **session.clips,
+        "reconstructed": session.reconstructed,
+        "rendered again": session.rendered_again,
+    }
+    return Part({name: pictures(of, session.rendered) for name, of in compared.items()}, {})
+
+
+def _table(figures: Figures) -> Table:
+    columns = next(iter(figures.values()))
+    header = ("over rendered clips", *(column.replace("_", " ") for column in columns))
+    rows = [(name, *(number(of[c]) for c in columns)) for name, of in figures.items()]
+    return Table("Pictures", header, rows)
+
+
+PICTURES = Measurement("pictures", _run, _table)

@@ -1,145 +1,163 @@
-"""What is judged: the streamed student and its teacher, and beside them the truth.
+"""Who is judged, by which prompts: the streamed student, its teacher and, beside them, the truth.
 
-Every subject turns a case into a clip of the same length. The student is an ordinary stream; the
-teacher denoises the whole clip at once, with guidance, and needs `teacher/` in the weights' folder.
+A case depends on its index and the seed alone, so that a shorter list is the beginning of a longer
+one. Every subject turns a case into a video of the same length and size.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import AutoTokenizer
 
-from causvid.evaluate.cases import Case, rendered
 from causvid.generation.schedule import FlowSchedule
 from causvid.generation.snapshot import unpack
 from causvid.generation.source import to_frames, to_pixels
-from causvid.model.codec import VideoCodec
+from causvid.generation.stream import Stream
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
-from causvid.presets.catalogue import POCKET as POCKET_PRESET
-from causvid.presets.loading import load_preset
+from causvid.presets.loading import load
+from causvid.presets.preset import Preset
 from causvid.training.model_stage import seeded
 from causvid.training.models import load_exported
 from causvid.training.precision import mixed_precision, use_training_attention
 from causvid.training.teacher_model import TeacherModel, sample, tokenise
 from causvid.training.trainer import finished_average
+from causvid.world import ATTRIBUTES, FPS, HEIGHT, VOCABULARY, WIDTH, Scene, Split, caption, render
+from causvid.world.pixels import psnr
+
+_SALT = 20_412  # separates these draws from those of training data with the same seed
 
 
-@dataclass(frozen=True, eq=False)
-class Made:
-    """A clip.
+@dataclass(frozen=True)
+class Case:
+    """One prompt and what it means.
 
     Attributes:
-        frames: uint8 `[t, h, w, 3]`.
-        latents: the normalised latents behind it `[1, f, c, h, w]`, where there are any.
+        scene: what the video should show.
+        prompt: how it is asked for.
+        seed: of the noise.
     """
+
+    scene: Scene
+    prompt: str
+    seed: int
+
+    @property
+    def unseen(self) -> bool:
+        """Whether training never sampled this combination."""
+        return self.scene.split == "held_out"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A case, and the case it changes to, which differs in one to three attributes."""
+
+    before: Case
+    after: Case
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The attributes that differ."""
+        old, new = self.before.scene.to_dict(), self.after.scene.to_dict()
+        return tuple(name for name in ATTRIBUTES if old[name] != new[name])
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The attributes that stay."""
+        return tuple(name for name in ATTRIBUTES if name not in self.changed)
+
+
+def cases(count: int, seed: int) -> list[Case]:
+    """The first `count` prompts: every other one is of a held-out combination."""
+    return [_case(np.random.default_rng((_SALT, seed, index)), index) for index in range(count)]
+
+
+def changes(count: int, seed: int) -> list[Change]:
+    """The first `count` changes: every other one between held-out combinations."""
+    drawn = []
+    for index in range(count):
+        rng = np.random.default_rng((_SALT, seed, index, 1))
+        before = _case(rng, index)
+        scene = before.scene.changed(rng, _split(index))
+        drawn.append(Change(before, Case(scene, caption(scene, rng), before.seed)))
+    return drawn
+
+
+def agreement(
+    values: Mapping[str, str], scene: Scene, names: Iterable[str] = ATTRIBUTES
+) -> dict[str, bool]:
+    """For each of the attributes, whether the judge's value is that of the scene."""
+    wanted = scene.to_dict()
+    return {name: values[name] == wanted[name] for name in names}
+
+
+def _split(index: int) -> Split:
+    return "train" if index % 2 else "held_out"
+
+
+def _case(rng: np.random.Generator, index: int) -> Case:
+    scene = Scene.sample(rng, _split(index))
+    return Case(scene, caption(scene, rng), int(rng.integers(2**31)))
+
+
+class Video(NamedTuple):
+    """Frames uint8 `[t, h, w, 3]`, and latents `[1, f, c, h, w]` behind them if there are any."""
 
     frames: np.ndarray
     latents: Tensor | None = None
 
 
-class Subject(Protocol):
-    """Something that makes videos."""
-
-    def make(self, case: Case) -> Made:
-        """The clip of a case; the same whenever it is asked for."""
-        ...
+Subject = Callable[[Case], Video]
+"""Makes the video of a case, the same at every call."""
 
 
-@dataclass(frozen=True)
-class Student:
-    """The causal few-step student, streamed as a viewer gets it."""
+def rendered(
+    case: Case, frames: int, *, height: int = HEIGHT, width: int = WIDTH, variant: int = 0
+) -> np.ndarray:
+    """The truth, from its beginning: uint8 `[t, h, w, 3]`.
 
-    pipe: CausVidPipeline
-    latents: int
-
-    def make(self, case: Case) -> Made:
-        timeline = self.pipe.generator().timeline
-        seconds = timeline.grid.pixel_start(self.latents) / timeline.fps
-        with self.pipe.stream(case.prompt, seconds=seconds, seed=case.seed) as stream:
-            frames = np.concatenate([chunk.frames for chunk in stream])
-            _, state = unpack(stream.snapshot())
-        return Made(frames, state["history"])
+    Args:
+        variant: varies what no caption says.
+    """
+    seed = (case.seed + variant) % 2**31
+    return render(case.scene, frames=frames, height=height, width=width, seed=seed)
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """The bidirectional teacher: a clip at once, many steps, classifier-free guidance."""
+class Subjects:
+    """The student and the teacher of one model, and the truth at its size.
 
-    pipe: CausVidPipeline
-    model: TeacherModel
-    latents: int
-    steps: int
-    guidance: float
+    Args:
+        latents: latent frames of a clip.
+        teacher_steps, guidance: how the teacher samples.
+        rival: a training stage's folder, whose student takes the place of the model's own.
+    """
 
-    def make(self, case: Case) -> Made:
-        config, length = self.pipe.generation, self.model.transformer.config.text_length
-        shape = self.pipe.generator().chunk_shape(0)
-        shape = (1, self.latents, *shape[2:])
-        sigmas = torch.cat([FlowSchedule(config.shift).sigmas(self.steps), torch.zeros(1)])
-        text, empty = (
-            self.model.embed(*tokenise(self.pipe.tokenizer, [text], length))
-            for text in (case.prompt, "")
-        )
-        noise = torch.randn(shape, generator=seeded(case.seed))
-        precision = mixed_precision(noise.device)
-        use_training_attention(self.model, noise.device, precision)
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            transformer, guidance = self.model.transformer, self.guidance
-            states = sample(transformer, noise, text, empty, sigmas, guidance=guidance)
-        return Made(_decoded(self.pipe.codec(), states[-1]), states[-1])
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """The world itself."""
-
-    frames: int
-    variant: int = 0
-
-    def make(self, case: Case) -> Made:
-        return Made(rendered(case, self.frames, variant=self.variant))
-
-
-@dataclass(frozen=True)
-class Reconstructed:
-    """The world as the codec shows it: what no model behind that codec can exceed."""
-
-    pipe: CausVidPipeline
-    frames: int
-    variant: int = 0
-
-    def make(self, case: Case) -> Made:
-        codec = self.pipe.codec()
-        pixels = to_pixels(
-            rendered(case, self.frames, variant=self.variant), torch.device("cpu"), torch.float32
-        )
-        with torch.inference_mode():
-            latents = codec.encode(pixels, codec.start())
-        return Made(_decoded(codec, latents), latents)
-
-
-def _decoded(codec: VideoCodec, latents: Tensor) -> np.ndarray:
-    with torch.inference_mode():
-        return to_frames(codec.decode(latents, codec.start()))
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A folder that `python -m causvid train export` has written, loaded when it is needed."""
-
-    folder: Path
+    preset: Preset
     latents: int
     teacher_steps: int
     guidance: float
+    rival: Path | None = None
 
     @cached_property
     def pipe(self) -> CausVidPipeline:
-        return load_preset(replace(POCKET_PRESET, folder=self.folder), device="cpu")
+        """The pipeline.
+
+        Raises:
+            ValueError: if the model is not of the procedural world, or the rival is missing.
+        """
+        _check_world(self.preset)
+        pipe = load(self.preset, device="cpu")
+        if self.rival is not None:
+            folder = finished_average(self.rival) / "transformer"
+            pipe.register_modules(transformer=CausalWanTransformer.from_pretrained(folder).eval())
+        return pipe
 
     @property
     def frames(self) -> int:
@@ -148,24 +166,89 @@ class Weights:
 
     @property
     def has_teacher(self) -> bool:
-        return (self.folder / "teacher").is_dir()
+        return self.preset.folder is not None and (self.preset.folder / "teacher").is_dir()
 
-    @property
-    def student(self) -> Student:
-        return Student(self.pipe, self.latents)
+    def student(self, case: Case) -> Video:
+        """The causal few-step student, streamed as a viewer gets it."""
+        seconds = self.frames / self.pipe.generation.fps
+        with self.pipe.stream(case.prompt, seconds=seconds, seed=case.seed) as stream:
+            frames = np.concatenate([chunk.frames for chunk in stream])
+            _, state = unpack(stream.snapshot())
+        return Video(frames[: self.frames], state["history"][:, : self.latents])
 
-    def rival(self, stage: Path) -> Student:
-        """The student that a training stage's folder holds, with everything else as it is here.
+    def stream(self, case: Case, **options: Any) -> np.ndarray:
+        """All frames that the student streams, with options of `CausVidPipeline.stream`."""
+        return frames_of(self.pipe.stream(case.prompt, seed=case.seed, **options))
 
-        Raises:
-            ValueError: if the stage has left none.
-        """
-        pipe = load_preset(replace(POCKET_PRESET, folder=self.folder), device="cpu")
-        trained = CausalWanTransformer.from_pretrained(finished_average(stage) / "transformer")
-        pipe.register_modules(transformer=trained.eval())
-        return Student(pipe, self.latents)
+    def teacher(self, case: Case) -> Video:
+        """The bidirectional teacher: a clip at once, many steps, classifier-free guidance."""
+        model, device = self._teacher, self._teacher.transformer.device
+        shape = (1, self.latents, *self.pipe.generator().chunk_shape(0)[2:])
+        sigmas = FlowSchedule(self.pipe.generation.shift).sigmas(self.teacher_steps)
+        sigmas = torch.cat([sigmas, torch.zeros(1)])
+        noise = torch.randn(shape, generator=seeded(case.seed))
+        precision = mixed_precision(device)
+        use_training_attention(model, device, precision)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            text, empty = (self._embedded(prompt) for prompt in (case.prompt, ""))
+            states = sample(
+                model.transformer, noise, text, empty, sigmas, guidance=self.guidance
+            )
+        return self._decoded(states[-1])
+
+    def rendered(self, case: Case, *, frames: int = 0, variant: int = 0) -> Video:
+        """The truth, as long as a clip or `frames` long."""
+        grid = self.pipe.generator().grid
+        size = {"height": grid.height, "width": grid.width}
+        return Video(rendered(case, frames or self.frames, variant=variant, **size))
+
+    def reconstructed(self, case: Case, *, variant: int = 0) -> Video:
+        """The truth as the codec shows it: what no model behind that codec can exceed."""
+        codec, device = self.pipe.codec(), self.pipe.transformer.device
+        truth = self.rendered(case, variant=variant).frames
+        with torch.inference_mode():
+            latents = codec.encode(to_pixels(truth, device, torch.float32), codec.start())
+        return self._decoded(latents)
 
     @cached_property
-    def teacher(self) -> Teacher:
-        model = load_exported(self.folder, teacher=True).eval().requires_grad_(False)
-        return Teacher(self.pipe, model, self.latents, self.teacher_steps, self.guidance)
+    def _teacher(self) -> TeacherModel:
+        model = load_exported(self.preset.folder, teacher=True).eval().requires_grad_(False)
+        return model.to(self.pipe.transformer.device)
+
+    @torch.no_grad()
+    def _embedded(self, prompt: str) -> Tensor:
+        model = self._teacher
+        tokens = tokenise(self.pipe.tokenizer, [prompt], model.transformer.config.text_length)
+        return model.embed(*(part.to(model.transformer.device) for part in tokens))
+
+    def _decoded(self, latents: Tensor) -> Video:
+        codec = self.pipe.codec()
+        with torch.inference_mode():
+            pixels = codec.decode(latents.to(self.pipe.transformer.device), codec.start())
+        return Video(to_frames(pixels), latents)
+
+
+def _check_world(preset: Preset) -> None:
+    """Refuse a model that the judge cannot judge, before its weights are downloaded."""
+    known, fps = {}, preset.generation.fps
+    if preset.folder is not None:
+        known = AutoTokenizer.from_pretrained(preset.folder / "tokenizer").get_vocab()
+    unknown = [word for word in VOCABULARY if word not in known]
+    if unknown or fps != FPS:
+        raise ValueError(
+            f"{preset.name!r} cannot be evaluated: the judge knows nothing but the procedural world "
+            f"at {FPS} frames a second, and this model "
+            + (f"was not trained on the word {unknown[0]!r}" if unknown else f"makes {fps}")
+            + "; choose 'pocket' or a folder that `python -m causvid train export` wrote"
+        )
+
+
+def frames_of(stream: Stream) -> np.ndarray:
+    """All frames `[t, h, w, 3]` that a stream has left to make; it is closed behind them."""
+    with stream:
+        return np.concatenate([chunk.frames for chunk in stream])
+
+
+def byte_psnr(made: np.ndarray, real: np.ndarray) -> float:
+    """PSNR of uint8 pictures, dB."""
+    return psnr(float(np.square(made.astype(np.float64) - real).mean()), peak=255)

@@ -1,6 +1,5 @@
 """How well a codec keeps pictures: error, sharpness, and whether its grid shows."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from torch.nn import functional as F
 
 from causvid.model.codec import TinyCodec
 from causvid.model.tiny_autoencoder import TinyAutoencoder
-from causvid.world.pixels import clip_to_pixels
+from causvid.world.pixels import clip_to_pixels, psnr
 
 
 @torch.no_grad()
@@ -43,14 +42,14 @@ def measure(model: TinyAutoencoder, clips: Iterable[Tensor]) -> Fidelity:
     for clip in clips:
         real = clip_to_pixels([clip])
         made = reconstruct(model, [clip])
-        errors.append(F.mse_loss(made, real).item() / 4)  # range 2, so peak² is 4
+        errors.append(F.mse_loss(made, real).item())
         stride = model.spatial_stride
         seams.append([seam(x, stride) for x in (made, real)])
         sharp.append([sum(g.abs().mean().item() for g in gradients(x)) for x in (made, real)])
     made_seam, real_seam = torch.tensor(seams).sum(0).tolist()
     made_sharp, real_sharp = torch.tensor(sharp).sum(0).tolist()
     return Fidelity(
-        psnr=-10 * math.log10(sum(errors) / len(errors)),
+        psnr=psnr(sum(errors) / len(errors), peak=2),
         seam=made_seam / real_seam,
         sharpness=made_sharp / real_sharp,
     )

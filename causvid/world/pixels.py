@@ -1,8 +1,9 @@
-"""Clips as a codec is trained on and judged by them.
+"""Rendered clips as tensors, what a codec is trained on and compared with.
 
 Clips are uint8 tensors [t, H, W, 3] with t = 1 + 4 k; pixels are float [b, t, 3, H, W] in [-1, 1].
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,5 +42,14 @@ def clip_to_pixels(clips: Sequence[Tensor]) -> Tensor:
 
 
 def with_run_up(pixels: Tensor, frames: int) -> Tensor:
-    """The stream as the network sees it: its first picture fills a group of `frames`."""
+    """Pixels in whole groups of `frames`: the first picture is repeated to fill the first group."""
     return torch.cat([pixels[:, :1].expand(-1, frames - 1, -1, -1, -1), pixels], dim=1)
+
+
+def psnr(error: float, peak: float) -> float:
+    """Peak signal-to-noise ratio in dB of a mean square error; at most 60, that of equal pictures.
+
+    Args:
+        peak: range of the values: 255 for bytes, 2 for pixels in [-1, 1].
+    """
+    return min(60.0, 10 * math.log10(peak**2 / max(error, 1e-9)))

@@ -10,7 +10,7 @@ import pytest
 
 from causvid.__main__ import COMMANDS, main
 from causvid.commands.train import STAGES
-from causvid.evaluate.parts import PARTS
+from causvid.evaluate import PARTS
 from causvid.media import VideoReader, probe, write_video
 from causvid.presets.catalogue import PRESETS
 from causvid.presets.loading import load_preset

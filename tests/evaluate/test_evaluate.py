@@ -1,7 +1,7 @@
 """The evaluation: its measures keep their laws, and its command runs on any exported folder."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +10,15 @@ import torch
 from torch.testing import assert_close
 
 from causvid.__main__ import main
-from causvid.evaluate import ablations
-from causvid.evaluate.accuracy import accuracy
+from causvid.evaluate import PARTS, ablations
 from causvid.evaluate.adherence import adherence
-from causvid.evaluate.cases import Case, cases, changes, rendered
-from causvid.evaluate.measured import Grid, Joints, Measured, measure
-from causvid.evaluate.moving import moving
-from causvid.evaluate.parts import PARTS
+from causvid.evaluate.judge import accuracy
+from causvid.evaluate.motion import motion
 from causvid.evaluate.pictures import frechet_distance, pictures
-from causvid.evaluate.starting import psnr
-from causvid.evaluate.subjects import Made, Rendered
-from causvid.evaluate.switching import Switch, handing
-from causvid.evaluate.targets import TARGETS, verdicts
+from causvid.evaluate.report import MEASUREMENTS, TARGETS, Report
+from causvid.evaluate.session import Grid, MeasuredClip, measure
+from causvid.evaluate.subjects import Case, Subject, Video, byte_psnr, cases, changes, rendered
+from causvid.evaluate.switch import Switch, summary
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
 from causvid.training.models import export, new_model
@@ -30,17 +27,23 @@ from causvid.world import ATTRIBUTES, VOCABULARY
 from causvid.world.judge import Judge
 from causvid.world.tokenizer import word_tokenizer
 
+ROOT = Path(__file__).parents[2]
 GRID = Grid(cell=16, boundaries=(1, 13))
 
 
+def truth(frames: int) -> Subject:
+    """The world itself, as a subject."""
+    return lambda case: Video(rendered(case, frames))
+
+
 @pytest.fixture(scope="module")
-def reader() -> Judge:
+def judge() -> Judge:
     return Judge.load()
 
 
 @pytest.fixture(scope="module")
-def real(reader) -> list[Measured]:
-    return list(measure(Rendered(25), cases(6, seed=0), reader, GRID))
+def real(judge) -> list[MeasuredClip]:
+    return list(measure(truth(25), cases(6, seed=0), judge, GRID))
 
 
 @pytest.fixture(scope="module")
@@ -101,30 +104,30 @@ def test_a_change_parts_attributes_into_changed_and_kept():
 
 
 def test_rendered_clips_adhere_and_other_prompts_do_not(real):
-    assert adherence(real).mean > 0.97
+    assert adherence(real)["mean"] > 0.97
     shifted = [
         replace(clip, case=other.case)
         for clip, other in zip(real, real[1:] + real[:1], strict=True)
     ]
-    assert adherence(shifted).mean < 0.7
-    assert sum(adherence(shifted).misread.values()) > 10
-    assert not adherence(real).misread
+    assert adherence(shifted)["mean"] < 0.7
+    assert sum(adherence(shifted)["misread"].values()) > 10
+    assert not adherence(real)["misread"]
 
 
 def test_adherence_is_the_mean_over_attributes_and_over_both_kinds_of_prompt(real):
     result = adherence(real)
-    assert result.mean == pytest.approx(sum(result.attributes.values()) / len(ATTRIBUTES))
-    assert result.mean == pytest.approx((result.seen + result.unseen) / 2)
-    assert adherence(real[:1]).seen is None
+    assert result["mean"] == pytest.approx(sum(result["attributes"].values()) / len(ATTRIBUTES))
+    assert result["mean"] == pytest.approx((result["seen"] + result["unseen"]) / 2)
+    assert adherence(real[:1])["seen"] is None
 
 
 def test_rendered_clips_are_their_own_measure(real):
     figures = pictures(real, real)
-    assert figures.frechet_looks == pytest.approx(0, abs=1e-6)
-    assert figures.frechet_motion == pytest.approx(0, abs=1e-6)
-    for figure in (figures.seam, figures.sharpness, figures.contrast, figures.chunk_flicker):
-        assert figure == pytest.approx(1)
-    assert figures.latent_std is None
+    assert figures["frechet_looks"] == pytest.approx(0, abs=1e-6)
+    assert figures["frechet_motion"] == pytest.approx(0, abs=1e-6)
+    for name in ("seam", "sharpness", "contrast", "chunk_flicker"):
+        assert figures[name] == pytest.approx(1)
+    assert figures["latent_std"] is None
 
 
 def test_the_frechet_distance_is_that_of_gaussians():
@@ -138,35 +141,39 @@ def test_the_frechet_distance_is_that_of_gaussians():
     assert frechet_distance(one, other) == pytest.approx(frechet_distance(other, one))
 
 
-def test_a_grid_raises_the_seam_and_a_flash_the_flicker():
-    frames = rendered(cases(1, seed=0)[0], 25).astype(np.int64)
-    plain = Joints.of(frames.astype(np.uint8), GRID)
+def test_a_grid_raises_the_seam_and_a_flash_the_flicker(judge):
+    case = cases(1, seed=0)[0]
+
+    def measured(frames: np.ndarray) -> MeasuredClip:
+        video = Video(frames.clip(0, 255).astype(np.uint8))
+        return MeasuredClip.of(case, video, judge, GRID)
+
+    frames = rendered(case, 25).astype(np.int64)
+    plain = measured(frames)
     tiles = np.indices(frames.shape[1:3]) // 16
     tiled = frames + 20 * (tiles.sum(0) % 2)[None, :, :, None]
-    assert Joints.of(tiled.clip(0, 255).astype(np.uint8), GRID).seam > 1.5 * plain.seam
-    brighter = frames + 20 * (np.arange(25) >= 13)[:, None, None, None]
-    flashing = Joints.of(brighter.clip(0, 255).astype(np.uint8), GRID)
-    assert flashing.chunk > plain.chunk + 5
-    assert flashing.within == pytest.approx(plain.within)
+    assert measured(tiled).seam > 1.5 * plain.seam
+    flashing = measured(frames + 20 * (np.arange(25) >= 13)[:, None, None, None])
+    assert flashing.at_starts > plain.at_starts + 5
+    assert flashing.elsewhere == pytest.approx(plain.elsewhere)
 
 
-def test_blur_is_less_sharp(real, reader):
-    class Blurred:
-        def make(self, case: Case) -> Made:
-            frames = torch.from_numpy(rendered(case, 25)).permute(0, 3, 1, 2).float()
-            soft = torch.nn.functional.avg_pool2d(frames, 5, 1, 2, count_include_pad=False)
-            return Made(soft.round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+def test_blur_is_less_sharp(real, judge):
+    def blurred(case: Case) -> Video:
+        frames = torch.from_numpy(rendered(case, 25)).permute(0, 3, 1, 2).float()
+        soft = torch.nn.functional.avg_pool2d(frames, 5, 1, 2, count_include_pad=False)
+        return Video(soft.round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
 
-    soft = list(measure(Blurred(), [clip.case for clip in real], reader, GRID))
+    soft = list(measure(blurred, [clip.case for clip in real], judge, GRID))
     figures = pictures(soft, real)
-    assert figures.sharpness < 0.8
-    assert figures.frechet_looks > 0
+    assert figures["sharpness"] < 0.8
+    assert figures["frechet_looks"] > 0
 
 
 def test_psnr_of_equal_pictures_is_the_ceiling():
     picture = np.full((4, 4, 3), 100, np.uint8)
-    assert psnr(picture, picture) == 60
-    assert psnr(picture, picture + 1) == pytest.approx(48.13, abs=0.01)
+    assert byte_psnr(picture, picture) == 60
+    assert byte_psnr(picture, picture + 1) == pytest.approx(48.13, abs=0.01)
 
 
 def test_a_switch_is_in_time_when_its_last_attribute_is():
@@ -177,53 +184,54 @@ def test_a_switch_is_in_time_when_its_last_attribute_is():
         reaction = dict(zip(names, seconds, strict=False))
         return Switch(change, reaction, {**reaction, "colour": 3.0}, 1.0, strip)
 
-    result = handing([switch(0.5), switch(0.5, 1.9), switch(1.0, 2.5, 0.5), switch(None)])
-    assert result.briefly_in_time == 0
-    assert result.in_time == 0.5
-    assert result.by_changes == {1: 0.5, 2: 1.0, 3: 0.0}
-    assert result.attributes_in_time == {"colour": 0.75, "ground": 1.0, "time": 0.5}
-    assert result.median == 1.9 and result.late is None
+    result = summary([switch(0.5), switch(0.5, 1.9), switch(1.0, 2.5, 0.5), switch(None)])
+    assert result["briefly_in_time"] == 0
+    assert result["in_time"] == 0.5
+    assert result["by_changes"] == {1: 0.5, 2: 1.0, 3: 0.0}
+    assert result["attributes_in_time"] == {"colour": 0.75, "ground": 1.0, "time": 0.5}
+    assert result["median"] == 1.9 and result["late"] is None
 
 
-def test_the_readers_accuracy_is_over_held_out_scenes(reader):
-    result = accuracy(reader, range(4), frames=12, seed=0)
-    assert result.clips == 4
-    assert result.whole.keys() == result.windows.keys() == ATTRIBUTES.keys()
-    assert min(result.whole.values()) >= 0.75
+def test_the_judges_accuracy_is_over_held_out_scenes(judge):
+    result = accuracy(judge, range(4), frames=12, seed=0)
+    assert result["clips"] == 4
+    assert result["whole"].keys() == result["windows"].keys() == ATTRIBUTES.keys()
+    assert min(result["whole"].values()) >= 0.75
 
 
 def test_only_what_was_measured_is_held_against_targets():
-    figures = {"adherence": {"teacher": {"mean": 0.96}}}
-    (verdict,) = verdicts(figures)
-    assert verdict.target.name == "adherence, teacher" and verdict.kept
-    assert not list(verdicts({}))
+    report = Report(None, {"adherence": {"teacher": {"mean": 0.96}}})
+    (target,) = report.targets()
+    assert target["name"] == "adherence, teacher" and target["kept"]
+    assert Report(None).targets() == []
     assert len({target.name for target in TARGETS}) == len(TARGETS)
+
+
+def test_the_shipped_report_can_be_read():
+    report = Report.open(ROOT / "assets" / "report")
+    assert tuple(report.figures) == PARTS == tuple(MEASUREMENTS)
+    for name in PARTS:
+        assert report.table(name).format("pipe").count("\n") > 1
+    assert len(report.targets()) == len(TARGETS) and all(it["kept"] for it in report.targets())
 
 
 # Motion that lasts
 
 
-@dataclass(frozen=True)
-class Restarting:
-    """Videos that are the truth for one chunk, again and again."""
+def test_a_video_that_begins_every_chunk_anew_moves_within_chunks_only(judge):
+    def restarting(case: Case) -> Video:
+        """The truth for one chunk, again and again."""
+        frames = rendered(case, 161)
+        return Video(frames[1 + (np.arange(len(frames)) - 1) % 12])
 
-    truth: Rendered
-    chunk: int
-
-    def make(self, case) -> Made:
-        frames = self.truth.make(case).frames
-        return Made(frames[1 + (np.arange(len(frames)) - 1) % self.chunk])
-
-
-def test_a_video_that_begins_every_chunk_anew_moves_within_chunks_only(reader):
     grid = Grid(16, tuple(range(1, 161, 12)))
     asked = [case for case in cases(40, 0) if case.scene.motion in ("left", "right", "rise")][:8]
-    truth = moving(Rendered(161), asked, reader, grid, 16)
-    anew = moving(Restarting(Rendered(161), 12), asked, reader, grid, 16)
-    assert truth.streams == anew.streams == len(asked) == 8
-    assert len(truth.spans) == 5 and min(truth.spans) > 0.95
-    assert min(truth.within, truth.across) > 0.95
-    assert anew.within > 0.9 and anew.across < 0.7
+    going = motion(truth(161), asked, judge, grid, 16)
+    anew = motion(restarting, asked, judge, grid, 16)
+    assert going["streams"] == anew["streams"] == len(asked) == 8
+    assert len(going["spans"]) == 5 and min(going["spans"]) > 0.95
+    assert min(going["within"], going["across"]) > 0.95
+    assert anew["within"] > 0.9 and anew["across"] < 0.7
 
 
 # The command
@@ -231,13 +239,13 @@ def test_a_video_that_begins_every_chunk_anew_moves_within_chunks_only(reader):
 
 def test_every_part_runs_on_an_exported_folder_and_is_reported(capsys, folder, tmp_path):
     sizes = (
-        *("--reader-clips", 2, "--codec-clips", 2, "--prompts", 2),
+        *("--judge-clips", 2, "--codec-clips", 2, "--prompts", 2),
         *("--switches", 1, "--images", 1, "--videos", 1, "--motions", 1),
     )
-    arguments = ("--weights", folder, "--quick", *sizes, "--minutes", 0.1, "--teacher-steps", 2)
+    arguments = ("--model", folder, "--quick", *sizes, "--minutes", 0.1, "--teacher-steps", 2)
     report = tmp_path / "report"
     found = run(capsys, *arguments, "--report", report)
-    assert found["figures"].keys() == PARTS.keys() - {"ablations"}
+    assert found["figures"].keys() == set(PARTS) - {"ablations"}
     assert found["figures"]["adherence"]["student"]["clips"] == 2
     assert found["figures"]["codec"]["clips"] == 2 and found["figures"]["codec"]["psnr"] > 5
     assert found["figures"]["switch"]["world"]["in_time"] == 1.0
@@ -247,7 +255,7 @@ def test_every_part_runs_on_an_exported_folder_and_is_reported(capsys, folder, t
     kept = json.loads((report / "report.json").read_text())
     assert kept["figures"] == found["figures"]
     readme = (report / "README.md").read_text()
-    assert "## Prompt switches" in readme and "| recache (1) |" in readme
+    assert "## Prompt switches" in readme and "| recache (1) " in readme
     assert {path.name for path in report.glob("*.png")} == {
         *(f"{name}-sheet.png" for name in ("student", "teacher", "reconstructed", "minutes")),
         *(f"{name}-sheet.png" for name in ("switches", "images", "videos")),
@@ -279,12 +287,12 @@ def test_students_trained_in_other_ways_are_compared(capsys, folder, tmp_path, m
         "--subjects",
         "student",
     )
-    found = run(capsys, "--weights", folder, *sizes, "--rivals", *rivals)["figures"]
+    found = run(capsys, "--model", folder, *sizes, "--rivals", *rivals)["figures"]
     mine, other = found["ablations"]["mine"], found["ablations"]["other"]
     assert mine != other
     assert mine["adherence"] == found["adherence"]["student"]["mean"], "judged as the shipped one"
     assert 0 <= mine["late"] <= 1 and mine["contrast"] > 0
-    assert main(["evaluate", "--weights", str(folder), "--only", "ablations"]) == 2
+    assert main(["evaluate", "--model", str(folder), "--only", "ablations"]) == 2
     assert "pass --rivals" in capsys.readouterr().err
 
 
@@ -298,7 +306,7 @@ def test_the_shipped_student_shows_what_it_is_asked_for(capsys):
 
 
 def test_the_same_seed_gives_the_same_figures(capsys, folder):
-    arguments = ("--weights", folder, "--only", "adherence", "--prompts", 1, "--teacher-steps", 1)
+    arguments = ("--model", folder, "--only", "adherence", "--prompts", 1, "--teacher-steps", 1)
     figures = [run(capsys, *arguments)["figures"] for _ in range(2)]
     assert_close(figures[0], figures[1], rtol=0, atol=0)
 
@@ -307,8 +315,8 @@ def test_the_same_seed_gives_the_same_figures(capsys, folder):
     ("arguments", "complaint"),
     [
         (("--prompts", 0), "--prompts must be more than 0, got 0"),
-        (("--weights", "no/such"), "no/such"),
-        (("--reader", "no/such"), "train reader"),
+        (("--model", "no/such"), "no/such"),
+        (("--judge", "no/such"), "train reader"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(arguments, complaint, capsys):
