@@ -236,8 +236,8 @@ def _check_world(preset: Preset) -> None:
     unknown = [word for word in VOCABULARY if word not in known]
     if unknown or fps != FPS:
         raise ValueError(
-            f"{preset.name!r} cannot be evaluated: the judge knows nothing but the procedural world "
-            f"at {FPS} frames a second, and this model "
+            f"{preset.name!r} cannot be evaluated: the judge knows the procedural world alone, at "
+            f"{FPS} frames a second, and this model "
             + (f"was not trained on the word {unknown[0]!r}" if unknown else f"makes {fps}")
             + "; choose 'pocket' or a folder that `python -m causvid train export` wrote"
         )

@@ -1,12 +1,14 @@
 """The evaluation: its measures keep their laws, and its command runs on any exported folder."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.testing import assert_close
 
 from causvid.__main__ import main
@@ -46,9 +48,8 @@ def real(judge) -> list[MeasuredClip]:
     return list(measure(truth(25), cases(6, seed=0), judge, GRID))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """An exported model of the pocket's shape that has learned nothing."""
+def exported(path: Path, **generation: int) -> Path:
+    """A model of the pocket's shape that has learned nothing, as `train export` writes it."""
     torch.manual_seed(0)
     vae = TinyAutoencoder(
         latent_channels=8,
@@ -71,9 +72,13 @@ def folder(tmp_path_factory) -> Path:
     )
     tokenizer = word_tokenizer(VOCABULARY, shape.text_length)
     models = [new_model(shape, len(tokenizer), seed) for seed in (0, 1)]
-    path = tmp_path_factory.mktemp("exported")
-    export(path, *models, vae, tokenizer, POCKET.generation)
+    export(path, *models, vae, tokenizer, replace(POCKET.generation, **generation))
     return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return exported(tmp_path_factory.mktemp("exported"))
 
 
 def run(capsys, *arguments: object) -> dict:
@@ -309,6 +314,22 @@ def test_the_same_seed_gives_the_same_figures(capsys, folder):
     arguments = ("--model", folder, "--only", "adherence", "--prompts", 1, "--teacher-steps", 1)
     figures = [run(capsys, *arguments)["figures"] for _ in range(2)]
     assert_close(figures[0], figures[1], rtol=0, atol=0)
+
+
+def test_a_model_of_another_size_is_evaluated_at_its_size(capsys, tmp_path):
+    folder = exported(tmp_path / "small", height=64, width=96)
+    shutil.rmtree(folder / "teacher")
+    sizes = ("--codec-clips", 1, "--prompts", 1, "--switches", 1, "--images", 1, "--videos", 1)
+    parts = ("--only", "codec,adherence,pictures,switch,image,video", "--report", tmp_path / "it")
+    found = run(capsys, "--model", folder, *sizes, *parts)
+    assert list(found["figures"]["adherence"]) == ["student", "reconstructed"]
+    with Image.open(tmp_path / "it" / "student-sheet.png") as sheet:
+        assert sheet.height < 128
+
+
+def test_a_model_of_another_world_is_refused_before_its_weights_are_fetched(capsys):
+    assert main(["evaluate", "--model", "self-forcing", "--only", "codec"]) == 2
+    assert "the judge knows the procedural world alone" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
