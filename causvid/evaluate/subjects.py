@@ -191,9 +191,7 @@ class Subjects:
         use_training_attention(model, device, precision)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             text, empty = (self._embedded(prompt) for prompt in (case.prompt, ""))
-            states = sample(
-                model.transformer, noise, text, empty, sigmas, guidance=self.guidance
-            )
+            states = sample(model.transformer, noise, text, empty, sigmas, guidance=self.guidance)
         return self._decoded(states[-1])
 
     def rendered(self, case: Case, *, frames: int = 0, variant: int = 0) -> Video:

@@ -91,7 +91,7 @@ class Judge(ModelMixin, ConfigMixin):
             ValueError: if it is not there.
         """
         if not (folder / "config.json").exists():
-            raise ValueError(f"no judge in {folder}: `python -m causvid train reader` makes one")
+            raise ValueError(f"no judge in {folder}: `python -m causvid train judge` makes one")
         judge = cls.from_pretrained(folder, torch_dtype=torch.float32)
         return judge.eval().requires_grad_(False)
 

@@ -337,7 +337,7 @@ def test_a_model_of_another_world_is_refused_before_its_weights_are_fetched(caps
     [
         (("--prompts", 0), "--prompts must be more than 0, got 0"),
         (("--model", "no/such"), "no/such"),
-        (("--judge", "no/such"), "train reader"),
+        (("--judge", "no/such"), "train judge"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(arguments, complaint, capsys):

@@ -99,7 +99,7 @@ def test_a_clip_shorter_than_a_window_is_refused(judge):
 
 
 def test_a_missing_judge_says_how_to_make_one(tmp_path):
-    with pytest.raises(ValueError, match="train reader"):
+    with pytest.raises(ValueError, match="train judge"):
         Judge.load(tmp_path)
 
 
