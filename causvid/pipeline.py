@@ -305,7 +305,7 @@ def make_generator(
         temporal_stride=codec.temporal_stride,
         patch=transformer.config.patch_size[1],
     )
-    return Generator(transformer, config, grid, compiled=transformer.compiled)
+    return Generator(transformer, config, grid)
 
 
 def _frames(video: VideoInput, generator: Generator) -> Iterable[np.ndarray]:

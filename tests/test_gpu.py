@@ -18,7 +18,7 @@ from causvid.generation.generator import Memory
 from causvid.generation.source import to_frames
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.catalogue import POCKET, SELF_FORCING
-from causvid.presets.compilation import compile_layers
+from causvid.presets.execution import compile_layers
 from causvid.presets.loading import load_preset
 from causvid.presets.preflight import RESERVE, preflight
 from causvid.presets.preset import TransformerSize

@@ -14,7 +14,7 @@ MEGABYTE = 2**20
 
 @pytest.fixture(scope="module")
 def pocket():
-    pipe = load_preset("pocket")
+    pipe = load_preset("pocket", device="cpu")
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -32,9 +32,9 @@ from causvid.benchmark.headline import Race, Side, TeacherConfig, load_teacher, 
 from causvid.benchmark.pieces import Piece, StreamRun, measure_pieces, measure_stream
 from causvid.benchmark.timing import Hardware, Seconds
 from causvid.benchmark.untrained import untrained_pipeline
-from causvid.model.lowering import arithmetic_of
+from causvid.model.cpu import arithmetic_of
 from causvid.pipeline import CausVidPipeline
-from causvid.presets.compilation import compile_layers
+from causvid.presets import execution
 from causvid.presets.loading import load
 from causvid.presets.preset import Preset
 from causvid.presets.registry import default_preset, get_preset
@@ -72,11 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decoder", choices=("full", "tiny"), default="full", help="of the model's two decoders"
     )
-    parser.add_argument("--compile", action="store_true", help="with the layers compiled")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the timed stream")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of every part")
     parser.add_argument("--json", action="store_true", help="the figures, as JSON")
+    execution.add_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -193,7 +192,7 @@ def _headline(args: argparse.Namespace) -> dict[str, Any]:
     trained = max(phase.frames for phase in POCKET.teacher.phases)
     if not args.json:
         print(hardware)
-        print("{model} at {width}x{height}, {dtype}".format(**setting))
+        print("{model} at {width}x{height}; {execution}".format(**setting))
         print(
             f"student: {len(pipe.generation.timesteps)} steps and the clean pass, streamed; "
             f"teacher: {config.steps} steps, guidance {config.guidance:g}"
@@ -258,15 +257,11 @@ def _race_figures(result: Race) -> dict[str, Any]:
 
 
 def _load(args: argparse.Namespace) -> tuple[Preset, CausVidPipeline]:
-    preset = get_preset(args.model) if args.model else default_preset(args.device)
+    how = execution.from_args(args)
+    preset = get_preset(args.model or default_preset(how.device))
     if args.untrained:
-        pipe = untrained_pipeline(preset, device=args.device)
-    else:
-        tiny = args.decoder == "tiny"
-        pipe = load(preset, device=args.device, tiny_decoder=tiny)
-    if args.compile:
-        compile_layers(pipe)
-    return preset, pipe
+        return preset, untrained_pipeline(preset, how)
+    return preset, load(preset, how, tiny_decoder=args.decoder == "tiny")
 
 
 def _setting(preset: Preset, pipe: CausVidPipeline) -> dict[str, Any]:
@@ -276,6 +271,7 @@ def _setting(preset: Preset, pipe: CausVidPipeline) -> dict[str, Any]:
         "width": grid.width,
         "height": grid.height,
         "dtype": arithmetic_of(pipe.transformer),
+        "execution": execution.in_force(pipe),
     }
 
 
@@ -290,7 +286,7 @@ def _pieces(args: argparse.Namespace) -> dict[str, Any]:
     }
     if not args.json:
         print(hardware)
-        print("{model} at {width}x{height}, {dtype}".format(**setting))
+        print("{model} at {width}x{height}; {execution}".format(**setting))
         print(f"{'seconds of':20}{'median':>9}{'p95':>9}{'frames/s':>11}")
     pieces = []
     for piece in measure_pieces(pipe, repeats=args.repeats, decoder=args.decoder):

@@ -25,8 +25,7 @@ from causvid.generation.generator import seeded_noise
 from causvid.generation.schedule import FlowSchedule
 from causvid.generation.source import to_frames
 from causvid.model.cache import TextCache
-from causvid.model.lowering import is_lowered, lower_transformer
-from causvid.model.onednn import onednn_linear
+from causvid.model.cpu import is_lowered, speed_up
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.catalogue import Preset
@@ -227,7 +226,7 @@ class _Teacher:
 
     def advance(self, steps: int) -> None:
         """Go on until `steps` steps are taken."""
-        with self._denoise, torch.inference_mode(), onednn_linear(self._device):
+        with self._denoise, torch.inference_mode():
             for _ in range(self._taken, steps):
                 self._clean = next(self._states)
         self._taken = steps

@@ -4,7 +4,8 @@ Neither time nor memory depends on what the weights have learned. The pictures a
 """
 
 import copy
-from typing import TypeVar
+import dataclasses
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from torch import nn
 from causvid.model.checkpoint import parameter_dtype
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.costs import empty_models
-from causvid.presets.loading import default_dtype, lower_on_cpu
+from causvid.presets.execution import Execution
 from causvid.presets.preset import Preset
 from causvid.world import VOCABULARY
 from causvid.world.tokenizer import word_tokenizer
@@ -21,15 +22,15 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def untrained_pipeline(
-    preset: Preset, *, device: torch.device | str, dtype: torch.dtype | None = None
+    preset: Preset, execution: Execution | None = None, **settings: Any
 ) -> CausVidPipeline:
-    """What `load_preset` would return, tiny decoder included, but for weights and vocabulary.
+    """What `load` would return, tiny decoder included, but for weights and vocabulary.
 
     Args:
-        dtype: as for `load_preset`.
+        execution, settings: as for `load`.
     """
-    device = torch.device(device)
-    asked, dtype = dtype, dtype or default_dtype(device)
+    execution = dataclasses.replace(execution or Execution(), **settings).resolved()
+    device, dtype = torch.device(execution.device), execution.torch_dtype
     models = empty_models(preset)
     length = models.transformer.config.text_length
     pipe = CausVidPipeline(
@@ -40,8 +41,7 @@ def untrained_pipeline(
         tiny_vae=None if models.tiny_vae is None else _filled(models.tiny_vae, device, dtype),
         generation=preset.generation,
     )
-    if asked is None:
-        lower_on_cpu(pipe, device)
+    execution.apply(pipe)
     return pipe
 
 

@@ -5,12 +5,12 @@ import math
 import sys
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from causvid.commands import picture_size
 from causvid.generation.prompts import PromptSchedule
 from causvid.media import VideoWriter, probe
+from causvid.presets import execution
 from causvid.presets.loading import load
 from causvid.presets.registry import default_preset, get_preset
 from causvid.serving.record import Recorder
@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window", type=int, help="latent frames that a chunk can see")
     parser.add_argument("--sink", type=int, help="latent frames that are never forgotten")
     parser.add_argument("--decoder", choices=("full", "tiny"), default="full")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=Path("video.mp4"), help="the MP4 to write")
+    execution.add_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -51,7 +51,8 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"--seconds must be positive and finite, got {seconds}")
     if args.video is not None:
         probe(args.video)  # refuse a bad file before weights are loaded
-    preset = get_preset(args.model) if args.model else default_preset(args.device)
+    how = execution.from_args(args)
+    preset = get_preset(args.model or default_preset(how.device))
     height, width = args.size or (None, None)
     request = Request.read(
         {
@@ -70,7 +71,7 @@ def main(args: argparse.Namespace) -> int:
             "decoder": args.decoder,
         }
     )
-    pipeline = load(preset, device=args.device, tiny_decoder=args.decoder == "tiny")
+    pipeline = load(preset, how, tiny_decoder=args.decoder == "tiny")
     with request.open(pipeline, image=args.image, video=args.video) as stream:
         recorder = Recorder(request, preset, stream)
         with (
@@ -90,6 +91,6 @@ def main(args: argparse.Namespace) -> int:
         f"{args.out}: {video.frames} frames, {video.seconds:.2f} s at "
         f"{video.width}x{video.height}; first frame after "
         f"{timings.first_frame_seconds:.2f} s, {timings.times_playback:.1f} times playback "
-        f"speed; manifest {path}"
+        f"speed; manifest {path}; {execution.in_force(pipeline)}"
     )
     return 0

@@ -6,7 +6,6 @@ loop trains the student in Self-Forcing, arXiv 2506.08009).
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -20,7 +19,6 @@ from causvid.generation.geometry import LatentGrid, Timeline
 from causvid.generation.schedule import CLEAN, Level, add_noise, clean_from_velocity
 from causvid.model.cache import GradientMemory, KVCache, TextCache
 from causvid.model.offload import execution_device, onload
-from causvid.model.onednn import onednn_linear
 from causvid.model.transformer import CausalWanTransformer
 
 
@@ -59,13 +57,11 @@ class Generator:
         transformer: the causal transformer.
         config: what is generated.
         grid: the size of what is generated.
-        compiled: whether the transformer's layers are, and have their own linear layers.
     """
 
     transformer: CausalWanTransformer
     config: GenerationConfig
     grid: LatentGrid
-    compiled: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -123,8 +119,7 @@ class Generator:
         """One pass over the open chunk `[b, f, c, h, w]` at `level` → its clean latents."""
         # float64, as the time reaches the model on a scale of 1000
         times = torch.full(noisy.shape[:2], level.time, dtype=torch.float64, device=noisy.device)
-        with nullcontext() if self.compiled else onednn_linear(noisy.device):
-            velocity = self.transformer(noisy, times, memory.text, memory=memory.cache)
+        velocity = self.transformer(noisy, times, memory.text, memory=memory.cache)
         return clean_from_velocity(noisy, velocity.to(noisy.dtype), level.sigma)
 
     def denoise(

@@ -288,7 +288,7 @@ class TinyCodec(_Codec):
 
     @property
     def dtype(self) -> torch.dtype:
-        # Its convolutions may have been lowered (`causvid.model.lowering`).
+        # Its convolutions may have been lowered (`causvid.model.cpu`).
         shortcut = self.module.shortcut
         return self.module.dtype if shortcut is None else shortcut.decoder.weight.dtype
 

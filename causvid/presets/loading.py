@@ -6,11 +6,11 @@ the way is a `PresetError` that names the cure. Memory is the caller's choice; `
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKLWan
-from torch import nn
 from transformers import AutoTokenizer, UMT5EncoderModel
 
 from causvid.generation.parameters import check_decoder
@@ -21,10 +21,10 @@ from causvid.model.checkpoint import (
     read_state,
     transformer_names,
 )
-from causvid.model.lowering import lower_decoder, lower_transformer, native_bfloat16
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
+from causvid.presets.execution import Execution
 from causvid.presets.hub import fetch_file, fetch_folder
 from causvid.presets.preset import HubFile, Preset, PresetError
 from causvid.presets.registry import get_preset
@@ -34,65 +34,39 @@ _PARTS_OF_BASE = ("vae/*", "text_encoder/*", "tokenizer/*")
 
 def load(
     model: str | Path | Preset,
+    execution: Execution | None = None,
     *,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
     tiny_decoder: bool = False,
-    text_encoder_device: torch.device | str | None = None,
     token: str | None = None,
+    **settings: Any,
 ) -> CausVidPipeline:
     """Download what is missing, check it, and assemble the pipeline.
 
     Args:
         model: a preset's name, a folder that `train export` or `save_pretrained` wrote, or a Hub id
             `owner/name[@revision]` of such a folder; or a preset of your own.
-        device: where the models go.
-        dtype: of all weights; by default bfloat16 on a GPU, and float32 on a CPU, whose matrix
-            products and convolutions are in bfloat16 where the processor has it
-            (`causvid.model.lowering`). Norms and embeddings that need float32 keep it.
+        execution: on which device and in which arithmetic.
         tiny_decoder: also load a preset's small autoencoder. That of a folder always is.
-        text_encoder_device: where prompts are encoded, `device` by default. The CPU saves 11 GB
-            of GPU memory for the Wan models and costs seconds per new prompt.
         token: for gated or private weights; by default that of `hf auth login` or `HF_TOKEN`.
+        settings: fields of `execution`, such as `device="cuda"` or `dtype=torch.float16`.
 
     Raises:
-        ValueError: if there is no tiny decoder.
         PresetError: if there is no such model, files cannot be had, or are not what they should be.
+        ValueError: if there is no tiny decoder, or it cannot be computed so.
     """
+    execution = dataclasses.replace(execution or Execution(), **settings).resolved()
     preset = get_preset(model, token)
-    device = torch.device(device)
-    asked, dtype = dtype, dtype or default_dtype(device)
+    dtype = execution.torch_dtype
     if preset.folder is None:
         check_decoder("tiny" if tiny_decoder else "full", has_tiny=preset.has_tiny_decoder)
-        pipe = _assembled(preset, device, dtype, tiny_decoder, token)
+        pipe = _assembled(preset, torch.device(execution.device), dtype, tiny_decoder, token)
     else:
         pipe = _from_folder(preset, dtype, token)
-    for name, module in pipe.components.items():
-        if isinstance(module, nn.Module):  # one by one: the text encoder may never fit `device`
-            elsewhere = name == "text_encoder" and text_encoder_device is not None
-            module.to(text_encoder_device if elsewhere else device)
-    if asked is None:
-        lower_on_cpu(pipe, device)
+    execution.apply(pipe)
     return pipe
 
 
 load_preset = load  # its name in version 0.1
-
-
-def default_dtype(device: torch.device | str) -> torch.dtype:
-    """What weights are kept in where nothing else is asked for."""
-    return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
-
-
-def lower_on_cpu(pipe: CausVidPipeline, device: torch.device | str) -> None:
-    """Lower products and convolutions of a float32 pipeline, in place, if `device` is a CPU that
-    has bfloat16; see `causvid.model.lowering`."""
-    if torch.device(device).type != "cpu" or not native_bfloat16():
-        return
-    lower_transformer(pipe.transformer)
-    for vae in (pipe.vae, pipe.tiny_vae):
-        if isinstance(vae, TinyAutoencoder):
-            lower_decoder(vae)
 
 
 def fetch_base(preset: Preset, token: str | None = None) -> Path:

@@ -26,7 +26,7 @@ from causvid.presets.costs import (
     transformer_working_bytes,
     weight_bytes,
 )
-from causvid.presets.loading import default_dtype
+from causvid.presets.execution import default_dtype
 from causvid.presets.preset import Preset, Size
 from causvid.presets.registry import get_preset
 
@@ -157,7 +157,7 @@ def preflight(
         size: (height, width) in pixels; the trained size by default.
         seconds: length of the video.
         device: where the models would be.
-        dtype: of the weights, with the default of `load_preset`.
+        dtype: of the weights, with the default of `load`.
         decoder: which decoder would make the pictures.
         window: latent frames in view; the preset's by default.
         source: whether pictures are encoded too (image- and video-to-video).
@@ -170,7 +170,7 @@ def preflight(
     """
     preset = get_preset(preset)
     device = torch.device(device)
-    dtype = dtype or default_dtype(device)
+    dtype = dtype or getattr(torch, default_dtype(device.type))
     if not 0 < seconds < math.inf:
         raise ValueError(
             f"the length must be more than 0 seconds and finite, got {seconds}: memory does not "

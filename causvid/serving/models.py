@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 
-import torch
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
@@ -13,8 +12,8 @@ from causvid.generation.geometry import Timeline
 from causvid.generation.parameters import check_decoder
 from causvid.model.codec import codec_for
 from causvid.pipeline import CausVidPipeline, make_generator
-from causvid.presets.compilation import compile_layers
 from causvid.presets.costs import empty_models
+from causvid.presets.execution import in_force
 from causvid.presets.loading import load
 from causvid.presets.preset import Preset
 from causvid.serving.request import Request
@@ -139,20 +138,10 @@ class Models:
         started = time.perf_counter()
         pipeline = load(
             preset,
-            device=settings.device,
-            dtype=settings.torch_dtype,
+            settings.execution,
             tiny_decoder=settings.tiny_decoder and preset.has_tiny_decoder,
-            text_encoder_device=settings.text_encoder_device or None,
             token=settings.token or None,
         )
-        transformer = pipeline.transformer
-        if settings.attention:
-            transformer.set_attention_backend(settings.attention)
-        if settings.quantise == "fp8":
-            transformer.enable_layerwise_casting(
-                storage_dtype=torch.float8_e4m3fn, compute_dtype=transformer.dtype
-            )
-        if settings.compile:
-            compile_layers(pipeline)
-        log.info("loaded %s in %.1f s", preset.name, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        log.info("loaded %s in %.1f s: %s", preset.name, seconds, in_force(pipeline))
         return pipeline

@@ -18,7 +18,7 @@ import causvid
 from causvid.generation.chunk import FrameChunk
 from causvid.generation.drift import Looks
 from causvid.generation.stream import Stream
-from causvid.model.lowering import arithmetic_of
+from causvid.model.cpu import arithmetic_of
 from causvid.presets.catalogue import Preset
 from causvid.serving.request import Record, Request
 

@@ -10,11 +10,9 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
-import torch
-from diffusers.models.attention_dispatch import AttentionBackendName
-
+from causvid.presets.execution import Execution, ExecutionError, Quantisation
 from causvid.presets.preset import Preset, PresetError
 from causvid.presets.registry import FILE, default_preset, get_preset
 
@@ -22,8 +20,7 @@ PREFIX = "CAUSVID_"
 TOKEN = "HF_TOKEN"
 CLIENT = "CAUSVID_SERVER"  # tells the client scripts in `examples/` where to go; not for us
 
-Quantisation = Literal["none", "fp8"]
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_OF_EXECUTION = {item.name: item for item in dataclasses.fields(Execution)}
 _ABOVE_ZERO = (
     "max_seconds",
     "max_pixels",
@@ -48,6 +45,11 @@ def _documented(default: Any, text: str, **more: Any) -> Any:
     return field(default=default, metadata={"help": text}, **more)
 
 
+def _of_execution(name: str) -> Any:
+    item = _OF_EXECUTION[name]
+    return _documented(item.default, item.metadata["help"])
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that an operator may decide. The defaults serve the pocket model on a CPU.
@@ -59,15 +61,13 @@ class Settings:
 
     model: str = _documented("", "offered first: a preset, folder or Hub id; by default what suits")
     models: tuple[str, ...] = _documented((), "all that are offered, comma-separated")
-    device: str = _documented("", "`cpu`, `cuda`, `cuda:1`, …; by default a GPU if there is one")
-    dtype: str = _documented("", "`bfloat16`, `float16` or `float32`; by default what suits")
-    attention: str = _documented("", "a diffusers attention backend, such as `sage` or `flash`")
-    compile: bool = _documented(False, "compile the transformer at the start (see below)")
-    quantise: Quantisation = _documented(  # noqa: RUF009 (a field)
-        "none", "`fp8`: keep weights as 8-bit floats"
-    )
+    device: str = _of_execution("device")
+    dtype: str = _of_execution("dtype")
+    attention: str = _of_execution("attention")
+    compile: bool = _of_execution("compile")
+    quantise: Quantisation = _of_execution("quantise")  # noqa: RUF009 (a field)
     tiny_decoder: bool = _documented(True, "also load the small decoder where a model has one")
-    text_encoder_device: str = _documented("", "where prompts are encoded; `cpu` saves memory")
+    text_encoder_device: str = _of_execution("text_encoder_device")
     max_seconds: float = _documented(60.0, "longest video that can be asked for")
     endless_seconds: float = _documented(600.0, "where an endless run stops; 0 turns them off")
     max_pixels: int = _documented(832 * 480, "largest generated picture, width × height")
@@ -88,9 +88,10 @@ class Settings:
     presets: tuple[Preset, ...] = field(default=(), init=False, repr=False)
 
     def __post_init__(self):
-        if not self.device:
-            object.__setattr__(self, "device", "cuda" if torch.cuda.is_available() else "cpu")
-        _check("device", self.device, _is_device(self.device), "cpu, or a GPU that is there")
+        try:
+            object.__setattr__(self, "device", self.execution.resolved().device)
+        except ExecutionError as error:
+            _check(error.name, error.value, False, error.expected)
         if not self.model:
             chosen = self.models[0] if self.models else default_preset(self.device).name
             object.__setattr__(self, "model", chosen)
@@ -109,14 +110,6 @@ class Settings:
         object.__setattr__(self, "presets", tuple(presets.values()))
         object.__setattr__(self, "models", tuple(presets))
         object.__setattr__(self, "model", next(iter(presets)))
-        _check("dtype", self.dtype, self.dtype in ("", *_DTYPES), ", ".join(_DTYPES))
-        backends = [backend.value for backend in AttentionBackendName]
-        known = self.attention in ("", *backends)
-        _check("attention", self.attention, known, ", ".join(backends))
-        kinds = get_args(Quantisation)
-        _check("quantise", self.quantise, self.quantise in kinds, " or ".join(kinds))
-        encoder = self.text_encoder_device
-        _check("text_encoder_device", encoder, not encoder or _is_device(encoder), "a device")
         if not (self.token.isascii() and self.token.isprintable() and " " not in self.token):
             raise SettingsError(f"{_variable('token')} is no token; expected hf_ and letters")
         for name in ("endless_seconds", "waiting", "snapshot_mb"):
@@ -127,8 +120,9 @@ class Settings:
             _check(name, value, 0 < value < float("inf"), "a number above 0")
 
     @property
-    def torch_dtype(self) -> torch.dtype | None:
-        return _DTYPES.get(self.dtype)
+    def execution(self) -> Execution:
+        """How models are computed."""
+        return Execution(**{name: getattr(self, name) for name in _OF_EXECUTION})
 
     @property
     def longest(self) -> float:
@@ -196,13 +190,3 @@ def _read(name: str, text: str, setting: dataclasses.Field) -> Any:
 def _check(name: str, value: Any, passed: bool, expected: str) -> None:
     if not passed:
         raise SettingsError(f"{_variable(name)} is {value!r}; expected {expected}")
-
-
-def _is_device(name: str) -> bool:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        return False
-    if device.type == "cuda":
-        return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
-    return device.type in ("cpu", "mps", "xpu")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from causvid.model.attention import CausalAttnProcessor
-from causvid.model.lowering import native_bfloat16
+from causvid.model.cpu import native_bfloat16
 from causvid.model.transformer import CausalWanTransformer
 
 

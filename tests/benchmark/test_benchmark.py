@@ -20,7 +20,7 @@ from causvid.benchmark.untrained import untrained_pipeline
 from causvid.generation.config import GenerationConfig
 from causvid.generation.generator import Generator, Memory, seeded_noise
 from causvid.generation.geometry import ChunkPattern, LatentGrid
-from causvid.model.lowering import arithmetic_of
+from causvid.model.cpu import arithmetic_of
 from causvid.model.transformer import CausalWanTransformer
 from causvid.presets.catalogue import POCKET, SELF_FORCING
 from causvid.presets.costs import transformer_flops
@@ -390,5 +390,5 @@ def test_an_option_that_would_be_ignored_is_refused(other, option, capsys):
 
 
 def test_an_untrained_model_computes_in_what_a_trained_one_does():
-    trained, model = load_preset(POCKET), untrained_pipeline(POCKET, device="cpu")
+    trained, model = load_preset(POCKET, device="cpu"), untrained_pipeline(POCKET, device="cpu")
     assert arithmetic_of(model.transformer) == arithmetic_of(trained.transformer)

@@ -12,7 +12,7 @@ from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
 
 from causvid.model.checkpoint import FLAT, transformer_names
-from causvid.model.lowering import is_lowered
+from causvid.model.cpu import is_lowered
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.presets import hub as hub_access
 from causvid.presets import loading as presets
@@ -29,7 +29,7 @@ TEXT_LENGTH = 16
 @pytest.fixture(autouse=True)
 def no_bfloat16(monkeypatch):
     """Weights arrive as they are, on whatever processor."""
-    monkeypatch.setattr(presets, "native_bfloat16", lambda: False)
+    monkeypatch.setattr("causvid.model.cpu.native_bfloat16", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def response(status: int) -> httpx.Response:
 
 
 def test_a_preset_becomes_a_pipeline_that_streams(preset, downloads, weights):
-    pipe = load(preset)
+    pipe = load(preset, device="cpu")
     state = pipe.transformer.state_dict()
     assert all(torch.equal(state[k], v) for k, v in transformer_names(weights).items())
     assert pipe.generation == preset.generation
@@ -125,8 +125,8 @@ def test_a_preset_becomes_a_pipeline_that_streams(preset, downloads, weights):
 
 
 def test_products_are_lowered_where_the_processor_has_bfloat16(preset, downloads, monkeypatch):
-    monkeypatch.setattr(presets, "native_bfloat16", lambda: True)
-    pipe = load(preset)
+    monkeypatch.setattr("causvid.model.cpu.native_bfloat16", lambda: True)
+    pipe = load(preset, device="cpu")
     assert is_lowered(pipe.transformer)
     with pipe.stream("a red car", seconds=0.5) as stream:
         assert [chunk.frames.shape for chunk in stream] == [(9, 32, 48, 3)]
@@ -136,8 +136,8 @@ def test_a_lora_is_merged_into_the_weights(preset, downloads, weights):
     adapted = dataclasses.replace(
         preset, lora=HubFile("weights", "lora.pt", entries=("generator_lora", FLAT))
     )
-    plain = load(preset).transformer.blocks[0]
-    merged = load(adapted).transformer.blocks[0]
+    plain = load(preset, device="cpu").transformer.blocks[0]
+    merged = load(adapted, device="cpu").transformer.blocks[0]
     change = merged.attn1.to_q.weight - plain.attn1.to_q.weight
     assert change.abs().max() > 0.1
     assert torch.linalg.matrix_rank(change) == 1
@@ -145,7 +145,7 @@ def test_a_lora_is_merged_into_the_weights(preset, downloads, weights):
 
 
 def test_half_precision_is_the_callers_choice(preset, downloads):
-    pipe = load(preset, dtype=torch.bfloat16)
+    pipe = load(preset, device="cpu", dtype=torch.bfloat16)
     assert pipe.transformer.blocks[0].ffn.net[2].weight.dtype == torch.bfloat16
     assert pipe.transformer.scale_shift_table.dtype == torch.float32
     assert pipe.vae.dtype == pipe.text_encoder.dtype == torch.bfloat16
@@ -160,8 +160,8 @@ def test_the_tiny_decoder_comes_when_asked_for(preset, downloads, monkeypatch):
     small = dataclasses.replace(
         preset, tiny_decoder=HubFile("weights", "tiny.safetensors", entries=(FLAT,))
     )
-    assert load(small).tiny_vae is None
-    pipe = load(small, tiny_decoder=True)
+    assert load(small, device="cpu").tiny_vae is None
+    pipe = load(small, device="cpu", tiny_decoder=True)
     with pipe.stream("a car", seconds=0.5, decoder="tiny") as stream:
         assert next(stream).frames.shape == (9, 32, 48, 3)
     with pytest.raises(ValueError, match="has no tiny decoder"):
@@ -169,15 +169,15 @@ def test_the_tiny_decoder_comes_when_asked_for(preset, downloads, monkeypatch):
 
 
 def test_a_local_folder_needs_no_hub(preset, downloads, tmp_path):
-    load(preset).save_pretrained(tmp_path)
+    load(preset, device="cpu").save_pretrained(tmp_path)
     downloads.clear()
     local = dataclasses.replace(preset, folder=tmp_path, published=None, weights=None)
-    pipe = load(local)
+    pipe = load(local, device="cpu")
     assert pipe.generation == local.generation == preset.generation
     assert downloads == []
     shutil.rmtree(tmp_path)
     with pytest.raises(PresetError, match="cloned completely"):
-        load(local)
+        load(local, device="cpu")
 
 
 def test_the_text_encoder_can_live_elsewhere(preset, downloads):
@@ -228,7 +228,7 @@ class TestErrors:
         monkeypatch.setattr(hub_access, "_reachable", lambda: True)
         monkeypatch.setattr(hub_access, "snapshot_download", fail)
         with pytest.raises(PresetError, match=cure) as caught:
-            load(preset)
+            load(preset, device="cpu")
         assert "preset 'small' needs its components from base" in str(caught.value)
         assert caught.value.__cause__ is error
 

@@ -32,7 +32,7 @@ def preset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pipeline(preset):
-    return load_preset(preset)
+    return load_preset(preset, device="cpu")
 
 
 @pytest.fixture

@@ -1,0 +1,102 @@
+"""What a CPU computes a model in: its layers are swapped for faster ones, in place.
+
+- `OneDnnLinear`: float32 products by oneDNN. torch hands bfloat16 products on the CPU to oneDNN,
+  but float32 ones to MKL, which leaves the AVX-512 of AMD's processors unused: on one core of a
+  Zen 5, MKL makes 90 GFLOP/s and oneDNN 200. On Intel's processors the two are alike.
+- `LoweredLinear`: products in bfloat16, where the processor has it. Whole models in bfloat16 gain
+  nothing on a CPU, as its fused attention is slower then. So only products and convolutions have
+  bfloat16 weights and inputs; sums are kept in float32 by the kernels, and norms, attention,
+  residuals, noise levels and pixels stay float32, as in training (`causvid.training.precision`).
+
+Swapped models are for inference. Their weights keep their names.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from causvid.model.tiny_autoencoder import TinyAutoencoder
+from causvid.model.transformer import CausalWanTransformer
+
+LOWERED = torch.bfloat16
+
+
+@lru_cache(maxsize=1)
+def native_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 by itself: without, it is 30 to 110 times slower
+    than float32."""
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
+@lru_cache(maxsize=1)
+def onednn_pays() -> bool:
+    """Whether this processor has AVX-512, and torch was built with oneDNN."""
+    capable = torch.cpu.get_capabilities().get("avx512_f", False)
+    return torch.backends.mkldnn.is_available() and bool(capable)
+
+
+class LoweredLinear(nn.Linear):
+    """A linear layer with bfloat16 weights, from and to the type of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
+class OneDnnLinear(nn.Linear):
+    """A linear layer through oneDNN, for float32 on a CPU; torch's own way for anything else."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        special = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if special or not all(t.is_cpu and t.dtype == torch.float32 for t in (x, self.weight)):
+            return super().forward(x)
+        # What torch.compile emits for a linear layer on the CPU; it has no public name.
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+
+
+def speed_up(model: CausalWanTransformer, *, lower: bool) -> None:
+    """Swap the linear layers of a transformer on a CPU for what this processor is fastest in.
+
+    Args:
+        lower: whether those of the blocks, most of the work, may compute in bfloat16.
+    """
+    if lower and native_bfloat16():
+        _swap(model.blocks, LoweredLinear, LOWERED)
+    if onednn_pays():
+        _swap(model, OneDnnLinear)
+
+
+def lower_decoder(model: TinyAutoencoder) -> None:
+    """Lower the convolutional decoder, in place, if a linear shortcut carries most of a picture and
+    stays exact: bfloat16 alone has too few levels for pixels."""
+    if native_bfloat16() and model.decoder is not None and model.shortcut is not None:
+        model.decoder.to(LOWERED)
+
+
+def is_lowered(model: nn.Module) -> bool:
+    """Whether some of its linear layers are."""
+    return any(isinstance(layer, LoweredLinear) for layer in model.modules())
+
+
+def arithmetic_of(model: CausalWanTransformer) -> str:
+    """What a model computes in, for people: `"float32, products in bfloat16"` if it is lowered."""
+    dtype = str(model.dtype).removeprefix("torch.")
+    return f"{dtype}, products in bfloat16" if is_lowered(model) else dtype
+
+
+_PROMPT_LAYERS = ("text_embedder.", "attn2.to_k", "attn2.to_v")
+"""They run once a prompt, outside of a pass, and are exact to the bit on every processor."""
+
+
+def _swap(model: nn.Module, kind: type[nn.Linear], dtype: torch.dtype | None = None) -> None:
+    for name, layer in list(model.named_modules()):
+        if type(layer) is not nn.Linear:
+            continue
+        if kind is OneDnnLinear and any(part in f"{name}." for part in _PROMPT_LAYERS):
+            continue
+        with torch.device("meta"):
+            swapped = kind(layer.in_features, layer.out_features, layer.bias is not None)
+        state = {key: weight.detach().to(dtype) for key, weight in layer.state_dict().items()}
+        swapped.load_state_dict(state, assign=True)
+        model.set_submodule(name, swapped.requires_grad_(False).train(layer.training))
