@@ -32,6 +32,7 @@ from causvid.generation.source import VideoSource
 from causvid.generation.stream import Stream
 from causvid.media import VideoReader, fit, read_image
 from causvid.model.codec import VideoCodec, codec_for
+from causvid.model.cpu import use_onednn
 from causvid.model.text import PromptEncoder
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
@@ -86,6 +87,7 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if not isinstance(generation, GenerationConfig):
             generation = GenerationConfig.from_dict(generation or {})
         self.register_to_config(generation=generation.to_dict())
+        use_onednn(transformer)
         self._encoder: PromptEncoder | None = None
 
     @property

@@ -25,7 +25,7 @@ from causvid.generation.generator import seeded_noise
 from causvid.generation.schedule import FlowSchedule
 from causvid.generation.source import to_frames
 from causvid.model.cache import TextCache
-from causvid.model.cpu import is_lowered, speed_up
+from causvid.model.cpu import is_lowered, lower_transformer, use_onednn
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.catalogue import Preset
@@ -133,6 +133,7 @@ def load_teacher(preset: Preset, pipe: CausVidPipeline) -> TeacherModel:
         )
     transformer = CausalWanTransformer.from_pretrained(folder, torch_dtype=pipe.transformer.dtype)
     transformer.to(pipe.transformer.device).eval()
+    use_onednn(transformer)
     if is_lowered(pipe.transformer):
         lower_transformer(transformer)
     return TeacherModel(transformer, pipe.text_encoder)

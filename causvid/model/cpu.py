@@ -8,7 +8,7 @@
   bfloat16 weights and inputs; sums are kept in float32 by the kernels, and norms, attention,
   residuals, noise levels and pixels stay float32, as in training (`causvid.training.precision`).
 
-Swapped models are for inference. Their weights keep their names.
+Weights keep their names.
 """
 
 from functools import lru_cache
@@ -48,23 +48,37 @@ class OneDnnLinear(nn.Linear):
     """A linear layer through oneDNN, for float32 on a CPU; torch's own way for anything else."""
 
     def forward(self, x: Tensor) -> Tensor:
-        special = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        special = (
+            torch.is_grad_enabled()
+            or torch.is_autocast_enabled("cpu")
+            or torch.compiler.is_compiling()
+        )
         if special or not all(t.is_cpu and t.dtype == torch.float32 for t in (x, self.weight)):
             return super().forward(x)
         # What torch.compile emits for a linear layer on the CPU; it has no public name.
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
 
-def speed_up(model: CausalWanTransformer, *, lower: bool) -> None:
-    """Swap the linear layers of a transformer on a CPU for what this processor is fastest in.
+_PROMPT_LAYERS = ("text_embedder.", "attn2.to_k", "attn2.to_v")
+"""They run once a prompt, outside of the passes that are worth it."""
 
-    Args:
-        lower: whether those of the blocks, most of the work, may compute in bfloat16.
-    """
-    if lower and native_bfloat16():
-        _swap(model.blocks, LoweredLinear, LOWERED)
+
+def use_onednn(model: CausalWanTransformer) -> None:
+    """Send the float32 products of a transformer's passes through oneDNN where that pays. Whatever
+    else it computes, on other devices or with gradients, stays as it is."""
     if onednn_pays():
-        _swap(model, OneDnnLinear)
+        for name, layer in list(model.named_modules()):
+            if type(layer) is nn.Linear and not any(part in f"{name}." for part in _PROMPT_LAYERS):
+                model.set_submodule(name, _swapped(layer, OneDnnLinear))
+
+
+def lower_transformer(model: CausalWanTransformer) -> None:
+    """Compute the products of all blocks, most of the work, in bfloat16 where the processor has
+    it."""
+    if native_bfloat16():
+        for name, layer in list(model.blocks.named_modules()):
+            if type(layer) in (nn.Linear, OneDnnLinear):
+                model.blocks.set_submodule(name, _swapped(layer, LoweredLinear, LOWERED))
 
 
 def lower_decoder(model: TinyAutoencoder) -> None:
@@ -85,18 +99,14 @@ def arithmetic_of(model: CausalWanTransformer) -> str:
     return f"{dtype}, products in bfloat16" if is_lowered(model) else dtype
 
 
-_PROMPT_LAYERS = ("text_embedder.", "attn2.to_k", "attn2.to_v")
-"""They run once a prompt, outside of a pass, and are exact to the bit on every processor."""
-
-
-def _swap(model: nn.Module, kind: type[nn.Linear], dtype: torch.dtype | None = None) -> None:
-    for name, layer in list(model.named_modules()):
-        if type(layer) is not nn.Linear:
-            continue
-        if kind is OneDnnLinear and any(part in f"{name}." for part in _PROMPT_LAYERS):
-            continue
-        with torch.device("meta"):
-            swapped = kind(layer.in_features, layer.out_features, layer.bias is not None)
-        state = {key: weight.detach().to(dtype) for key, weight in layer.state_dict().items()}
-        swapped.load_state_dict(state, assign=True)
-        model.set_submodule(name, swapped.requires_grad_(False).train(layer.training))
+def _swapped(
+    layer: nn.Linear, kind: type[nn.Linear], dtype: torch.dtype | None = None
+) -> nn.Linear:
+    """A layer of another kind with the same weights, or with copies of them in `dtype`."""
+    with torch.device("meta"):
+        swapped = kind(layer.in_features, layer.out_features, layer.bias is not None)
+    for name, weight in layer.named_parameters():
+        if dtype is not None:
+            weight = nn.Parameter(weight.detach().to(dtype), requires_grad=False)
+        setattr(swapped, name, weight)
+    return swapped.train(layer.training)

@@ -112,18 +112,17 @@ class Execution:
         """
         import torch
 
-        from causvid.model.cpu import lower_decoder, speed_up
+        from causvid.model.cpu import lower_decoder, lower_transformer
         from causvid.model.tiny_autoencoder import TinyAutoencoder
 
         how, transformer = self.resolved(), pipe.transformer
         for name, module in pipe.components.items():
             if isinstance(module, torch.nn.Module):  # one by one: the text encoder may never fit
                 module.to(how.text_encoder_device if name == "text_encoder" else how.device)
-        if torch.device(how.device).type == "cpu":
-            lower = not how.dtype and how.quantise == "none"
-            speed_up(transformer, lower=lower)
+        if torch.device(how.device).type == "cpu" and not how.dtype and how.quantise == "none":
+            lower_transformer(transformer)
             for vae in (pipe.vae, pipe.tiny_vae):
-                if lower and isinstance(vae, TinyAutoencoder):
+                if isinstance(vae, TinyAutoencoder):
                     lower_decoder(vae)
         if how.attention:
             try:

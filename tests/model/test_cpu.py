@@ -15,8 +15,9 @@ from causvid.model.cpu import (
     arithmetic_of,
     is_lowered,
     lower_decoder,
+    lower_transformer,
     native_bfloat16,
-    speed_up,
+    use_onednn,
 )
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.presets.loading import load
@@ -54,7 +55,7 @@ def test_a_lowered_layer_is_what_autocast_makes_of_it(transformer, processor):
     x = torch.randn(2, 3, 64)
     with torch.autocast("cpu", LOWERED), torch.no_grad():
         expected = layer(x)
-    speed_up(model, lower=True)
+    lower_transformer(model)
     lowered = model.blocks[0].ffn.net[2](x)
     assert lowered.dtype == x.dtype
     assert torch.equal(lowered, expected.float())
@@ -64,7 +65,7 @@ def test_a_lowered_layer_is_what_autocast_makes_of_it(transformer, processor):
 def test_a_lowered_transformer_is_close_to_the_exact_one(transformer, processor):
     processor(bfloat16=True)
     exact, lowered = transformer, deepcopy(transformer)
-    speed_up(lowered, lower=True)
+    lower_transformer(lowered)
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(1, 3, 8, 4, 4, generator=generator)
     times = torch.full((1, 3), 0.5)
@@ -78,7 +79,7 @@ def test_a_lowered_transformer_is_close_to_the_exact_one(transformer, processor)
 def test_only_layers_of_blocks_are_lowered_and_names_stay(transformer, processor):
     processor(bfloat16=True)
     exact, lowered = transformer, deepcopy(transformer)
-    speed_up(lowered, lower=True)
+    lower_transformer(lowered)
     assert list(lowered.state_dict()) == list(exact.state_dict())
     for name, layer in lowered.named_modules():
         if isinstance(layer, nn.Linear):
@@ -199,7 +200,7 @@ def test_other_devices_are_left_alone():
 def test_a_transformer_is_swapped_but_for_its_prompts(transformer, processor):
     processor(bfloat16=False, onednn=True)
     swapped = deepcopy(transformer)
-    speed_up(swapped, lower=True)
+    use_onednn(swapped)
     assert list(swapped.state_dict()) == list(transformer.state_dict())
     assert isinstance(swapped.proj_out, OneDnnLinear) and not is_lowered(swapped)
     text = torch.randn(1, transformer.config.text_length, 16)

@@ -11,7 +11,7 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config as inductor
 
-from causvid.model.cpu import speed_up
+from causvid.model.cpu import use_onednn
 from causvid.pipeline import CausVidPipeline
 from causvid.presets import execution
 from causvid.presets.execution import (
@@ -52,7 +52,7 @@ def frames(pipeline, **options):
 
 
 def test_a_compiled_model_makes_the_same_video(pipeline, fresh):
-    speed_up(fresh.transformer, lower=False)
+    use_onednn(fresh.transformer)
     compile_layers(fresh, backend="aot_eager")
     difference = frames(fresh).int() - frames(pipeline).int()
     assert difference.abs().max() <= 1, "to rounding"
