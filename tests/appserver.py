@@ -41,7 +41,7 @@ def running(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    page = launch(service, presence, server_port=port, quiet=True)
+    page = launch(service, presence, server_port=port)
     try:
         yield App(f"http://127.0.0.1:{port}", service, page)
     finally:

@@ -200,7 +200,7 @@ def ticking(metronome: Metronome) -> Iterator[str]:
     settings = Settings(model=POCKET.name, device="cpu")
     service = Service(settings, Models(settings), metronome)
     port = _free_port()
-    page = launch(service, server_port=port, quiet=True)
+    page = launch(service, server_port=port)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:

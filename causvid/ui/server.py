@@ -24,9 +24,12 @@ from causvid.ui.page import build_page
 from causvid.ui.presence import Presence, notice_lost_networks
 from causvid.ui.publish import WRONG_CALL, refuse_call
 
-# Gradio keeps half a megabyte for every browser and every plain call, as long as there is room for
-# so many. A browser that loses its place sees the page's first choices again.
+# Gradio keeps half a megabyte for each of the latest sessions; a plain call counts as one, too. A
+# browser whose session is dropped gets the page's first choices back.
 SESSIONS = 128
+PORT = 7860  # as Gradio's examples and Spaces have it
+
+log = logging.getLogger("causvid.server")
 
 # glibc gives every thread a heap of its own and seldom returns what is free in it. A thread that
 # has encoded one chunk keeps 35 MB, and which of many threads encodes the next is chance.
@@ -70,7 +73,11 @@ def _lent_device(settings: Settings, models: Models) -> LentDevice:
 
 
 def launch(service: Service, presence: Presence | None = None, **options) -> gr.Blocks:
-    """Serve the page in the background; `options` go to Gradio's `launch`."""
+    """Serve the page in the background; `options` go to Gradio's `launch`.
+
+    Raises:
+        OSError: if the port cannot be had.
+    """
     presence = presence or Presence()
 
     def health(_) -> JSONResponse:
@@ -103,8 +110,11 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
             "exception_handlers": dict.fromkeys(WRONG_CALL, refuse_call),
         },
         prevent_thread_lock=True,
+        quiet=True,
         **options,
     )
+    if page.mcp_error:
+        log.warning(page.mcp_error)
     for server in page.server.servers:
         notice_lost_networks(server.sockets)
     return page
@@ -160,10 +170,17 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as on Ctrl-C, nothing is left behind
     try:
         with Uploads(keep=2 * 60 * service.settings.keep_minutes):
+            host = os.environ.get("GRADIO_SERVER_NAME")
+            port = int(os.environ.get("GRADIO_SERVER_PORT", PORT))
             try:
-                page = launch(service, server_name=os.environ.get("GRADIO_SERVER_NAME"))
-            except (OSError, OverflowError) as error:  # a port that cannot be had
-                sys.exit(f"app.py: {error}")
+                # With a port by name, as Gradio would otherwise take the next one that is free.
+                page = launch(service, server_name=host, server_port=port)
+            except OSError:
+                sys.exit(
+                    f"app.py: port {port} is taken or not allowed; end what listens there, or "
+                    "name another one in GRADIO_SERVER_PORT"
+                )
+            log.info("Running on %s", page.local_url)
             page.block_thread()
     finally:
         service.close()

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -205,14 +206,16 @@ def test_missing_weights_stop_the_start_with_one_sentence(monkeypatch, tmp_path)
         main()
 
 
-def test_a_port_that_cannot_be_had_stops_the_start_with_one_sentence(monkeypatch, service):
-    def launch(*_, **__):
-        raise OSError("Cannot find empty port")
-
+def test_a_taken_port_stops_the_start_with_one_sentence(monkeypatch, service):
+    """It does not serve another port in silence: whoever asks for this one would find nobody."""
     monkeypatch.setattr("causvid.ui.server.make_service", lambda _: service)
-    monkeypatch.setattr("causvid.ui.server.launch", launch)
-    with pytest.raises(SystemExit, match="Cannot find empty port"):
-        main()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        monkeypatch.setenv("GRADIO_SERVER_PORT", str(port))
+        with pytest.raises(SystemExit, match=f"port {port} is taken.*GRADIO_SERVER_PORT"):
+            main()
 
 
 @pytest.mark.parametrize("port", ["abc", "", "-1", "0", "65536", "7860.5"])
