@@ -12,7 +12,6 @@
 
 import argparse
 import dataclasses
-import importlib
 import json
 import math
 from typing import Any
@@ -88,8 +87,9 @@ def main(args: argparse.Namespace) -> int:
             "leave out --meta, --compare, --headline and --player, or these"
         )
     if args.player:
-        # The web app stands above this module, so it is asked by name and only when wanted.
-        figures = importlib.import_module("causvid.benchmark.player").main()
+        from causvid.benchmark import player  # here only, as it loads the whole web app
+
+        figures = player.main(show=not args.json)
         if args.json:
             print(json.dumps(figures, indent=2))
         return 0

@@ -1,10 +1,8 @@
-"""How well the player plays: `python -m causvid benchmark --player`.
+"""How soon and how smoothly the page plays chunks: `python -m causvid benchmark --player`.
 
-The real page in a real browser, with a metronome in place of the model: chunks of a moving picture
-arrive at a set multiple of playback speed. Printed are the time from a chunk's yield to its first
-picture on the screen, and the gaps and stalls on the way. Then the whole app with the pocket model:
-how long `python app.py` takes to serve its page, and a click to show a picture. Needs Playwright
-and Chromium.
+First the page with a metronome in place of the model: chunks of a moving picture come at a set
+multiple of playback speed. Then the whole app with the pocket model: from `python app.py` to its
+page, and from a click to a picture. Needs Playwright and Chromium.
 """
 
 import dataclasses
@@ -34,6 +32,7 @@ from causvid.serving.models import Models
 from causvid.serving.record import ChunkInfo, ChunkRecord, Manifest, RunTimings, VideoRecord
 from causvid.serving.service import Service
 from causvid.serving.settings import PREFIX, Settings
+from causvid.table import Table
 from causvid.ui.server import launch
 
 FRAMES = 12  # per chunk: 0.75 s at 16 frames a second
@@ -47,8 +46,8 @@ _REPORT = """() => {
 
 
 @dataclass(frozen=True)
-class Playback:
-    """What one run of the player showed.
+class Playthrough:
+    """One run, played in the page.
 
     Attributes:
         speed: multiple of playback speed at which chunks came.
@@ -72,7 +71,7 @@ class Playback:
 
 
 class Metronome:
-    """A `Device` that makes a chunk whenever its time has come.
+    """A `Device` that makes chunks at a steady pace.
 
     Args:
         fps: of the video.
@@ -90,7 +89,7 @@ class Metronome:
         """Runs end by themselves."""
 
     def chunk(self, index: int, prompt: str) -> FrameChunk:
-        """A bar that moves on with every picture."""
+        """A bar that moves with every picture."""
         height, width = self._size
         frames = np.full((FRAMES, height, width, 3), 40, np.uint8)
         for offset, frame in enumerate(frames):
@@ -204,11 +203,11 @@ def ticking(metronome: Metronome) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        page.close()
+        page.close(verbose=False)
         service.close()
 
 
-def measure(speeds: tuple[float, ...]) -> list[Playback]:
+def measure(speeds: tuple[float, ...]) -> list[Playthrough]:
     """Play one run at every speed.
 
     Raises:
@@ -220,7 +219,8 @@ def measure(speeds: tuple[float, ...]) -> list[Playback]:
         played = []
         for speed in speeds:
             metronome.speed = speed
-            played.append(_play(browser, url, speed, generation.fps))
+            rest = CHUNKS * FRAMES / generation.fps + 1  # seconds, for what is still to be shown
+            played.append(_read(_report(browser, url, rest), speed, generation.fps))
         return played
 
 
@@ -252,7 +252,7 @@ def measure_app(clicks: int = 4) -> Opening:
                     raise ValueError(f"app.py ended with {app.returncode} before it served a page")
                 time.sleep(0.05)
             served = 1000 * (time.perf_counter() - began)
-            return Opening(served, [_click(browser, url) for _ in range(clicks)])
+            return Opening(served, [_report(browser, url)["first"] for _ in range(clicks)])
         finally:
             app.terminate()
             app.wait()
@@ -266,34 +266,28 @@ def _serves(url: str) -> bool:
         return False
 
 
-def _click(browser: Any, url: str) -> float:
+def _report(browser: Any, url: str, rest: float = 0) -> dict[str, Any]:
+    """What `static/stage.js` measured of one run, `rest` seconds after its end."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(url)
     page.wait_for_function(_REPORT)
     page.locator(".cv-go:visible").click()
     page.wait_for_selector(".cv-stage[data-state=ended]", timeout=120_000)
-    first = page.evaluate(_REPORT)["first"]
-    page.close()
-    return first
-
-
-def _play(browser: Any, url: str, speed: float, fps: int) -> Playback:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(url)
-    page.locator(".cv-go:visible").click()
-    page.wait_for_selector(".cv-stage[data-state=ended]", timeout=120_000)
-    page.wait_for_timeout(1000 * CHUNKS * FRAMES / fps + 1000)  # for what is still to be shown
+    page.wait_for_timeout(1000 * rest)
     report = page.evaluate(_REPORT)
     page.close()
+    return report
+
+
+def _read(report: dict[str, Any], speed: float, fps: int) -> Playthrough:
     first = report["chunks"][0]
-    # Once through: the video then begins again.
     shown = report["frames"]
     again = next((i for i in range(1, len(shown)) if shown[i][0] < shown[i - 1][0]), len(shown))
-    shown = shown[:again]
+    shown = shown[:again]  # the first time through
     usual = 1000 / fps / min(1.0, speed)
     pauses = [later[1] - earlier[1] for earlier, later in itertools.pairwise(shown)]
     gaps = [pause for pause in pauses if pause > GAP * usual]
-    return Playback(
+    return Playthrough(
         speed=speed,
         first_ms=first["arrived"] - first["sent"] + first["shown"] - first["at"],
         click_ms=report["first"],
@@ -306,24 +300,34 @@ def _play(browser: Any, url: str, speed: float, fps: int) -> Playback:
     )
 
 
-def main(speeds: tuple[float, ...] = (0.5, 0.7, 1.25, 3.0)) -> dict[str, Any]:
-    """Measure, print a table, and return the figures."""
+def main(speeds: tuple[float, ...] = (0.5, 0.7, 1.25, 3.0), *, show: bool = True) -> dict[str, Any]:
+    """Measure, print a table if `show`, and return the figures.
+
+    Raises:
+        ValueError: if there is no browser, or the app does not start.
+    """
     logging.getLogger("causvid.runs").setLevel(logging.WARNING)
-    print(
-        f"{'speed':>6}{'yield to picture':>18}{'click to picture':>18}{'yield to page':>15}"
-        f"{'shown':>12}{'gaps':>6}{'in all':>10}{'stalls':>8}"
-    )
-    played = measure(speeds)
-    for it in played:
-        print(
-            f"{it.speed:5.2f}x{it.first_ms:15.0f} ms{it.click_ms:15.0f} ms{it.arrival_ms:12.0f} ms"
-            f"{it.shown:8} of {it.expected}{it.gaps:3}{it.gap_ms:7.0f} ms{it.stalls:8}"
+    played, opening = measure(speeds), measure_app()
+    if show:
+        cold, *warm = opening.click_ms
+        header = "speed,yield to picture,click to picture,yield to page,shown,gaps,in all,stalls"
+        rows = tuple(
+            (
+                f"{it.speed:.2f}x",
+                f"{it.first_ms:.0f} ms",
+                f"{it.click_ms:.0f} ms",
+                f"{it.arrival_ms:.0f} ms",
+                f"{it.shown} of {it.expected}",
+                f"{it.gaps}",
+                f"{it.gap_ms:.0f} ms",
+                f"{it.stalls}",
+            )
+            for it in played
         )
-    opening = measure_app()
-    cold, *warm = opening.click_ms
-    print(
-        f"app.py served its page after {opening.served_ms / 1000:.1f} s; click to picture with the "
-        f"pocket model {cold:.0f} ms at first, then {statistics.median(warm):.0f} ms"
-    )
+        note = (
+            f"app.py served its page after {opening.served_ms / 1000:.1f} s; click to picture with "
+            f"the pocket model {cold:.0f} ms at first, then {statistics.median(warm):.0f} ms"
+        )
+        print(Table("Player", tuple(header.split(",")), rows, note).to_text())
     figures = {"player": [dataclasses.asdict(it) for it in played]}
     return {**figures, "app": dataclasses.asdict(opening)}
