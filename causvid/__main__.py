@@ -26,6 +26,7 @@ COMMANDS = {
     "generate": Command(
         "causvid.commands.generate", "make a video from words, image or video", True
     ),
+    "serve": Command("causvid.commands.serve", "start the app"),
     "models": Command("causvid.commands.models", "list the models that can be loaded"),
     "preflight": Command(
         "causvid.commands.preflight", "say what a video would cost, and whether it fits"

@@ -9,8 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "causvid"
 
 # From the ground up; a module may import from its own wing and from the floors below it.
 FLOORS = [
-    "log media model world table",
-    "generation transformer autoencoder_tiny",
+    "log media model resources table",
+    "generation transformer autoencoder_tiny world",
     "pipeline",
     "presets",
     "training serving",

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import SpaceCard, SpaceHardware
 
 from causvid.__main__ import COMMANDS
-from causvid.presets.preset import ROOT
+from causvid.resources import ROOT
 from causvid.serving.settings import variables
 from tests.appserver import running
 

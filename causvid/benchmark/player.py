@@ -26,7 +26,7 @@ import numpy as np
 
 from causvid.generation.drift import Looks
 from causvid.generation.stream import FrameChunk, Timings
-from causvid.presets.catalogue import POCKET, ROOT
+from causvid.presets.catalogue import POCKET
 from causvid.serving.job import Ended, Event, Job, Made
 from causvid.serving.models import Models
 from causvid.serving.record import ChunkInfo, ChunkRecord, Manifest, RunTimings, VideoRecord
@@ -241,15 +241,14 @@ def measure_app(clicks: int = 4) -> Opening:
     with _browser() as browser:
         began = time.perf_counter()
         app = subprocess.Popen(
-            [sys.executable, str(ROOT / "app.py")],
-            cwd=ROOT,
+            [sys.executable, "-m", "causvid", "serve"],
             env=environment,
             stdout=subprocess.DEVNULL,
         )
         try:
             while not _serves(url):
                 if app.poll() is not None:
-                    raise ValueError(f"app.py ended with {app.returncode} before it served a page")
+                    raise ValueError(f"the app ended with {app.returncode} before it served a page")
                 time.sleep(0.05)
             served = 1000 * (time.perf_counter() - began)
             return Opening(served, [_report(browser, url)["first"] for _ in range(clicks)])

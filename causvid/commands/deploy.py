@@ -21,8 +21,9 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabl
 from huggingface_hub.utils import validate_repo_id
 from packaging.requirements import Requirement
 
-from causvid.presets.preset import REVISIONS, ROOT, Preset
+from causvid.presets.preset import REVISIONS, Preset
 from causvid.presets.registry import default_preset, get_preset
+from causvid.resources import ROOT
 from causvid.serving.settings import PREFIX, Settings
 
 ADDRESS = "https://huggingface.co/spaces/"

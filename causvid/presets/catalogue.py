@@ -12,7 +12,6 @@ from causvid.generation.config import GenerationConfig
 from causvid.generation.geometry import ChunkPattern
 from causvid.model.checkpoint import FLAT
 from causvid.presets.preset import (
-    ROOT,
     HubFile,
     HubFolder,
     Licence,
@@ -20,6 +19,7 @@ from causvid.presets.preset import (
     Size,
     TransformerSize,
 )
+from causvid.resources import ROOT
 
 APACHE = Licence("Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0", True)
 NON_COMMERCIAL = Licence(

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from causvid.generation.config import GenerationConfig
 from causvid.generation.parameters import Mode
+from causvid.resources import ROOT
 
-ROOT = Path(__file__).parents[2]
 REVISIONS = "assets/revisions.json"
 """Below `ROOT`, written by `python -m causvid deploy`: Hub repository → commit."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.resources
 import ipaddress
 import os
 import secrets
@@ -20,7 +21,7 @@ from safehttpx import matches_domain_whitelist
 
 PATIENCE = 60.0  # seconds for a whole file, so that nobody keeps an event busy by trickling
 VARIABLE = "GRADIO_TEMP_DIR"
-_STATIC = Path(__file__).parent / "static"
+_STATIC = importlib.resources.files("causvid.ui") / "static"
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _IETF = ipaddress.ip_network("192.0.0.0/24")  # private in newer versions of Python only
 

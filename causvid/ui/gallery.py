@@ -13,12 +13,13 @@ import gradio as gr
 from PIL import Image
 
 from causvid.media import VideoReader
+from causvid.resources import ROOT
 from causvid.serving.record import Manifest
 from causvid.serving.service import Service
 from causvid.ui.files import static
 
 _WELCOME = "Made beforehand from this prompt. Generate makes a new one, live."
-FOLDER = Path(__file__).parents[2] / "examples" / "gallery"
+FOLDER = ROOT / "examples" / "gallery"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """From settings to a running server: models, device, service, page."""
 
 import ctypes
-import logging
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from causvid.log import set_up_logging, silence_loading_bars
 from causvid.serving.device import SharedDevice
 from causvid.serving.job import Event, Job
 from causvid.serving.models import Models
@@ -159,14 +159,16 @@ def _share_heaps() -> None:
 
 
 def main() -> None:
+    """Serve until the process is stopped.
+
+    Raises:
+        ValueError: if a setting is wrong or the model cannot be had.
+        OSError: if the port cannot be had.
+    """
     _share_heaps()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    for noisy in ("httpx", "diffusers", "transformers"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    try:
-        service = make_service(Settings.from_environment())
-    except ValueError as error:
-        sys.exit(f"app.py: {error}")
+    set_up_logging(sys.stdout)
+    silence_loading_bars()
+    service = make_service(Settings.from_environment())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as on Ctrl-C, nothing is left behind
     try:
         with Uploads(keep=2 * 60 * service.settings.keep_minutes):
@@ -176,10 +178,10 @@ def main() -> None:
                 # With a port by name, as Gradio would otherwise take the next one that is free.
                 page = launch(service, server_name=host, server_port=port)
             except OSError:
-                sys.exit(
-                    f"app.py: port {port} is taken or not allowed; end what listens there, or "
-                    "name another one in GRADIO_SERVER_PORT"
-                )
+                raise OSError(
+                    f"port {port} is taken or not allowed; end what listens there, or name "
+                    "another one in GRADIO_SERVER_PORT"
+                ) from None
             log.info("Running on %s", page.local_url)
             page.block_thread()
     finally:

@@ -19,13 +19,14 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from causvid.resources import ROOT
 from causvid.world import ATTRIBUTES, Scene
 from causvid.world.pixels import clip_to_pixels
 
 SEEN_AT_ONCE = tuple(name for name in ATTRIBUTES if name != "motion")
 """The attributes that a single frame shows."""
 
-SHIPPED = Path(__file__).parents[2] / "assets" / "report" / "reader"
+SHIPPED = ROOT / "assets" / "report" / "reader"
 """The weights of the judge that comes with the repository."""
 
 _BATCH = 64  # frames or windows in one pass

@@ -13,7 +13,8 @@ from causvid.__main__ import main
 from causvid.commands.deploy import LARGE_FILE, DeployError, carry_out, pinned, plan
 from causvid.presets import preset
 from causvid.presets.catalogue import PRESETS
-from causvid.presets.preset import REVISIONS, ROOT
+from causvid.presets.preset import REVISIONS
+from causvid.resources import ROOT
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -18,7 +18,7 @@ import spaces  # noqa: F401  (reads the environment now, as in app.py, and finds
 from causvid.generation.geometry import ChunkPattern, LatentGrid, Timeline
 from causvid.generation.prompts import PromptSchedule, ScheduleError
 from causvid.presets.catalogue import PRESETS
-from causvid.presets.preset import ROOT
+from causvid.resources import ROOT
 from causvid.serving.models import Models
 from causvid.serving.request import Request
 from causvid.serving.service import Service
@@ -194,7 +194,7 @@ def test_the_timeline_refuses_cues_after_the_end():
 
 def test_a_wrong_variable_stops_the_start_with_one_sentence(monkeypatch):
     monkeypatch.setenv("CAUSVID_MAX_SECONDS", "soon")
-    with pytest.raises(SystemExit, match="CAUSVID_MAX_SECONDS is 'soon'; expected a number"):
+    with pytest.raises(ValueError, match="CAUSVID_MAX_SECONDS is 'soon'; expected a number"):
         main()
 
 
@@ -202,7 +202,7 @@ def test_missing_weights_stop_the_start_with_one_sentence(monkeypatch, tmp_path)
     empty = dataclasses.replace(PRESETS["pocket"], folder=tmp_path)
     monkeypatch.setitem(PRESETS, "pocket", empty)
     monkeypatch.setenv("CAUSVID_MODEL", "pocket")
-    with pytest.raises(SystemExit, match="cloned completely"):
+    with pytest.raises(ValueError, match="cloned completely"):
         main()
 
 
@@ -214,7 +214,7 @@ def test_a_taken_port_stops_the_start_with_one_sentence(monkeypatch, service):
         other.listen()
         port = other.getsockname()[1]
         monkeypatch.setenv("GRADIO_SERVER_PORT", str(port))
-        with pytest.raises(SystemExit, match=f"port {port} is taken.*GRADIO_SERVER_PORT"):
+        with pytest.raises(OSError, match=f"port {port} is taken.*GRADIO_SERVER_PORT"):
             main()
 
 
@@ -245,7 +245,7 @@ def test_on_zerogpu_every_run_borrows_the_device(monkeypatch, tmp_path):
 def test_on_zerogpu_compiling_is_refused(monkeypatch):
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
     monkeypatch.setenv("CAUSVID_COMPILE", "1")
-    with pytest.raises(SystemExit, match="CAUSVID_COMPILE is on; ZeroGPU cannot compile"):
+    with pytest.raises(ValueError, match="CAUSVID_COMPILE is on; ZeroGPU cannot compile"):
         main()
 
 
