@@ -11,3 +11,6 @@ _PACKAGE = Path(str(importlib.resources.files("causvid")))
 
 ROOT = _PACKAGE if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent
 """The folder of `assets/pocket`, `assets/report/reader`, `examples/gallery`."""
+
+REVISIONS = "assets/revisions.json"
+"""Below `ROOT`, written by `python -m causvid deploy`: Hub repository → commit."""

@@ -220,6 +220,7 @@ def server(tmp_path):
         server.process.wait()
 
 
+@pytest.mark.slow
 def test_a_hundred_starts_and_stops_leave_nothing_behind(server):
     server.wait_until({"status": "ready"})
     kept = server.files()

@@ -15,7 +15,7 @@ from causvid.resources import ROOT
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    tomllib = pytest.importorskip("tomli")
+    import tomli as tomllib  # which pytest brings there
 
 
 def project() -> dict:

@@ -10,28 +10,28 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCard, get_token
-from huggingface_hub import SpaceHardware as Hardware
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
-from huggingface_hub.utils import validate_repo_id
+import huggingface_hub
 from packaging.requirements import Requirement
 
-from causvid.presets.preset import REVISIONS, Preset
-from causvid.presets.registry import default_preset, get_preset
-from causvid.resources import ROOT
-from causvid.serving.settings import PREFIX, Settings
+from causvid.resources import REVISIONS, ROOT
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
 ADDRESS = "https://huggingface.co/spaces/"
 PLACEHOLDER = "OWNER/NAME"  # in the README's links, replaced by the Space's own name
 REQUIREMENTS = "requirements.txt"
 LARGE_FILE = 10_000_000  # bytes; beyond, the Hub keeps a file outside git
-NOT_NEEDED = (".ci/", ".github/")
-ON_THE_HUB_ONLY = (".gitattributes",)
+NOT_NEEDED = (".ci/", ".github/", "tests/")
 # What ZeroGPU offers (huggingface.co/docs/hub/spaces-zerogpu, August 2026).
 ZERO_TORCH = ("2.8.0", "2.9.1", "2.10.0", "2.11.0")
 _SECRETIVE = re.compile(r"TOKEN|SECRET|PASSWORD|KEY$")
@@ -53,7 +53,7 @@ class Plan:
         secrets: names of secret ones, whose values stay in the environment until they are sent.
         source: the commit that is deployed.
         changed: files that differ from that commit; they go as they are.
-        files: paths in the Space → bytes, or the file here.
+        files: paths in the Space → its text where it is written for the Space, or the file here.
         weights: Hub repositories in use → commit, `None` for the newest.
     """
 
@@ -64,114 +64,75 @@ class Plan:
     secrets: tuple[str, ...]
     source: str
     changed: tuple[str, ...]
-    files: dict[str, bytes | Path]
+    files: dict[str, str | Path]
     weights: dict[str, str | None]
-
-    @property
-    def address(self) -> str:
-        return ADDRESS + self.repo
-
-    def size(self, path: str) -> int:
-        content = self.files[path]
-        return len(content) if isinstance(content, bytes) else content.stat().st_size
 
     def describe(self) -> str:
         """All of it, for people."""
+        written = [path for path, it in self.files.items() if isinstance(it, str)]
+        sizes = {path: it.stat().st_size for path, it in self.files.items() if isinstance(it, Path)}
+        large = [f"{it} has {sizes[it] / 1e6:.1f} MB" for it in sizes if sizes[it] > LARGE_FILE]
+        changed = ", ".join(self.changed[:3]) + (", …" if len(self.changed) > 3 else "")
         visibility = "private" if self.private else "public"
-        total = sum(map(self.size, self.files))
+        pinned = [*str(self.files[REQUIREMENTS]).splitlines()]
+        pinned += [
+            f"{repo} at {commit or 'the newest commit, looked up when deployed'}"
+            for repo, commit in self.weights.items()
+        ]
         lines = [
-            f"Space      {self.address}",
-            f"           created as {visibility} if it does not exist, otherwise kept as it is",
-            f"Hardware   {self.hardware}",
+            ("Space", f"{ADDRESS}{self.repo}, {visibility} if it is created now"),
+            ("Hardware", self.hardware),
+            *(("Variable", f"{name}={value}") for name, value in self.variables.items()),
+            *(("Secret", f"{name}, from the environment") for name in self.secrets),
+            ("Source", f"commit {self.source}"),
+            *([("", f"{len(self.changed)} files differ from it: {changed}")] if changed else []),
+            ("Upload", f"{len(self.files)} files, {sum(sizes.values()) / 1e6:.1f} MB, one commit"),
+            *(("", f"{path} is written for the Space") for path in written),
+            *(("", f"warning: {it}") for it in large),
+            ("", "what else is in the Space is deleted"),
+            *(("Pinned", it) for it in pinned),
         ]
-        lines += [f"Variable   {name}={value}" for name, value in self.variables.items()]
-        lines += [f"Secret     {name}, from the environment" for name in self.secrets]
-        lines.append(f"Source     commit {self.source}")
-        if self.changed:
-            some = ", ".join(self.changed[:3]) + (", …" if len(self.changed) > 3 else "")
-            lines.append(
-                f"           {len(self.changed)} files differ from it and go as they are: {some}"
-            )
-        lines.append(f"Upload     {len(self.files)} files, {total / 1e6:.1f} MB, as one commit")
-        lines += [
-            f"           {path} is written for the Space"
-            for path, content in self.files.items()
-            if isinstance(content, bytes)
-        ]
-        lines += [
-            f"           warning: {path} has {self.size(path) / 1e6:.1f} MB"
-            for path in self.files
-            if self.size(path) > LARGE_FILE
-        ]
-        lines.append("           what else is in the Space is deleted")
-        lines += [f"Pinned     {line}" for line in _requirement_lines(self._text(REQUIREMENTS))]
-        lines += [
-            f"Pinned     {repo} at {revision or 'the newest commit, looked up when deployed'}"
-            for repo, revision in self.weights.items()
-        ]
-        return "\n".join(lines)
-
-    def _text(self, path: str) -> str:
-        content = self.files[path]
-        return (content if isinstance(content, bytes) else content.read_bytes()).decode()
+        return "\n".join(f"{label:<10} {text}" for label, text in lines)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    many = {"action": "append", "default": []}
     parser.add_argument("repo", metavar=PLACEHOLDER, help="the Space, created if it is not there")
     parser.add_argument(
-        "--hardware",
-        required=True,
-        help="zero-a10g (ZeroGPU), cpu-basic, l4x1, l40sx1, a100-large, …",
+        "--hardware", required=True, help="zero-a10g (ZeroGPU), cpu-basic, l4x1, a100-large, …"
     )
     parser.add_argument("--private", action="store_true", help="if it is created now")
     parser.add_argument(
-        "--variable",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        help="a setting from the README; may be repeated",
+        "--variable", metavar="NAME=VALUE", **many, help="a public setting; may be repeated"
     )
     parser.add_argument(
-        "--secret",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="a secret, its value taken from the environment, such as HF_TOKEN; may be repeated",
+        "--secret", metavar="NAME", **many, help="its value is that of the environment; likewise"
     )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="only say what would be done; contacts nobody"
-    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, no more")
 
 
 def main(args: argparse.Namespace) -> int:
-    made = plan(
-        args.repo,
-        args.hardware,
-        private=args.private,
-        variables=args.variable,
-        secrets=args.secret,
-    )
+    made = plan(args.repo, args.hardware, args.private, args.variable, args.secret)
     print(made.describe())
     if args.dry_run:
         print("Nothing was sent.")
         return 0
-    if get_token() is None:
+    if huggingface_hub.get_token() is None:
         raise DeployError(
             "there is no Hugging Face token: make one that may write at "
             "https://huggingface.co/settings/tokens, then `hf auth login` or set HF_TOKEN"
         )
-    commit = carry_out(made, HfApi())
-    print(f"Deployed   {made.address} at {commit}")
+    commit = carry_out(made, huggingface_hub.HfApi())
+    print(f"Deployed   {ADDRESS}{made.repo} at {commit}")
     return 0
 
 
 def plan(
     repo: str,
     hardware: str,
-    *,
     private: bool = False,
-    variables: list[str] | tuple[str, ...] = (),
-    secrets: list[str] | tuple[str, ...] = (),
+    variables: Sequence[str] = (),
+    secrets: Sequence[str] = (),
     root: Path = ROOT,
     environment: Mapping[str, str] = os.environ,
 ) -> Plan:
@@ -185,59 +146,80 @@ def plan(
     Raises:
         DeployError, SettingsError: what is wrong, in one sentence.
     """
-    _check_name(repo)
-    _check_hardware(hardware)
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo, re.ASCII):
+        raise DeployError(
+            f"the Space is {repo!r:.100}; expected {PLACEHOLDER}, such as ada/causvid-live, of "
+            f"letters, digits and - _ ."
+        )
+    known = [it.value for it in huggingface_hub.SpaceHardware]
+    if hardware not in known:
+        near = difflib.get_close_matches(hardware, known, n=1)
+        hint = f"did you mean {near[0]}? There are" if near else "there are"
+        raise DeployError(f"the hardware is {hardware!r:.60}; {hint} {', '.join(known)}")
     settings = _read_variables(variables)
     for name in secrets:
         if not environment.get(name):
             raise DeployError(f"the secret {name} is not set in this environment: export it first")
-    presets = _presets(settings, hardware)
-    weights = {name: commit for preset in presets for name, commit in preset.repositories().items()}
+    weights = _weights(settings, hardware)
     source, changed, paths = _checkout(root)
-    files: dict[str, bytes | Path] = {path: root / path for path in paths}
+    files: dict[str, str | Path] = {path: root / path for path in paths}
     for needed in ("README.md", REQUIREMENTS, "app.py"):
         if needed not in files:
             raise DeployError(f"{root} has no {needed}: deploy from a complete clone")
-    files["README.md"] = _readme(root / "README.md", repo, hardware, list(weights)).encode()
+    # The README has the Space's own name in its links, and what it runs on in its header.
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    card = huggingface_hub.SpaceCard(readme.replace(ADDRESS + PLACEHOLDER, ADDRESS + repo))
+    card.data.suggested_hardware = hardware
+    if weights:
+        card.data.models = list(weights)
+    files["README.md"] = str(card)
     requirements = (root / REQUIREMENTS).read_text(encoding="utf-8")
-    files[REQUIREMENTS] = pinned(requirements, zero=hardware == Hardware.ZERO_A10G).encode()
-    return Plan(
-        repo=repo,
-        hardware=hardware,
-        private=private,
-        variables=settings,
-        secrets=tuple(secrets),
-        source=source,
-        changed=changed,
-        files=files,
-        weights=weights,
-    )
+    files[REQUIREMENTS] = pinned(requirements, zero=hardware.startswith("zero"))
+    return Plan(repo, hardware, private, settings, tuple(secrets), source, changed, files, weights)
 
 
-def carry_out(plan: Plan, api: HfApi, environment: Mapping[str, str] = os.environ) -> str:
+def carry_out(plan: Plan, api: "HfApi", environment: Mapping[str, str] = os.environ) -> str:
     """Create or renew the Space; the commit that it then is at.
 
     Raises:
         DeployError: what the Hub refused, and what helps.
     """
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+
     try:
-        weights = {
-            repo: revision or api.model_info(repo).sha for repo, revision in plan.weights.items()
-        }
-        secrets = {name: environment[name] for name in plan.secrets}
-        if api.repo_exists(plan.repo, repo_type="space"):
-            _renew(plan, api, secrets)
-        else:
-            api.create_repo(
-                plan.repo,
+        weights = {repo: it or api.model_info(repo).sha for repo, it in plan.weights.items()}
+        api.create_repo(
+            plan.repo,
+            repo_type="space",
+            space_sdk="gradio",
+            space_hardware=plan.hardware,
+            private=plan.private,
+            exist_ok=True,
+        )
+        for name, value in plan.variables.items():
+            api.add_space_variable(plan.repo, name, value)
+        for name in plan.secrets:
+            api.add_space_secret(plan.repo, name, environment[name])
+        if api.get_space_runtime(plan.repo).requested_hardware != plan.hardware:
+            api.request_space_hardware(plan.repo, plan.hardware)
+        files = dict(plan.files)
+        if weights:
+            files[REVISIONS] = json.dumps(weights, indent=2) + "\n"
+        with tempfile.TemporaryDirectory() as folder:
+            for path, content in files.items():
+                there = Path(folder, path)
+                there.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(content, str):
+                    there.write_text(content, encoding="utf-8")
+                else:
+                    shutil.copyfile(content, there)
+            return api.upload_folder(
+                repo_id=plan.repo,
                 repo_type="space",
-                space_sdk="gradio",
-                space_hardware=plan.hardware,
-                private=plan.private,
-                space_variables=[{"key": k, "value": v} for k, v in plan.variables.items()],
-                space_secrets=[{"key": k, "value": v} for k, v in secrets.items()],
-            )
-        return _upload(plan, api, weights)
+                folder_path=folder,
+                delete_patterns="*",  # of what is there and not in the folder
+                commit_message=f"Deploy {plan.source[:12]}",
+            ).oid
     except OfflineModeIsEnabled:
         raise DeployError("HF_HUB_OFFLINE is set: unset it to reach the Hub") from None
     except HfHubHTTPError as error:
@@ -253,56 +235,34 @@ def pinned(requirements: str, *, zero: bool) -> str:
         zero: for ZeroGPU, which offers few versions of torch: the newest of those allowed.
     """
     lines = []
-    for line in requirements.splitlines():
-        if not _requirement_lines(line):
-            lines.append(line)
-            continue
+    for line in _requirements(requirements):
         requirement = Requirement(line)
         if zero and requirement.name == "torch":
-            allowed = [it for it in ZERO_TORCH if requirement.specifier.contains(it)]
-            if not allowed:
-                raise DeployError(f"ZeroGPU has torch {', '.join(ZERO_TORCH)}; none is {line}")
-            version = allowed[-1]
+            has, offered = "ZeroGPU has", ZERO_TORCH
         else:
-            try:
-                version = importlib.metadata.version(requirement.name)
-            except importlib.metadata.PackageNotFoundError:
-                raise DeployError(
-                    f"{requirement.name} is not installed here, so its version cannot be pinned: "
-                    f"pip install -r {REQUIREMENTS}"
-                ) from None
-            version = version.partition("+")[0]  # "+cpu" says where it was built for
-            if not requirement.specifier.contains(version):
-                raise DeployError(
-                    f"{requirement.name} {version} is installed, but {line} is required: "
-                    f"pip install -r {REQUIREMENTS}"
-                )
+            has, offered = "installed is", _installed(requirement.name)
+        allowed = [version for version in offered if requirement.specifier.contains(version)]
+        if not allowed:
+            raise DeployError(
+                f"{line} is required, but {has} {requirement.name} {', '.join(offered) or 'none'}"
+            )
+        version = allowed[-1]
         extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
-        lines.append(f"{requirement.name}{extras}=={version}")
-    return "\n".join(lines) + "\n"
+        lines.append(f"{requirement.name}{extras}=={version}\n")
+    return "".join(lines)
 
 
-def _check_name(repo: str) -> None:
-    example = f"expected {PLACEHOLDER}, such as ada/causvid-live"
-    if repo.count("/") != 1:
-        raise DeployError(f"the Space is {repo!r:.100}; {example}")
+def _installed(package: str) -> tuple[str, ...]:
     try:
-        validate_repo_id(repo)
-    except ValueError:
-        raise DeployError(
-            f"the Space is {repo!r:.100}; {example}, of letters, digits and single - _ ."
-        ) from None
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ()
+    return (version.partition("+")[0],)  # "+cpu" says where it was built for
 
 
-def _check_hardware(hardware: str) -> None:
-    names = [it.value for it in Hardware]
-    if hardware not in names:
-        near = difflib.get_close_matches(hardware, names, n=1)
-        hint = f"did you mean {near[0]}? There are" if near else "there are"
-        raise DeployError(f"the hardware is {hardware!r:.60}; {hint} {', '.join(names)}")
+def _read_variables(given: Sequence[str]) -> dict[str, str]:
+    from causvid.serving.settings import Settings
 
-
-def _read_variables(given: list[str] | tuple[str, ...]) -> dict[str, str]:
     variables = {}
     for text in given:
         name, equals, value = text.partition("=")
@@ -316,14 +276,17 @@ def _read_variables(given: list[str] | tuple[str, ...]) -> dict[str, str]:
     return variables
 
 
-def _presets(variables: Mapping[str, str], hardware: str) -> list[Preset]:
-    """The models that the Space will offer."""
+def _weights(variables: Mapping[str, str], hardware: str) -> dict[str, str | None]:
+    """The Hub repositories that the Space will load from → commit, `None` for the newest."""
+    from causvid.presets.registry import default_preset, get_preset
+    from causvid.serving.settings import PREFIX
+
     names = [variables.get(f"{PREFIX}MODEL", "")]
     names += variables.get(f"{PREFIX}MODELS", "").split(",")
-    names = list(dict.fromkeys(name.strip() for name in names if name.strip()))
-    if names:
-        return [get_preset(name) for name in names]
-    return [default_preset("cpu" if hardware.startswith("cpu") else "cuda")]
+    presets = [get_preset(name.strip()) for name in names if name.strip()]
+    if not presets:
+        presets = [default_preset("cpu" if hardware.startswith("cpu") else "cuda")]
+    return {name: commit for preset in presets for name, commit in preset.repositories().items()}
 
 
 def _checkout(root: Path) -> tuple[str, tuple[str, ...], list[str]]:
@@ -348,56 +311,20 @@ def _checkout(root: Path) -> tuple[str, tuple[str, ...], list[str]]:
     return source, tuple(changed), paths
 
 
-def _readme(path: Path, repo: str, hardware: str, models: list[str]) -> str:
-    """The README with the Space's own name in its links, and what it runs on in its header."""
-    text = path.read_text(encoding="utf-8").replace(ADDRESS + PLACEHOLDER, ADDRESS + repo)
-    card = SpaceCard(text)
-    card.data.suggested_hardware = hardware
-    if models:
-        card.data.models = models
-    return str(card)
-
-
-def _renew(plan: Plan, api: HfApi, secrets: Mapping[str, str]) -> None:
-    for name, value in plan.variables.items():
-        api.add_space_variable(plan.repo, name, value)
-    for name, value in secrets.items():
-        api.add_space_secret(plan.repo, name, value)
-    if api.get_space_runtime(plan.repo).requested_hardware != plan.hardware:
-        api.request_space_hardware(plan.repo, plan.hardware)
-
-
-def _upload(plan: Plan, api: HfApi, weights: Mapping[str, str]) -> str:
-    """One commit that makes the Space's files those of the plan."""
-    files = dict(plan.files)
-    if weights:
-        files[REVISIONS] = (json.dumps(dict(weights), indent=2) + "\n").encode()
-    there = api.list_repo_files(plan.repo, repo_type="space")
-    kept = {*files, *ON_THE_HUB_ONLY}
-    operations = [CommitOperationAdd(path, content) for path, content in files.items()]
-    operations += [CommitOperationDelete(path) for path in there if path not in kept]
-    message = f"Deploy {plan.source[:12]}"
-    return api.create_commit(plan.repo, operations, commit_message=message, repo_type="space").oid
-
-
-def _refusal(plan: Plan, error: HfHubHTTPError) -> str:
+def _refusal(plan: Plan, error: "HfHubHTTPError") -> str:
     status = error.response.status_code
-    owner = plan.repo.partition("/")[0]
     said = f" ({error.server_message})" if error.server_message else ""
-    if status == 401:
-        return f"the Hub does not accept the token{said}: `hf auth login` with a valid one"
-    if status == 402:
-        return (
-            f"{plan.hardware} has to be paid for{said}: see https://huggingface.co/settings/billing"
-        )
-    if status == 403:
-        return (
-            f"the token may not do this{said}: it needs write access to {owner}, and "
-            f"{plan.hardware} may need a subscription, see https://huggingface.co/pricing"
-        )
-    return f"the Hub answered with {status}{said or f' ({error})'}"
+    refusals = {
+        401: f"the Hub does not accept the token{said}: `hf auth login` with a valid one",
+        402: f"{plan.hardware} has to be paid for{said}: see "
+        "https://huggingface.co/settings/billing",
+        403: f"the token may not do this{said}: it needs write access to "
+        f"{plan.repo.partition('/')[0]}, and {plan.hardware} may need a subscription, see "
+        "https://huggingface.co/pricing",
+    }
+    return refusals.get(status, f"the Hub answered with {status}{said or f' ({error})'}")
 
 
-def _requirement_lines(text: str) -> list[str]:
+def _requirements(text: str) -> list[str]:
     lines = (line.strip() for line in text.splitlines())
     return [line for line in lines if line and not line.startswith(("#", "-"))]

@@ -8,10 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from causvid.generation.config import GenerationConfig
 from causvid.generation.parameters import Mode
-from causvid.resources import ROOT
-
-REVISIONS = "assets/revisions.json"
-"""Below `ROOT`, written by `python -m causvid deploy`: Hub repository → commit."""
+from causvid.resources import REVISIONS, ROOT
 
 
 class PresetError(ValueError):

@@ -242,6 +242,7 @@ def test_a_video_that_begins_every_chunk_anew_moves_within_chunks_only(judge):
 # The command
 
 
+@pytest.mark.slow
 def test_every_part_runs_on_an_exported_folder_and_is_reported(capsys, folder, tmp_path):
     sizes = (
         *("--judge-clips", 2, "--codec-clips", 2, "--prompts", 2),
@@ -273,6 +274,7 @@ def test_every_part_runs_on_an_exported_folder_and_is_reported(capsys, folder, t
     assert str(folder.parent) not in (report / "report.json").read_text()
 
 
+@pytest.mark.slow
 def test_students_trained_in_other_ways_are_compared(capsys, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(ablations, "LONG_SECONDS", 2.0)
     monkeypatch.setattr(ablations, "LAST_SECONDS", 1.0)
@@ -301,6 +303,7 @@ def test_students_trained_in_other_ways_are_compared(capsys, folder, tmp_path, m
     assert "pass --rivals" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_shipped_student_shows_what_it_is_asked_for(capsys):
     arguments = ("--quick", "--only", "adherence", "--prompts", 4, "--subjects", "student")
     found = run(capsys, *arguments)

@@ -365,6 +365,7 @@ def test_a_failed_chunk_can_be_made_again(open_stream, transformer, monkeypatch)
         assert np.array_equal(run(fail_at=k), whole), k
 
 
+@pytest.mark.slow
 def test_two_thousand_chunks_run_in_constant_memory(open_stream, transformer, config):
     generator = Generator(
         transformer,

@@ -51,6 +51,7 @@ def frames(pipeline, **options):
         return torch.cat([torch.from_numpy(chunk.frames) for chunk in stream])
 
 
+@pytest.mark.slow
 def test_a_compiled_model_makes_the_same_video(pipeline, fresh):
     use_onednn(fresh.transformer)
     compile_layers(fresh, backend="aot_eager")
@@ -58,6 +59,7 @@ def test_a_compiled_model_makes_the_same_video(pipeline, fresh):
     assert difference.abs().max() <= 1, "to rounding"
 
 
+@pytest.mark.slow
 def test_after_the_rehearsal_nothing_is_compiled_any_more(fresh):
     compile_layers(fresh, backend="eager")
     compiled = counters["stats"]["unique_graphs"]
@@ -73,6 +75,7 @@ def test_after_the_rehearsal_nothing_is_compiled_any_more(fresh):
     assert counters["stats"]["unique_graphs"] == compiled, "another size is compiled once"
 
 
+@pytest.mark.slow
 def test_all_layers_run_the_code_of_one(fresh):
     compile_layers(fresh, backend="eager")
     of_two = counters["stats"]["unique_graphs"]

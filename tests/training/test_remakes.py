@@ -84,6 +84,7 @@ def test_the_future_does_not_change_what_is_made(latents):
     assert not torch.equal(first[:, 1:], second[:, 1:])
 
 
+@pytest.mark.slow
 def test_a_decoder_learns_to_see_past_the_errors_and_resumes_bit_by_bit(tmp_path):
     optimiser = replace(
         POCKET.decoder.optimiser, learning_rate=2e-5, warmup_steps=1, decay_share=0.0

@@ -28,6 +28,7 @@ def train(*arguments: object) -> int:
     return main(["train", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_a_fresh_clone_renders_trains_and_exports(tmp_path):
     run = ("--run", tmp_path / "run", "--start-from", SHIPPED)
     assert train("data", *run, "--shards", 1, "--clips", 2) == 0

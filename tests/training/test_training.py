@@ -199,6 +199,7 @@ def stages(tokenizer, data, teacher, condition, tmp_path):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["teacher", "causal", "ode", "forcing"])
 def test_a_stage_lowers_its_loss(stages, name, tmp_path):
     run(lambda: stages[name](20), tmp_path / "run")
@@ -207,6 +208,7 @@ def test_a_stage_lowers_its_loss(stages, name, tmp_path):
     assert (tmp_path / "run" / "curves.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dmd", "dmd on data", "dmd, causal teacher"])
 def test_the_critic_learns_what_the_student_makes(stages, name, tmp_path):
     run(lambda: stages[name](16), tmp_path / "run")
@@ -215,6 +217,7 @@ def test_the_critic_learns_what_the_student_makes(stages, name, tmp_path):
     assert np.mean(history[-4:]) < np.mean(history[:4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

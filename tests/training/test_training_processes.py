@@ -61,6 +61,7 @@ LAUNCHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_two_processes_give_the_loss_curve_of_one_with_accumulated_gradients(launcher, tmp_path):
     draw = torch.Generator().manual_seed(0)

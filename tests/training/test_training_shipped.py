@@ -121,6 +121,7 @@ def run(stage, folder, stop=None):
     return stage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [decoder, teacher, causal, ode, forcing])
 def test_a_stage_goes_on_from_the_shipped_weights(make, condition, data, tmp_path):
     before = make(condition, data, tmp_path)
@@ -136,6 +137,7 @@ def test_a_stage_goes_on_from_the_shipped_weights(make, condition, data, tmp_pat
     assert any(finished_average(tmp_path / "run").iterdir())
 
 
+@pytest.mark.slow
 def test_the_critic_goes_on_from_the_shipped_teacher(condition, data, tmp_path):
     """The student has no loss that must fall: where critic and teacher agree, it is done.
 
