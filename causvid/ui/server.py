@@ -1,6 +1,7 @@
 """From settings to a running server: models, device, service, page."""
 
 import ctypes
+import logging
 import os
 import signal
 import sys
