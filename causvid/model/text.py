@@ -15,9 +15,8 @@ import logging
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import contextmanager
 from threading import Lock
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import ftfy
 import torch
@@ -27,8 +26,6 @@ from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 from causvid.model.offload import execution_device
 
 logger = logging.getLogger(__name__)
-
-Placement = Literal["stay", "visit"]
 
 
 class TokenisedPrompt(NamedTuple):
@@ -58,9 +55,6 @@ class PromptEncoder:
 
     Args:
         text_length: rows of the result; longer prompts are cut, with a warning.
-        placement: `"stay"` encodes where the encoder is (it may live on the CPU while the
-            transformer is on a GPU); `"visit"` moves the encoder to the device asked for, and
-            back afterwards.
         remembered: how many recent prompts to keep. One costs `n · d` numbers, n its tokens.
     """
 
@@ -70,17 +64,13 @@ class PromptEncoder:
         text_encoder: UMT5EncoderModel,
         text_length: int = 512,
         *,
-        placement: Placement = "stay",
         remembered: int = 64,
     ):
-        if placement not in ("stay", "visit"):
-            raise ValueError(f"placement is 'stay' or 'visit', got {placement!r}")
         if text_length < 1:
             raise ValueError(f"text_length must be at least 1, got {text_length}")
         self.tokenizer = tokenizer
         self.text_encoder = text_encoder
         self.text_length = text_length
-        self.placement = placement
         self._remembered = remembered
         self._memo: OrderedDict[str, Tensor] = OrderedDict()  # cleaned prompt → [n, d]
         self._lock = Lock()
@@ -102,7 +92,7 @@ class PromptEncoder:
             raise ValueError("there is no prompt to encode: pass at least one (it may be empty)")
         device = torch.device(device or execution_device(self.text_encoder))
         with self._lock:
-            embedded = self._recall(texts, device)
+            embedded = self._recall(texts)
         padded = embedded[0].new_zeros(len(texts), self.text_length, embedded[0].shape[-1])
         for row, rows in zip(padded, embedded, strict=True):
             row[: len(rows)] = rows
@@ -125,11 +115,12 @@ class PromptEncoder:
         with self._lock:
             self._memo.clear()
 
-    def _recall(self, texts: Sequence[str], device: torch.device) -> list[Tensor]:
+    def _recall(self, texts: Sequence[str]) -> list[Tensor]:
         new = [text for text in dict.fromkeys(texts) if text not in self._memo]
         if new:
-            with self._placed(device) as where:
-                fresh = {text: self._encode(text, where) for text in new}
+            # The encoder may live on the CPU while the transformer is on a GPU.
+            where = execution_device(self.text_encoder)
+            fresh = {text: self._encode(text, where) for text in new}
             self._memo.update(fresh)
         embedded = [self._memo[text] for text in texts]
         for text in texts:
@@ -152,18 +143,3 @@ class PromptEncoder:
         ids = ids.to(where)[None]
         with torch.no_grad():
             return encode_tokens(self.text_encoder, ids, torch.ones_like(ids))[0]
-
-    @contextmanager
-    def _placed(self, device: torch.device):
-        """Where to send the ids; with `"visit"`, the encoder is there meanwhile."""
-        home = self.text_encoder.device
-        where = execution_device(self.text_encoder)
-        if self.placement == "stay" or where != home or home == device:
-            # Where the two differ, an offloading hook moves the weights already.
-            yield where
-            return
-        self.text_encoder.to(device)
-        try:
-            yield device
-        finally:
-            self.text_encoder.to(home)

@@ -14,7 +14,7 @@ import math
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.loaders import FromOriginalModelMixin, PeftAdapterMixin
+from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.attention import AttentionMixin, FeedForward
 from diffusers.models.embeddings import PixArtAlphaTextProjection, TimestepEmbedding
 from diffusers.models.modeling_utils import ModelMixin
@@ -130,9 +130,7 @@ class TransformerBlock(nn.Module):
         return torch.addcmul(x, self.ffn(h), ffn_gate)
 
 
-class CausalWanTransformer(
-    ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, AttentionMixin
-):
+class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
     """Wan 2.1's diffusion transformer for text-to-video, with a noise level for every frame.
 
     Args:
@@ -163,15 +161,16 @@ class CausalWanTransformer(
     @register_to_config
     def __init__(
         self,
+        *,
+        num_layers: int,
+        num_attention_heads: int,
+        ffn_dim: int,
         patch_size: tuple[int, int, int] = (1, 2, 2),
-        num_attention_heads: int = 12,
         attention_head_dim: int = 128,
         in_channels: int = 16,
         out_channels: int = 16,
         text_dim: int = 4096,
         freq_dim: int = 256,
-        ffn_dim: int = 8960,
-        num_layers: int = 30,
         cross_attn_norm: bool = True,
         qk_norm: str = "rms_norm_across_heads",
         eps: float = 1e-6,

@@ -19,10 +19,9 @@ from causvid.model.checkpoint import (
     merge_lora,
     read_state,
     transformer_names,
-    umt5_names,
-    vae_names,
 )
 from causvid.model.transformer import CausalWanTransformer
+from tests.parity.official import umt5_names, vae_names
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

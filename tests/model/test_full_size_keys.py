@@ -11,8 +11,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
-from causvid.model.checkpoint import fill, transformer_names, vae_names
+from causvid.model.checkpoint import fill, transformer_names
 from causvid.model.transformer import CausalWanTransformer
+from tests.parity.official import vae_names
 
 KEYS = Path(__file__).parents[1] / "golden/keys"
 
@@ -54,7 +55,7 @@ def test_the_released_transformers_fit(size, model_class):
 
 def test_our_transformer_and_that_of_diffusers_have_the_same_state_dict():
     with torch.device("meta"):
-        ours = CausalWanTransformer()
+        ours = CausalWanTransformer(num_attention_heads=12, num_layers=30, ffn_dim=8960)
         theirs = WanTransformer3DModel(num_attention_heads=12, num_layers=30, ffn_dim=8960)
     shapes = [{k: v.shape for k, v in m.state_dict().items()} for m in (ours, theirs)]
     assert shapes[0] == shapes[1]

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch.testing import assert_close
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from causvid.model.checkpoint import fill, umt5_names
+from causvid.model.checkpoint import fill
 from causvid.model.text import PromptEncoder, clean_prompt, encode_tokens
+from tests.parity.official import umt5_names
 
 GOLDEN = Path(__file__).parents[1] / "golden/text"
 LENGTH = 12
@@ -147,8 +148,6 @@ class TestShape:
         assert torch.equal(alone[0], company[1])
 
     def test_wrong_options_are_refused(self, tokenizer, text_encoder):
-        with pytest.raises(ValueError, match="'stay' or 'visit'"):
-            PromptEncoder(tokenizer, text_encoder, placement="gpu")
         with pytest.raises(ValueError, match="at least 1"):
             PromptEncoder(tokenizer, text_encoder, 0)
 
@@ -201,31 +200,7 @@ class TestMemo:
 class TestPlacement:
     """On `meta`, where devices can be told apart without a GPU."""
 
-    def test_visiting_moves_the_encoder_there_and_back(self, tokenizer, text_encoder, monkeypatch):
-        trips = []
-        monkeypatch.setattr(
-            text_encoder, "to", lambda device: trips.append(str(torch.device(device)))
-        )
-        encoder = PromptEncoder(tokenizer, text_encoder, LENGTH, placement="visit")
-        monkeypatch.setattr(encoder, "_encode", lambda text, where: torch.ones(2, 16))
-        encoder("a red car", device="meta")
-        assert trips == ["meta", "cpu"]
-        encoder("a red car", device="meta")
-        assert trips == ["meta", "cpu"]
-
     def test_staying_sends_only_the_embeddings(self, encoder, text_encoder):
         embeds = encoder("a red car", device="meta")
         assert embeds.device.type == "meta"
         assert text_encoder.device.type == "cpu"
-
-    def test_a_failed_visit_still_brings_the_encoder_home(
-        self, tokenizer, text_encoder, monkeypatch
-    ):
-        trips = []
-        monkeypatch.setattr(
-            text_encoder, "to", lambda device: trips.append(str(torch.device(device)))
-        )
-        encoder = PromptEncoder(tokenizer, text_encoder, LENGTH, placement="visit")
-        with pytest.raises(NotImplementedError):
-            encoder("a red car", device="meta")
-        assert trips == ["meta", "cpu"]

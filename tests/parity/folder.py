@@ -16,9 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from causvid.model.checkpoint import fill, read_state, transformer_names, vae_names
+from causvid.model.checkpoint import fill, read_state, transformer_names
 from causvid.model.transformer import CausalWanTransformer
 from tests.parity.case import Case, Mismatch
+from tests.parity.official import vae_names
 
 Settings = Mapping[str, Any]
 

@@ -9,10 +9,11 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import nn
 
-from causvid.model.checkpoint import transformer_names, vae_names
+from causvid.model.checkpoint import transformer_names
 from causvid.model.transformer import CausalWanTransformer
 from tests.parity.case import Case, Mismatch
 from tests.parity.folder import CHECKPOINT, ReferenceFolder, Settings, transformer_config
+from tests.parity.official import vae_names
 
 MAP = "map_official_to_diffusers"
 RULES = "ordered_replacements"

@@ -3,10 +3,11 @@
 import torch
 from transformers import UMT5Config, UMT5EncoderModel
 
-from causvid.model.checkpoint import fill, umt5_names
+from causvid.model.checkpoint import fill
 from causvid.model.text import encode_tokens
 from tests.parity.case import Case
 from tests.parity.folder import ReferenceFolder
+from tests.parity.official import umt5_names
 
 
 def umt5(case: Case, folder: ReferenceFolder) -> None:
