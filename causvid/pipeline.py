@@ -1,10 +1,13 @@
 """`CausVidPipeline`: the causal generator as an ordinary diffusers pipeline.
 
-`from_pretrained`, `save_pretrained`, offloading, LoRA and progress bars are diffusers'.
+`from_pretrained`, `save_pretrained`, offloading, LoRA and progress bars are diffusers'. Load a
+folder by this class or by `causvid.load`: `DiffusionPipeline` finds diffusers' own classes only.
 `pipe.stream(prompt, …)` opens a `Stream`; `pipe(prompt, …).frames` is a fold over it.
 """
 
 import dataclasses
+import difflib
+import inspect
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,6 +39,16 @@ from causvid.model.cpu import use_onednn
 from causvid.model.text import PromptEncoder
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
+
+_ELSEWHERE = {  # habits from other pipelines → what to do here
+    "num_frames": "use seconds, frames divided by pipe.generation.fps",
+    "num_inference_steps": "use steps",
+    "generator": "use seed, a whole number: noise depends on nothing else",
+    "guidance_scale": "leave it out, as guidance was distilled into the weights",
+    "negative_prompt": "leave it out, as guidance was distilled into the weights",
+    "num_videos_per_prompt": "call once for every seed",
+    "callback_on_step_end": "iterate over stream(), which gives every chunk as it is made",
+}
 
 ImageInput = str | Path | bytes | PIL.Image.Image | np.ndarray
 VideoInput = str | Path | bytes | Iterable[np.ndarray]
@@ -167,7 +180,7 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
                 size.
             seconds: length, rounded up to whole chunks; `math.inf` for no end. By default 5, or
                 the whole source of video-to-video, which ends its stream in any case.
-            seed: of the noise.
+            seed: of the noise, 0 … 2**63 - 1.
             height, width: pixels; the trained size by default.
             strength: video-to-video: how far to leave the source, in (0, 1].
             adaptive_strength: video-to-video: less of it where the source moves fast.
@@ -178,6 +191,8 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         Raises:
             ValueError: says what came, what was expected and what to do.
         """
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"the seed must be a whole number from 0 to 2**63 - 1, got {seed}")
         if image is not None and video is not None:
             raise ValueError("a stream starts from an image or from a video: pass only one")
         generator = self.generator(
@@ -246,7 +261,11 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
         Raises:
             ValueError: as `stream`; also for a video without end.
+            TypeError: for an argument that there is not; says which one to use instead.
         """
+        known = inspect.signature(self.stream).parameters
+        if unknown := [name for name in options if name not in known]:
+            raise TypeError(_unknown_argument(unknown[0], ["output_type", *known]))
         if options.get("seconds") == math.inf and options.get("video") is None:
             raise ValueError("a video without end cannot be returned whole: use stream()")
         if output_type not in ("np", "pil", "pt", "uint8"):
@@ -267,6 +286,24 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         elif output_type == "pil":
             frames = [[PIL.Image.fromarray(frame) for frame in frames[0]]]
         return CausVidPipelineOutput(frames=frames, schedule=schedule)
+
+    def load_lora_weights(
+        self, pretrained_model_name_or_path_or_dict: str | Path | dict[str, Tensor], **options: Any
+    ) -> None:
+        """diffusers' loader of an adapter: of a folder, a file, a Hub id, or tensors.
+
+        Raises:
+            ValueError: if it is a path and nothing is there, or it is for another architecture.
+        """
+        source = pretrained_model_name_or_path_or_dict
+        if isinstance(source, str | Path) and not Path(source).exists():
+            path = isinstance(source, Path) or source.count("/") != 1 or source[0] in "./~"
+            if path:
+                raise ValueError(
+                    f"there is no LoRA {source}: expected a .safetensors file, a folder with one, "
+                    f"or a Hub id owner/name"
+                )
+        super().load_lora_weights(source, **options)
 
     @classmethod
     def _maybe_expand_t2v_lora_for_i2v(
@@ -308,6 +345,13 @@ def make_generator(
         patch=transformer.config.patch_size[1],
     )
     return Generator(transformer, config, grid)
+
+
+def _unknown_argument(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    cure = _ELSEWHERE.get(name) or (f"did you mean {near[0]}?" if near else "")
+    there_are = cure or f"there are {', '.join(known)}"
+    return f"CausVidPipeline.__call__() has no argument {name!r}: {there_are}"
 
 
 def _frames(video: VideoInput, generator: Generator) -> Iterable[np.ndarray]:

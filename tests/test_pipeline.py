@@ -1,5 +1,6 @@
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -111,6 +112,7 @@ def test_endless_streams_stream_and_are_not_returned_whole(pipeline):
     ("options", "message"),
     [
         ({"seconds": 0}, "more than 0 seconds"),
+        ({"seed": -1}, r"a whole number from 0 to 2\*\*63 - 1, got -1"),
         ({"height": 33}, "multiple of 8"),
         ({"steps": 0}, "1 … 50"),
         ({"sink": 9}, "cannot hold a sink"),
@@ -126,6 +128,28 @@ def test_bad_options_are_refused_before_any_work(pipeline, monkeypatch, options,
     monkeypatch.setattr(CausalWanTransformer, "forward", forbidden)
     with pytest.raises(ValueError, match=message):
         pipeline.stream("a car", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("num_frames", "use seconds"),
+        ("num_inference_steps", "use steps"),
+        ("generator", "use seed"),
+        ("guidance_scale", "leave it out"),
+        ("heigth", r"did you mean height\?"),
+        ("zzz", "there are output_type, prompt"),
+    ],
+)
+def test_unknown_arguments_are_answered_with_what_to_use(pipeline, name, cure):
+    with pytest.raises(TypeError, match=rf"__call__\(\) has no argument '{name}': {cure}"):
+        pipeline("a car", **{name: 1})
+
+
+@pytest.mark.parametrize("source", ["/nope", "./nope", "nope.safetensors", Path("no/pe")])
+def test_an_adapter_that_is_not_there_is_missed_in_a_sentence(pipeline, source):
+    with pytest.raises(ValueError, match=r"there is no LoRA .*expected a \.safetensors file"):
+        pipeline.load_lora_weights(source)
 
 
 def lora_file(transformer, folder, scale):
