@@ -3,12 +3,14 @@
 import dataclasses
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from causvid.generation.geometry import ChunkPattern
 
 if TYPE_CHECKING:  # torch is loaded by `levels`, not by whoever lists settings
     from causvid.generation.schedule import Level
+
+SamplerName = Literal["chunk", "recompute", "rolling", "history"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,13 @@ class GenerationConfig:
         warp: whether `timesteps` count rows of the shifted table, or are times themselves.
         first_chunk_timesteps: another step list for chunk 0 (Causal-Forcing++ needs more steps
             where there is no past to lean on).
+        sampler: in which order chunks are denoised, and what is remembered of them: `"chunk"`
+            after chunk, each remembered clean (CausVid, Self-Forcing); `"recompute"`, the same
+            with the past encoded anew before every chunk; `"rolling"` window of rising noise
+            (Rolling Forcing); same-stage `"history"` without a clean pass (StreamDiffusionV2,
+            SAF). See `sampler`.
         chunks: latent frames per chunk.
-        window: latent frames visible to a chunk, itself and the sink included.
+        window: latent frames visible to a pass, its own and the sink included.
         sink: latent frames at the start of the video that stay visible for ever.
         sink_rotation: whether the sink follows the window (`"renewed"`) or keeps its place.
         recache_sink: whether a recache hand-over also rewrites the sink.
@@ -41,6 +48,7 @@ class GenerationConfig:
     shift: float = 5.0
     warp: bool = True
     first_chunk_timesteps: tuple[float, ...] | None = None
+    sampler: SamplerName = "chunk"
     chunks: ChunkPattern = ChunkPattern(first=3, rest=3)  # noqa: RUF009 (frozen)
     window: int = 21
     sink: int = 0
@@ -65,6 +73,9 @@ class GenerationConfig:
                 raise ValueError(
                     f"{name} must fall from at most 1000 to above 0, got {list(steps)}"
                 )
+        if self.sampler not in get_args(SamplerName):
+            *others, last = map(repr, get_args(SamplerName))
+            raise ValueError(f"sampler is {', '.join(others)} or {last}, got {self.sampler!r}")
         if self.recache_past not in ("window", "last"):
             raise ValueError(f"recache_past is 'window' or 'last', got {self.recache_past!r}")
         largest = max(self.chunks.first, self.chunks.rest)
@@ -111,7 +122,7 @@ class GenerationConfig:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(
-                f"unknown generator settings {', '.join(unknown)}; known are "
+                f"unknown generation settings {', '.join(unknown)}; known are "
                 f"{', '.join(sorted(known))}"
             )
         values = dict(values)

@@ -2,12 +2,13 @@
 
 `Generator` is shared and stateless: weights, a configuration and a grid. What changes while a
 viewer watches lives in the `Memory` handed in (CausVid, arXiv 2412.07772, algorithm 2; the same
-loop trains the student in Self-Forcing, arXiv 2506.08009).
+loop trains the student in Self-Forcing, arXiv 2506.08009). `sampler` says who keeps that memory
+and in which order chunks are denoised.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from causvid.generation.config import GenerationConfig
 from causvid.generation.geometry import LatentGrid, Timeline
-from causvid.generation.schedule import CLEAN, Level, add_noise, clean_from_velocity
+from causvid.generation.schedule import CLEAN, Level, add_noise, clean_from_velocity, per_frame
 from causvid.model.cache import GradientMemory, KVCache, TextCache
 from causvid.model.offload import execution_device, onload
 from causvid.model.transformer import CausalWanTransformer
@@ -26,11 +27,14 @@ class Memory(NamedTuple):
     """What one pass sees besides its input: the past, and the prompt."""
 
     cache: KVCache | GradientMemory
-    text: TextCache | Tensor  # embeddings `[b, text_length, text_dim]` where none are kept
+    text: TextCache | Tensor  # embeddings `[b, text_length, text_dim]` where no keys are kept
 
 
 NoiseSource = Callable[[int], Tensor]
 """Step → standard normal noise in the shape of the chunk; step 0 starts it."""
+
+StreamNoise = Callable[[int, int], Tensor]
+"""(chunk, step) → standard normal noise in the shape of that chunk."""
 
 
 def seeded_noise(
@@ -42,8 +46,8 @@ def seeded_noise(
     seconds of a minute are the ten-second video.
     """
     state = np.random.SeedSequence((seed % 2**64, chunk, step)).generate_state(2, np.uint32)
-    generator = torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
-    noise = torch.randn(shape, generator=generator)
+    rng = torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+    noise = torch.randn(shape, generator=rng)
     if device.type == "cuda":  # from pageable memory the copy would wait for the GPU
         return noise.pin_memory().to(device, non_blocking=True)
     return noise.to(device)
@@ -72,8 +76,8 @@ class Generator:
     def timeline(self) -> Timeline:
         return Timeline(self.grid, self.config.chunks, self.config.fps)
 
-    def new_cache(self, batch: int = 1) -> KVCache:
-        """An empty cache of this model, size and window."""
+    def new_cache(self, batch: int = 1, ahead: int = 0) -> KVCache:
+        """An empty cache of this model, size and window, `ahead` latent frames of it ahead."""
         model = self.transformer.config
         return KVCache(
             num_layers=model.num_layers,
@@ -84,6 +88,7 @@ class Generator:
             window=self.config.window,
             sink=self.config.sink,
             sink_rotation=self.config.sink_rotation,
+            ahead=ahead,
             device=self.device,
             dtype=self.transformer.dtype,
         )
@@ -115,12 +120,25 @@ class Generator:
         onload(self.transformer)
         return self.transformer.encode_text(prompt_embeds.to(self.device))
 
-    def predict_clean(self, noisy: Tensor, level: Level, memory: Memory) -> Tensor:
-        """One pass over the open chunk `[b, f, c, h, w]` at `level` → its clean latents."""
-        # float64, as the time reaches the model on a scale of 1000
-        times = torch.full(noisy.shape[:2], level.time, dtype=torch.float64, device=noisy.device)
+    def predict_clean(
+        self, noisy: Tensor, level: Level | Sequence[Level], memory: Memory
+    ) -> Tensor:
+        """One pass over the open chunk `[b, f, c, h, w]` → its clean latents.
+
+        Args:
+            level: of all frames, or one for each of them.
+        """
+        device = noisy.device
+        # times are float64, as they reach the model on a scale of 1000
+        if isinstance(level, Level):
+            times = torch.full(noisy.shape[:2], level.time, dtype=torch.float64, device=device)
+            sigma = level.sigma
+        else:
+            times, sigmas = zip(*level, strict=True)
+            times = per_frame(times, torch.float64, device).expand(noisy.shape[:2])
+            sigma = per_frame(sigmas, noisy.dtype, device)[:, None, None, None]
         velocity = self.transformer(noisy, times, memory.text, memory=memory.cache)
-        return clean_from_velocity(noisy, velocity.to(noisy.dtype), level.sigma)
+        return clean_from_velocity(noisy, velocity.to(noisy.dtype), sigma)
 
     def denoise(
         self,
@@ -144,16 +162,30 @@ class Generator:
         Returns:
             Clean latents `[b, f, c, h, w]`, float32.
         """
+        x = self.refine(levels, noise, repeat(memory), source=source, check=check)
+        check()
+        self.remember(x, memory)
+        return x
+
+    def refine(
+        self,
+        levels: tuple[Level, ...],
+        noise: NoiseSource,
+        memories: Iterable[Memory],
+        *,
+        source: Tensor | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> Tensor:
+        """`denoise` without the pass that remembers the chunk; each step has its own memory."""
         x = noise(0)
         if source is not None:
             x = add_noise(source, x, levels[0].sigma)
-        for step, (level, following) in enumerate(pairwise((*levels, CLEAN)), start=1):
+        visited = zip(pairwise((*levels, CLEAN)), memories, strict=False)
+        for step, ((level, next_level), memory) in enumerate(visited, start=1):
             check()
             x = self.predict_clean(x, level, memory)
-            if following.sigma:
-                x = add_noise(x, noise(step), following.sigma)
-        check()
-        self.remember(x, memory)
+            if next_level.sigma:
+                x = add_noise(x, noise(step), next_level.sigma)
         return x
 
     def remember(self, clean: Tensor, memory: Memory) -> None:

@@ -9,8 +9,10 @@ a 0 … 1000 scale and take σ from a table of 1000 shifted levels; both are kep
 a model may be told another time than the noise it gets (StreamDiffusionV2 does so).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +30,12 @@ class Level(NamedTuple):
 
 
 CLEAN = Level(0.0, 0.0)
+
+
+def per_frame(values: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One value for each latent frame, `[f]`: filled on the device, so that nothing is copied."""
+    runs = [(value, len(list(run))) for value, run in groupby(values)]
+    return torch.cat([torch.full((n,), v, dtype=dtype, device=device) for v, n in runs])
 
 
 @dataclass(frozen=True)

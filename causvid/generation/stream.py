@@ -21,8 +21,9 @@ from torch import Tensor
 
 from causvid.generation.chunk import FrameChunk, Timings
 from causvid.generation.drift import Looks
-from causvid.generation.generator import Generator, Memory, seeded_noise
+from causvid.generation.generator import Generator, seeded_noise
 from causvid.generation.prompts import Cue, Handover, PromptSchedule, PromptShare, SnappedSchedule
+from causvid.generation.sampler import new_sampler
 from causvid.generation.snapshot import SnapshotSettings, pack, unpack
 from causvid.generation.source import SourceChunk, VideoSource, to_bytes, to_pixels
 from causvid.model.cache import TextCache
@@ -57,7 +58,8 @@ class Stream:
         source: a source video: video-to-video. The stream ends with it.
 
     Raises:
-        ValueError: if image and source are both given, or sizes do not fit.
+        ValueError: if image and source are both given, sizes do not fit, or the sampler does not
+            suit the configuration or the mode.
     """
 
     def __init__(
@@ -82,6 +84,12 @@ class Stream:
             )
         if chunk_count is not None and chunk_count < 1:
             raise ValueError(f"a stream needs at least one chunk, got {chunk_count}")
+        self._sampler = new_sampler(generator)
+        if source is not None and not self._sampler.takes_source:
+            raise ValueError(
+                f"the {generator.config.sampler} sampler cannot start from a source video: use a "
+                f"model of another sampler, or begin with a prompt or an image"
+            )
         self.generator = generator
         self.seed = seed
         self.chunk_count = chunk_count
@@ -93,9 +101,7 @@ class Stream:
         self._schedule = schedule
         self._next = 0  # chunks finished
         self._steerable = 0  # the first chunk whose prompt can still be changed
-        self._cache = generator.new_cache()
         self._codec_state: CodecState = codec.start()
-        self._history: Tensor | None = None  # the last `window` clean latents, for recaching
         self._mix: tuple[PromptShare, ...] | None = None  # what `_text` was computed from
         self._text: TextCache | None = None
         self._first_looks: Looks | None = None
@@ -152,12 +158,13 @@ class Stream:
         return chunk
 
     def steer(self, prompt: str, handover: Handover | str = "recache") -> int:
-        """Change the prompt from the next chunk on; what was planned for later is dropped.
+        """Change the prompt from the next chunk on that is begun; later cues are dropped.
 
-        Safe to call while a step runs: the chunk in the making keeps its prompt.
+        Safe to call while a step runs: the chunk in the making keeps its prompt. A sampler that
+        begins chunks before others have left (`Sampler.lead`) finishes those under the new prompt.
 
         Returns:
-            The first chunk that follows the new prompt.
+            The first chunk that is made under the new prompt alone.
 
         Raises:
             StreamClosed: if the stream is closed.
@@ -194,7 +201,7 @@ class Stream:
         with self._stepping:
             if self._source is not None:
                 self._source.close()
-            self._cache = self._codec_state = self._history = self._text = None
+            self._sampler = self._codec_state = self._text = None
 
     def __enter__(self) -> "Stream":
         return self
@@ -212,10 +219,8 @@ class Stream:
         """
         with self._stepping:
             self._check_open()
-            tensors = {f"cache.{k}": v for k, v in self._cache.tensors().items()}
-            tensors |= {f"codec.{k}": v for k, v in self._codec_state.tensors().items()}
-            if self._history is not None:
-                tensors["history"] = self._history
+            tensors = {f"codec.{k}": v for k, v in self._codec_state.tensors().items()}
+            tensors |= self._sampler.tensors()
             settings = SnapshotSettings(
                 config=self.generator.config.to_dict(),
                 height=self.generator.grid.height,
@@ -266,18 +271,16 @@ class Stream:
             source=source,
         )
 
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        stream._cache.restore(part("cache."))
-        stream._codec_state = codec.restore(part("codec."))
-        if "history" in tensors:
-            stream._history = tensors["history"].to(generator.device)
+        codec_tensors = {k: v for k, v in tensors.items() if k.startswith("codec.")}
+        stream._codec_state = codec.restore(
+            {k.removeprefix("codec."): v for k, v in codec_tensors.items()}
+        )
+        stream._sampler.restore({k: v for k, v in tensors.items() if k not in codec_tensors})
         if settings.first_looks:
             stream._first_looks = Looks(**settings.first_looks)
         if source is not None:
             source.skip_to(settings.source)
-        stream._next = stream._steerable = settings.next
+        stream._next, stream._steerable = settings.next, stream._sampler.begun
         return stream
 
     # One chunk
@@ -293,48 +296,33 @@ class Stream:
             raise StreamInterrupted("the chunk was given up; the stream can go on")
 
     def _make(self, index: int) -> FrameChunk | None:
-        with self._steering:  # from here on a new prompt waits for the next chunk
-            snapped = self._schedule.snapped(self.generator.timeline)
-            self._steerable = index + 1
-        chunk = None
+        clock = _Clock(self.generator.device)
+        timeline, sampler = self.generator.timeline, self._sampler
+        source_seconds = text_seconds = denoise_seconds = 0.0
+        latents = None
         try:
-            chunk = self._make_following(snapped, index)
+            while latents is None:  # a sampler may begin several chunks before the first leaves
+                begun = sampler.begun
+                with self._steering:  # from here on a new prompt waits for the next chunk
+                    snapped = self._schedule.snapped(timeline)
+                    self._steerable = begun + 1
+                source = self._read_source(begun)
+                if self._source is not None and source is None:
+                    return None
+                source_seconds += clock.lap()
+                self._prompt(snapped, begun)
+                text_seconds += clock.lap()
+                if begun == 0 and self._image is not None:
+                    latents = self._encode_image()
+                    sampler.take(latents, self._text)
+                else:
+                    latents = sampler.next(
+                        begun, self._text, self._noise, source=source, check=self._check
+                    )
+                denoise_seconds += clock.lap()
         finally:
             # A chunk that was abandoned does not count, and can be made again.
-            self._next = self._steerable = index + (chunk is not None)
-        return chunk
-
-    def _make_following(self, snapped: SnappedSchedule, index: int) -> FrameChunk | None:
-        clock = _Clock(self.generator.device)
-        generator, timeline = self.generator, self.generator.timeline
-        source = self._read_source(index)
-        if self._source is not None and source is None:
-            return None
-        source_seconds = clock.lap()
-
-        handover = self._follow(snapped, index)
-        text_seconds = clock.lap()
-
-        self._cache.open(generator.config.chunks.frames(index))
-        memory = Memory(self._cache, self._text)
-        if index == 0 and self._image is not None:
-            latents = self._encode_image()
-            generator.remember(latents, memory)
-        else:
-            levels = generator.config.levels(index)
-            if source is not None:
-                levels = generator.source_levels(source.strength, index)
-            shape = generator.chunk_shape(index)
-            latents = generator.denoise(
-                levels,
-                lambda step: seeded_noise(self.seed, index, step, shape, generator.device),
-                memory,
-                source=None if source is None else source.latents,
-                check=self._check,
-            )
-        self._cache.advance()
-        self._remember(latents)
-        denoise_seconds = clock.lap()
+            self._steerable = sampler.begun
 
         pictures = to_bytes(self._codec.decode(latents, self._codec_state))
         if source is not None:
@@ -343,6 +331,8 @@ class Stream:
         looks = Looks.of(pictures)
         frames = pictures.cpu().numpy()
         self._first_looks = self._first_looks or looks
+        self._next = index + 1
+        starting = snapped.starting(index) if index else None
         first_frame = timeline.first_pixel_frame(index)
         return FrameChunk(
             index=index,
@@ -351,7 +341,7 @@ class Stream:
             start=first_frame / timeline.fps,
             end=(first_frame + len(frames)) / timeline.fps,
             prompt=snapped.at(index).cue.prompt,
-            handover=handover,
+            handover=None if starting is None else starting.cue.handover,
             looks=looks,
             drift=looks.relative_to(self._first_looks),
             timings=Timings(text_seconds, source_seconds, denoise_seconds, clock.lap()),
@@ -374,32 +364,25 @@ class Stream:
         pixels = to_pixels(still, self.generator.device, torch.float32)
         return self._codec.encode(pixels, self._codec.start())
 
-    def _remember(self, latents: Tensor) -> None:
-        past = latents if self._history is None else torch.cat([self._history, latents], dim=1)
-        self._history = past[:, -self.generator.config.window :]
+    def _noise(self, chunk: int, step: int) -> Tensor:
+        shape = self.generator.chunk_shape(chunk)
+        return seeded_noise(self.seed, chunk, step, shape, self.generator.device)
 
-    def _follow(self, snapped: SnappedSchedule, index: int) -> Handover | None:
-        """Bring the text, and where a hand-over asks for it the past, up to the prompt of `index`.
-
-        Returns:
-            The hand-over that happens at this chunk, if one does.
-        """
-        mix = snapped.mix(index)
+    def _prompt(self, snapped: SnappedSchedule, chunk: int) -> None:
+        """Bring the text, and where a hand-over asks for it the past, up to the prompt of `chunk`,
+        which begins."""
+        mix = snapped.mix(chunk)
         if mix != self._mix:
             embeds = self._encode_prompts([share.prompt for share in mix])
             weights = embeds.new_tensor([share.weight for share in mix])
             mixed = (embeds * weights[:, None, None]).sum(0, keepdim=True)
             self._text = self.generator.encode_text(mixed)
             self._mix = mix
-        starting = snapped.starting(index) if index else None
-        if starting is None:
-            return None
-        handover = starting.cue.handover
-        if handover.kind == "flush":
-            self._cache.flush()
-        elif handover.kind == "recache":
-            self.generator.recache(self._history, Memory(self._cache, self._text))
-        return handover
+        starting = snapped.starting(chunk) if chunk else None
+        if starting is not None and starting.cue.handover.kind == "flush":
+            self._sampler.flush()
+        elif starting is not None and starting.cue.handover.kind == "recache":
+            self._sampler.recache(self._text, self._noise)
 
 
 class _Clock:

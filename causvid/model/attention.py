@@ -17,8 +17,13 @@ from torch import Tensor
 ROTARY_BASE = 10_000.0
 
 
-class Memory(Protocol):
-    """What cached self-attention needs: take this chunk's keys and values, return all visible."""
+class Past(Protocol):
+    """The open chunk's place among the keys and values of the past, as a cached pass needs it."""
+
+    positions: Tensor
+    """Latent index of each frame of the open chunk, int64 `[f]`."""
+    rotary: Tensor | None
+    """Rotations of the open chunk's tokens; its first pass computes them, the others reuse them."""
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Take the open chunk's `[b, n, heads, d]`, return all visible ones `[b, m, heads, d]`."""
@@ -180,7 +185,7 @@ class CausalAttnProcessor:
         sights: Sequence[Sight] | None = None,
         rotary: Tensor | None = None,
         *,
-        memory: Memory | None = None,
+        memory: Past | None = None,
         layer: int = 0,
     ) -> Tensor:
         """

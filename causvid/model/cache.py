@@ -6,11 +6,24 @@ keys, so nothing is ever shifted, cloned or concatenated. Keys are stored rotate
 
 A chunk is written in three moves:
 
-    cache.open(frames)                 # once: choose the slots, re-place the sink
+    cache.open(frames)                 # once: choose the slots, rotate the sink to its place
     cache.write(layer, keys, values)   # every layer of every pass: overwrite them, see the past
     cache.advance()                    # once: the last pass stays
 
-Abandoning an open chunk is harmless: the slots it scribbled on are those that it will overwrite.
+Abandoning an open chunk is harmless: the next one overwrites the same slots. A pass may also hold
+frames that are not to be remembered, ahead of the chunk: they have slots of their own.
+
+    storage  [layers, 2, b, heads, window · tokens_per_frame, head_dim]   0 keys, 1 values
+    slots    ahead | sink | ring                                          in frames
+
+Counters, in latent frames since the start of the video:
+
+    cursor           frames remembered so far, evicted ones included
+    _sink_origin     the frame in the first slot of the sink
+    _ring_origin     a frame in the first slot of the ring; none before it is remembered there
+    _sink_position   the position to which the sink's keys are rotated at present
+    _first, _frames  the open chunk, the frames ahead included
+    _ahead           how many of those are ahead
 """
 
 from dataclasses import dataclass
@@ -45,15 +58,16 @@ class KVCache:
     Args:
         num_layers, batch, heads, head_dim: the transformer's.
         tokens_per_frame: tokens of one latent frame.
-        window: latent frames visible to a chunk, the chunk itself and the sink included.
+        window: latent frames visible to a pass, its own and the sink included.
         sink: latent frames at the start of the video that are never evicted (StreamingLLM,
             arXiv 2309.17453; for video LongLive, arXiv 2509.22622).
         sink_rotation: `"renewed"` keeps the sink just before the oldest visible frame, so that
             its distance to the present stays one that was seen in training and a stream has no
             end; `"absolute"` leaves it where it was, as the published rolling models do.
+        ahead: latent frames that a pass may hold beyond those that are remembered.
 
     Raises:
-        ValueError: if the window does not hold more than the sink.
+        ValueError: if the window does not hold more than the sink and the frames ahead.
     """
 
     def __init__(
@@ -67,14 +81,19 @@ class KVCache:
         window: int,
         sink: int = 0,
         sink_rotation: SinkRotation = "renewed",
+        ahead: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        if not 0 <= sink < window:
-            raise ValueError(f"the window ({window} frames) must be larger than the sink ({sink})")
+        if not 0 <= sink < window - ahead:
+            beside = f" and {ahead} frames ahead" if ahead else ""
+            raise ValueError(
+                f"the window ({window} frames) must be larger than the sink ({sink}){beside}"
+            )
         self.window = window
         self.sink = sink
-        self.ring = window - sink
+        self.ahead = ahead
+        self.ring = window - sink - ahead
         self.sink_rotation = sink_rotation
         self.tokens_per_frame = tokens_per_frame
         self.head_dim = head_dim
@@ -89,12 +108,11 @@ class KVCache:
 
     def reset(self) -> None:
         """Forget everything; the allocation stays."""
-        self.cursor = 0  # latent frames remembered so far, evicted ones included
-        self._sink_origin = 0  # the latent frame in slot 0
-        self._ring_origin = self.sink  # a latent frame that lives in the first slot of the ring
-        self._sink_position = 0  # where the sink's keys are rotated to at present
+        self.cursor = self._sink_origin = self._sink_position = 0
+        self._ring_origin = self.sink
         self._sink_keys = None
-        self._first = self._frames = self._visible = 0
+        self._first = self._frames = self._ahead = 0
+        self._visible = slice(0, 0)  # of the storage's tokens
         self._spans: tuple[_Span, ...] = ()
         self.rotary: Tensor | None = None  # of the open chunk; filled in by its first pass
 
@@ -104,17 +122,26 @@ class KVCache:
         return self.storage.nbytes + kept
 
     @property
+    def sink_end(self) -> int:
+        """The latent frame after the sink's last."""
+        return self._sink_origin + self.sink
+
+    @property
     def positions(self) -> Tensor:
         """Latent indices of the open chunk, int64 `[frames]`, on the cache's device."""
         return torch.arange(self._first, self._first + self._frames, device=self.storage.device)
 
-    def open(self, frames: int) -> None:
+    def open(self, frames: int, ahead: int = 0) -> None:
         """Prepare the slots of the next chunk of `frames` latent frames.
 
+        Args:
+            ahead: so many latent frames more are seen and see, and are not remembered.
+
         Raises:
-            ValueError: if the chunk is larger than what the window leaves beside the sink.
+            ValueError: if the chunk is larger than what the window leaves beside the sink, or
+                more frames are ahead than the cache was made for.
         """
-        self._open(self.cursor, frames)
+        self._open(self.cursor, frames, ahead)
 
     @torch.compiler.disable  # the spans of every chunk are others
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,24 +155,22 @@ class KVCache:
             slot_keys[:, :, span.slots] = keys[:, span.source].transpose(1, 2)
             slot_values[:, :, span.slots] = values[:, span.source].transpose(1, 2)
         return (
-            slot_keys[:, :, : self._visible].transpose(1, 2),
-            slot_values[:, :, : self._visible].transpose(1, 2),
+            slot_keys[:, :, self._visible].transpose(1, 2),
+            slot_values[:, :, self._visible].transpose(1, 2),
         )
 
     def advance(self) -> None:
         """Keep the open chunk as it was last written and move on."""
-        sink_end = self._sink_origin + self.sink
-        self.cursor = self._first + self._frames
-        if self.sink and self._first < sink_end <= self.cursor:
+        self.cursor = self._first + self._frames - self._ahead
+        if self.sink and self._first < self.sink_end <= self.cursor:
             self._keep_sink()
-        self._frames = 0
+        self._frames = self._ahead = 0
 
     def past(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values `[b, m, heads, d]` visible to the open chunk, itself left out: copies."""
-        spans = sorted(
-            (self._tokens(0, 0), *(span.slots for span in self._spans)), key=lambda s: s.start
-        )
-        ends = [*(span.start for span in spans[1:]), self._visible]
+        spans = sorted((span.slots for span in self._spans), key=lambda s: s.start)
+        spans.insert(0, slice(self._visible.start, self._visible.start))
+        ends = [*(span.start for span in spans[1:]), self._visible.stop]
         kept = [
             self.storage[layer, :, :, :, span.stop : end]
             for span, end in zip(spans, ends, strict=True)
@@ -153,7 +178,7 @@ class KVCache:
         keys, values = torch.cat(kept, dim=3).unbind()
         return keys.transpose(1, 2), values.transpose(1, 2)
 
-    def reopen(self, *, keep_sink: bool) -> tuple[int, int]:
+    def reopen(self, *, keep_sink: bool, frames: int | None = None) -> tuple[int, int]:
         """Open the remembered past itself, to be written anew in one pass (LongLive, section 3.2).
 
         Follow with the passes of a chunk, over the latents of the frames returned, then
@@ -162,41 +187,43 @@ class KVCache:
         Args:
             keep_sink: leave the sink's keys as they are. Otherwise the oldest remembered frames
                 become the new sink.
+            frames: forget all but the sink and the last `frames` first.
 
         Returns:
             The first latent frame to run, and how many.
         """
+        if frames is not None:
+            self.flush(frames)
         oldest = max(self._ring_origin, self.cursor - self.ring)  # in the ring
         complete = self._sink_origin == 0 and self._ring_origin == self.sink
-        if complete and self.cursor <= self.window:
+        if complete and self.cursor <= self.sink + self.ring:
             first = 0  # nothing was evicted yet: the sink is part of the window and rewritten
         elif keep_sink:
             first = oldest
         else:
-            first = max(self.cursor - self.window, oldest - self.sink)
+            first = max(self.cursor - self.sink - self.ring, oldest - self.sink)
             self._sink_origin = self._sink_position = first
             self._ring_origin = first + self.sink
-        self._open(first, self.cursor - first)
+        self._open(first, self.cursor - first, 0)
         return first, self.cursor - first
 
-    def flush(self) -> None:
-        """Forget all but the sink and the last frame (the KV flush of ∞-RoPE, arXiv 2511.20649)."""
-        last = self.cursor - 1
-        if last <= self._ring_origin:
+    def flush(self, frames: int = 1) -> None:
+        """Forget all but the sink and the last `frames` (the KV flush of ∞-RoPE, arXiv 2511.20649,
+        leaves one)."""
+        first = self.cursor - frames
+        if first <= self._ring_origin:
             return
-        source = self._tokens(self._slot(last), 1)
-        target = self._tokens(self.sink, 1)
-        if source != target:
-            self.storage[:, :, :, :, target] = self.storage[:, :, :, :, source]
-        self._ring_origin = last
+        kept = [self.storage[..., self._tokens(self._slot(first + i), 1), :] for i in range(frames)]
+        self.storage[..., self._tokens(self.sink, frames), :] = torch.cat(kept, dim=-2)
+        self._ring_origin = first
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything remembered, for a snapshot between chunks: name → tensor."""
         counters = [self.cursor, self._sink_origin, self._ring_origin, self._sink_position]
-        filled = self._visible_frames(self.cursor) * self.tokens_per_frame
+        filled = self._tokens(0, self._visible_frames(self.cursor))
         state = {
             "counters": torch.tensor(counters),
-            "storage": self.storage[:, :, :, :, :filled].clone(),
+            "storage": self.storage[..., filled, :].clone(),
         }
         if self._sink_keys is not None:
             state["sink_keys"] = torch.view_as_real(self._sink_keys).clone()
@@ -206,34 +233,40 @@ class KVCache:
         """Take over what `tensors()` of an equal cache returned, bit for bit."""
         self.reset()
         filled = state["storage"]
-        if filled.shape[:4] != self.storage.shape[:4] or filled.shape[4] > self.storage.shape[4]:
+        slots = self.storage[..., self._tokens(0, self.sink + self.ring), :]
+        if filled.shape[:4] != slots.shape[:4] or filled.shape[4] > slots.shape[4]:
             raise ValueError(
                 f"the snapshot's cache has shape {tuple(filled.shape)}, this stream's has "
-                f"{tuple(self.storage.shape)}: resume with the same model, size and window"
+                f"{tuple(slots.shape)}: resume with the same model, size and window"
             )
         self.cursor, self._sink_origin, self._ring_origin, self._sink_position = (
             int(value) for value in state["counters"]
         )
-        self.storage[:, :, :, :, : filled.shape[4]] = filled
+        slots[..., : filled.shape[4], :] = filled
         if "sink_keys" in state:
             self._sink_keys = torch.view_as_complex(
                 state["sink_keys"].to(self.storage.device).contiguous()
             )
 
-    def _open(self, first: int, frames: int) -> None:
+    def _open(self, first: int, frames: int, ahead: int) -> None:
         end = first + frames
-        sink_end = self._sink_origin + self.sink
-        beyond_sink = end - max(first, sink_end)
-        if frames < 1 or beyond_sink > self.ring:
+        beyond_sink = end - max(first, self.sink_end)
+        if frames + ahead < 1 or beyond_sink > self.ring or ahead > self.ahead:
+            beside = f" and {self.ahead} frames ahead" if self.ahead else ""
             raise ValueError(
                 f"a chunk of {frames} latent frames does not fit a window of {self.window} with a "
-                f"sink of {self.sink}: use a window of at least {self.sink + frames}"
+                f"sink of {self.sink}{beside}: use a window of at least "
+                f"{self.sink + frames + max(ahead, self.ahead)}"
             )
-        self._first, self._frames = first, frames
-        self._visible = self._visible_frames(end) * self.tokens_per_frame
-        self._spans = tuple(self._chunk_spans(first, end))
+        self._first, self._frames, self._ahead = first, frames + ahead, ahead
+        self._visible = self._tokens(-ahead, ahead + self._visible_frames(end))
+        self._spans = tuple(self._chunk_spans(first, first + self._frames))
         self.rotary = None
-        if self._sink_keys is not None and self.sink_rotation == "renewed" and first >= sink_end:
+        if (
+            self._sink_keys is not None
+            and self.sink_rotation == "renewed"
+            and first >= self.sink_end
+        ):
             self._place_sink(max(self._ring_origin, end - self.ring) - self.sink)
 
     def _visible_frames(self, end: int) -> int:
@@ -241,28 +274,30 @@ class KVCache:
         return in_sink + max(0, min(self.ring, end - self._ring_origin))
 
     def _slot(self, frame: int) -> int:
-        """The slot of a latent frame, in frames."""
-        if frame < self._sink_origin + self.sink:
+        """The slot of a latent frame, counted in frames from the sink's first."""
+        if self._ahead and frame >= self._first + self._frames - self._ahead:
+            return frame - self._first - self._frames
+        if frame < self.sink_end:
             return frame - self._sink_origin
         return self.sink + (frame - self._ring_origin) % self.ring
 
-    def _tokens(self, start: int, count: int) -> slice:
-        return slice(start * self.tokens_per_frame, (start + count) * self.tokens_per_frame)
+    def _tokens(self, slot: int, count: int) -> slice:
+        first = self.ahead + slot
+        return slice(first * self.tokens_per_frame, (first + count) * self.tokens_per_frame)
 
     def _chunk_spans(self, first: int, end: int):
         """Split frames `first … end - 1` into runs of consecutive slots: one, two or three."""
         start = first
         for frame in range(first + 1, end + 1):
             if frame == end or self._slot(frame) != self._slot(frame - 1) + 1:
-                count = frame - start
-                yield _Span(
-                    self._tokens(start - first, count), self._tokens(self._slot(start), count)
-                )
+                source = ((edge - first) * self.tokens_per_frame for edge in (start, frame))
+                slots = self._tokens(self._slot(start), frame - start)
+                yield _Span(slice(*source), slots)
                 start = frame
 
     def _sink_view(self) -> Tensor:
         """The sink's keys `[layers, b, heads, sink, tokens, d]`, a view of the storage."""
-        keys = self.storage[:, 0, :, :, self._tokens(0, self.sink)]
+        keys = self.storage[:, 0, ..., self._tokens(0, self.sink), :]
         return keys.unflatten(3, (self.sink, self.tokens_per_frame))
 
     def _sink_rotation_at(self, position: int) -> Tensor:

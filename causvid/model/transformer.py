@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 from causvid.model.attention import (
     CausalAttnProcessor,
-    Memory,
+    Past,
     Sight,
     project,
     rotary_table,
     sights,
 )
-from causvid.model.cache import GradientMemory, KVCache, TextCache
+from causvid.model.cache import TextCache
 
 
 def sinusoid(times: Tensor, dim: int) -> Tensor:
@@ -101,7 +101,7 @@ class TransformerBlock(nn.Module):
         text: tuple[Tensor, Tensor] | Tensor,
         rotary: Tensor,
         seen: tuple[Sight, ...] | None,
-        memory: Memory | None,
+        memory: Past | None,
         layer: int,
     ) -> Tensor:
         """
@@ -232,7 +232,7 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionM
         *,
         frame_mask: Tensor | None = None,
         positions: Tensor | None = None,
-        memory: KVCache | GradientMemory | None = None,
+        memory: Past | None = None,
     ) -> Tensor:
         """Predict the velocity (noise - clean) of noisy latents.
 

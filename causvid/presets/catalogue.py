@@ -214,6 +214,7 @@ STREAMDIFFUSION_V2 = dataclasses.replace(
         timesteps=(700.0, 500.0),
         shift=8.0,
         warp=False,
+        sampler="history",
         chunks=ChunkPattern(first=2, rest=1),
         window=6,
         sink=3,
@@ -226,9 +227,9 @@ STREAMDIFFUSION_V2 = dataclasses.replace(
         ("generator", "generator_ema", "state_dict", FLAT),
     ),
     modes=("video",),
-    notes="Steps are the first two of the published 700, 500, 400, 200. The published sampler "
-    "keeps a cache for every step and replaces its sink when the scene changes; here there is one "
-    "cache with a clean pass, and a fixed sink.",
+    notes="Steps are the first two of the published 700, 500, 400, 200. Every step has a cache of "
+    "its own and no chunk is passed clean, as published; but the sink is remembered clean and "
+    "stays, where the published one is replaced when the scene changes.",
 )
 
 KREA_14B = dataclasses.replace(
@@ -238,7 +239,11 @@ KREA_14B = dataclasses.replace(
     source="https://www.krea.ai/blog/krea-realtime-14b",
     licence=APACHE,
     published=GenerationConfig(
-        timesteps=(1000.0, 937.0, 833.0, 625.0), shift=5.0, warp=False, window=6
+        timesteps=(1000.0, 937.0, 833.0, 625.0),
+        shift=5.0,
+        warp=False,
+        sampler="recompute",
+        window=6,
     ),
     weights=HubFile(
         "krea/krea-realtime-video",
@@ -247,8 +252,8 @@ KREA_14B = dataclasses.replace(
         (FLAT,),
     ),
     transformer=TransformerSize(num_layers=40, num_attention_heads=40, ffn_dim=13824),
-    notes="The published sampler recomputes the keys of its three context frames before every "
-    "chunk; here they are kept. Needs 40 GB and more.",
+    notes="The keys of the three context frames are computed anew before every chunk, as "
+    "published; its optional attention bias on the past is left out. Needs 40 GB and more.",
 )
 
 PRESETS: dict[str, Preset] = {

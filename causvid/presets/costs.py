@@ -25,6 +25,7 @@ from transformers import UMT5Config, UMT5EncoderModel
 from causvid.generation.generator import Generator
 from causvid.generation.geometry import ChunkPattern, LatentGrid
 from causvid.generation.parameters import Decoder
+from causvid.generation.sampler import new_sampler
 from causvid.model.checkpoint import parameter_dtype
 from causvid.model.codec import CodecState, codec_for
 from causvid.model.tiny_autoencoder import TinyAutoencoder
@@ -89,18 +90,23 @@ def weight_bytes(model: nn.Module, dtype: torch.dtype) -> int:
 
 
 def cache_bytes(generator: Generator, dtype: torch.dtype) -> int:
-    """Keys and values of the past, the sink's spare keys, and those of one prompt."""
-    cache = generator.new_cache()
-    chunk = 0
-    while cache.cursor < cache.sink:
-        cache.open(generator.config.chunks.frames(chunk))
-        cache.advance()
-        chunk += 1
-    spare = cache.nbytes - cache.storage.nbytes
+    """Keys and values of the past, in all caches of the sampler, the sinks' spare keys, and the
+    keys and values of one prompt.
+
+    Raises:
+        ValueError: if the configuration does not suit the sampler.
+    """
+    numbers = spare = 0
+    for cache in new_sampler(generator).caches:
+        while cache.cursor < cache.sink:
+            cache.open(generator.config.chunks.frames(1 if cache.cursor else 0))
+            cache.advance()
+        numbers += cache.storage.numel()
+        spare += cache.nbytes - cache.storage.nbytes
     config = generator.transformer.config
     dim = config.num_attention_heads * config.attention_head_dim
     text = 2 * config.num_layers * config.text_length * dim
-    return (cache.storage.numel() + text) * dtype.itemsize + spare
+    return (numbers + text) * dtype.itemsize + spare
 
 
 def transformer_flops(

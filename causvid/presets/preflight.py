@@ -15,6 +15,7 @@ import psutil
 import torch
 
 from causvid.generation.parameters import Decoder, check_decoder
+from causvid.generation.sampler import SAMPLERS
 from causvid.model.codec import codec_for
 from causvid.pipeline import make_generator
 from causvid.presets.costs import (
@@ -222,19 +223,17 @@ def _estimate(
     )
     model, grid = generator.transformer, generator.grid
     chunks = generation.chunks
-    largest = max(chunks.first, chunks.rest)
+    passes = SAMPLERS[generation.sampler].passes
     first_codec, codec = codec_costs(preset, setting.decoder, setting.size, dtype, source)
 
     def flops(chunk: int) -> int:
-        frames = chunks.frames(chunk)
-        visible = min(setting.window, chunks.start(chunk) + frames)
-        passes = len(generation.levels(chunk)) + 1  # the last one remembers the clean chunk
-        work = passes * transformer_flops(model, grid, frames, visible)
+        work = sum(transformer_flops(model, grid, *cost) for cost in passes(generation, chunk))
         return work + (codec if chunk else first_codec).flops
 
     count = generator.timeline.chunk_count(seconds)
     # Beyond the window every chunk costs the same.
     steady = chunks.covering(setting.window) + 1
+    widest = max(cost.frames for chunk in (0, steady) for cost in passes(generation, chunk))
     total = sum(flops(chunk) for chunk in range(min(count, steady)))
     total += max(0, count - steady) * flops(steady)
     in_memory = [model, models.vae] + ([models.tiny_vae] if setting.decoder == "tiny" else [])
@@ -250,7 +249,7 @@ def _estimate(
         cache_bytes=cache_bytes(generator, dtype),
         codec_bytes=codec.state_bytes,
         activation_bytes=max(
-            transformer_working_bytes(model, grid, largest, dtype),
+            transformer_working_bytes(model, grid, widest, dtype),
             first_codec.working_bytes,
             codec.working_bytes,
         ),
@@ -272,7 +271,8 @@ def _smaller(preset: Preset, setting: Setting, device: torch.device) -> Iterator
         yield setting
     generation = preset.generation
     # At least one chunk of recent past must stay in view.
-    least = generation.sink + 2 * max(generation.chunks.first, generation.chunks.rest)
+    least = SAMPLERS[generation.sampler].least_window(generation)
+    least += max(generation.chunks.first, generation.chunks.rest)
     for window in ((setting.window + least) // 2, least):
         if window < setting.window:
             setting = dataclasses.replace(setting, window=window)

@@ -70,7 +70,7 @@ def test_settings_that_do_not_fit_are_refused(settings, message):
 
 
 def test_unknown_settings_are_named():
-    with pytest.raises(ValueError, match="unknown generator settings stpes"):
+    with pytest.raises(ValueError, match="unknown generation settings stpes"):
         GenerationConfig.from_dict({"stpes": 4})
 
 

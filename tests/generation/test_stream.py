@@ -72,7 +72,7 @@ def test_streaming_equals_the_whole_clip_at_once(
     stream = open_stream(chunk_count=3)
     streamed = frames_of(stream)
     codec = TinyCodec(autoencoder)
-    whole = to_frames(codec.decode(stream._history, codec.start()))
+    whole = to_frames(codec.decode(stream._sampler.history, codec.start()))
     difference = np.abs(whole.astype(int) - streamed.astype(int))
     assert difference.max() <= 1  # rounding to 8 bits after sums in another order
 
@@ -126,10 +126,10 @@ def test_recaching_before_anything_was_evicted_equals_having_had_the_prompt_for_
     """After a recache the keys of the past are those of the new prompt over the old latents."""
     stream = open_stream(chunk_count=4)
     stream.step(), stream.step()
-    history = stream._history.clone()
+    history = stream._sampler.history.clone()
     stream.steer("a blue ball", "recache")
-    stream._follow(stream.schedule.snapped(generator.timeline), 2)
-    recached = stream._cache.tensors()["storage"]
+    stream._prompt(stream.schedule.snapped(generator.timeline), 2)
+    recached = stream._sampler.cache.tensors()["storage"]
 
     cache = generator.new_cache()
     cache.open(4)
@@ -238,7 +238,7 @@ def test_a_weak_strength_stays_closer_to_the_source_than_a_strong_one(generator,
         source = VideoSource([picture(k) for k in range(13)], strength=strength)
         stream = open_stream(source=source)
         frames_of(stream)
-        return stream._history
+        return stream._sampler.history
 
     nothing = latents(0.001)
     assert (latents(0.1) - nothing).norm() < (latents(0.9) - nothing).norm()
@@ -376,14 +376,17 @@ def test_two_thousand_chunks_run_in_constant_memory(open_stream, transformer, co
     )
     stream = open_stream(generator=generator)
     frames_of(stream, 10)
-    storage = stream._cache.storage
-    address, kept = storage.data_ptr(), stream._cache.nbytes
+    storage = stream._sampler.cache.storage
+    address, kept = storage.data_ptr(), stream._sampler.cache.nbytes
     size = len(stream.snapshot())
     frames = frames_of(stream, 1990)
     assert stream.position == 2000
-    assert (stream._cache.storage.data_ptr(), stream._cache.nbytes) == (address, kept)
+    assert (stream._sampler.cache.storage.data_ptr(), stream._sampler.cache.nbytes) == (
+        address,
+        kept,
+    )
     assert abs(len(stream.snapshot()) - size) < 200  # the counters' digits
-    assert np.isfinite(stream._history.numpy()).all()
+    assert np.isfinite(stream._sampler.history.numpy()).all()
     assert len(frames) == 1990 * 4
 
 

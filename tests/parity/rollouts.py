@@ -5,7 +5,6 @@ those visited, already warped where they were.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,11 +20,31 @@ from tests.parity.case import Case, Mismatch
 from tests.parity.folder import ReferenceFolder
 
 
-class OrderedCache(KVCache):
-    """A `KVCache` that can be compared with the published ones, which keep frames in order."""
+def in_order(cache: KVCache, layer: int) -> tuple[Tensor, Tensor]:
+    """Remembered keys and values `[b, m, heads, d]`: the sink, then the rest, oldest first, as the
+    published caches keep them. Read from a snapshot, which has slots and counters."""
+    state = cache.tensors()
+    cursor, sink_origin, ring_origin, _ = state["counters"].tolist()
+    sink_end = min(cursor, sink_origin + cache.sink)
+    oldest = max(sink_end, ring_origin, cursor - cache.ring)
+    slots = [
+        *range(sink_end - sink_origin),
+        *(cache.sink + (frame - ring_origin) % cache.ring for frame in range(oldest, cursor)),
+    ]
+    by_frame = state["storage"][layer].unflatten(-2, (-1, cache.tokens_per_frame))
+    keys, values = by_frame[..., slots, :, :].flatten(-3, -2).unbind()
+    return keys.transpose(1, 2), values.transpose(1, 2)
+
+
+class LongLiveCache(KVCache):
+    """LongLive's cache while a sink longer than one chunk fills, which ours does otherwise.
+
+    Its code attends to sink rows that nothing was written to yet, as zeros; and it lets only the
+    first, noisy pass of a chunk write into the sink, the very first chunk excepted.
+    """
 
     @classmethod
-    def of(cls, generator: Generator, batch: int) -> "OrderedCache":
+    def of(cls, generator: Generator, batch: int) -> "LongLiveCache":
         """An empty cache for what `generator` makes."""
         model, config = generator.transformer.config, generator.config
         return cls(
@@ -40,53 +59,26 @@ class OrderedCache(KVCache):
             dtype=generator.transformer.dtype,
         )
 
-    @property
-    def tokens_held(self) -> int:
-        return self._visible_frames(self.cursor) * self.tokens_per_frame
+    def open(self, frames: int, ahead: int = 0) -> None:
+        super().open(frames, ahead)
+        self._noisy: dict[int, tuple[Tensor, Tensor]] = {}  # layer → what its first pass wrote
 
-    def in_order(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Remembered keys and values `[b, m, heads, d]`: the sink, then the rest, oldest first."""
-        sink_end = min(self.cursor, self._sink_origin + self.sink)
-        recent = max(sink_end, self._ring_origin, self.cursor - self.ring)
-        frames = [*range(self._sink_origin, sink_end), *range(recent, self.cursor)]
-        slots = [self._tokens(self._slot(frame), 1) for frame in frames]
-        held = torch.cat([self.storage[layer, ..., slot, :] for slot in slots], dim=-2)
-        keys, values = held.unbind()
-        return keys.transpose(1, 2), values.transpose(1, 2)
-
-
-class LongLiveCache(OrderedCache):
-    """LongLive's cache while a sink longer than one chunk fills, which ours does otherwise.
-
-    Its code attends to sink rows that nothing was written to yet, as zeros; and it lets only the
-    first, noisy pass of a chunk write into the sink, the very first chunk excepted.
-    """
-
-    def reset(self) -> None:
-        super().reset()
-        self.storage.zero_()
-
-    def _open(self, first: int, frames: int) -> None:
-        super()._open(first, frames)
-        self._visible = max(self._visible, self.sink * self.tokens_per_frame)
-        self._written = False
+    def reopen(self, *, keep_sink: bool, frames: int | None = None) -> tuple[int, int]:
+        self._noisy = {}
+        return super().reopen(keep_sink=keep_sink, frames=frames)
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        if layer == 0 and self._written and self._first > 0:
-            self._protect_sink()
-        self._written = True
-        return super().write(layer, keys, values)
-
-    def _protect_sink(self) -> None:
-        end = self.sink * self.tokens_per_frame
-        beyond = []
-        for span in self._spans:
-            skipped = max(0, end - span.slots.start)
-            if span.slots.start + skipped < span.slots.stop:
-                source = slice(span.source.start + skipped, span.source.stop)
-                slots = slice(span.slots.start + skipped, span.slots.stop)
-                beyond.append(replace(span, source=source, slots=slots))
-        self._spans = tuple(beyond)
+        first = int(self.positions[0])
+        in_sink = max(0, self.sink_end - first) * self.tokens_per_frame if first else 0
+        early = self._noisy.setdefault(layer, (keys[:, :in_sink].clone(), values[:, :in_sink]))
+        merged = (
+            torch.cat([old, new[:, in_sink:]], dim=1)
+            for old, new in zip(early, (keys, values), strict=True)
+        )
+        visible = super().write(layer, *merged)
+        missing = max(0, self.sink * self.tokens_per_frame - visible[0].shape[1])
+        padded = (torch.nn.functional.pad(rows, (0, 0, 0, 0, 0, missing)) for rows in visible)
+        return tuple(padded)
 
 
 def _generator(model: CausalWanTransformer, config: GenerationConfig, latents: Tensor) -> Generator:
@@ -244,7 +236,7 @@ def self_forcing(case: Case, folder: ReferenceFolder) -> None:
         context_timestep=case.setting("context_noise"),
     )
     generator = _generator(folder.transformer(folder.weights(case)), config, noise)
-    cache = OrderedCache.of(generator, len(noise))
+    cache = generator.new_cache(len(noise))
     memory = Memory(cache, generator.encode_text(case["prompt_embeds"]))
     rollout = Rollout(generator, cache, noise, case.draws(), prefix)
     case.check("latents", rollout.finish(memory))
@@ -294,15 +286,15 @@ def _agree(tensor: Tensor, listed: Sequence[float]) -> None:
         raise Mismatch("'denoising_step_list' is not the same in the JSON and among the tensors")
 
 
-def _check_cache(case: Case, cache: OrderedCache) -> None:
+def _check_cache(case: Case, cache: KVCache) -> None:
     for match in case.matching(r"cache\.layer(\d+)\.([kv])"):
         expected = case[match.string]
-        held = cache.in_order(int(match[1]))["kv".index(match[2])]
+        held = in_order(cache, int(match[1]))["kv".index(match[2])]
         if held.shape[1] > expected.shape[1]:
             raise Mismatch(f"{match.string} has fewer rows than the cache holds tokens")
         # Rows beyond the tokens held are left over in the published buffers.
         case.check_against(match.string, held, expected[:, : held.shape[1]])
-    seen = cache.cursor * cache.tokens_per_frame
-    for name, value in {"global_end_index": seen, "local_end_index": cache.tokens_held}.items():
+    seen, held = cache.cursor * cache.tokens_per_frame, in_order(cache, 0)[0].shape[1]
+    for name, value in {"global_end_index": seen, "local_end_index": held}.items():
         if f"cache.{name}" in case:
             case.check(f"cache.{name}", torch.tensor([value]))

@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from causvid.model.cache import KVCache
 from tests.parity import run
 from tests.parity.__main__ import main
 from tests.parity.case import relative_error
-from tests.parity.rollouts import LongLiveCache, OrderedCache
+from tests.parity.rollouts import LongLiveCache, in_order
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = [
@@ -189,7 +190,7 @@ def test_rounding_to_half_precision_is_no_error():
     assert relative_error(values + 2e-3, values.half()) > 1e-3
 
 
-def filled(kind: type[OrderedCache], *, window: int, sink: int) -> OrderedCache:
+def filled(kind: type[KVCache], *, window: int, sink: int) -> KVCache:
     """Three one-frame chunks of one token, each written twice: frame + 0.5, then frame."""
     cache = kind(
         num_layers=1,
@@ -211,14 +212,14 @@ def filled(kind: type[OrderedCache], *, window: int, sink: int) -> OrderedCache:
 
 
 def test_an_ordered_cache_lists_the_sink_and_then_the_window():
-    keys, values = filled(OrderedCache, window=2, sink=1).in_order(0)
+    keys, values = in_order(filled(KVCache, window=2, sink=1), 0)
     assert keys[0, :, 0, 0].tolist() == values[0, :, 0, 0].tolist() == [0, 2]
 
 
 def test_the_cache_of_longlive_keeps_noisy_keys_in_a_long_sink():
-    keys, _ = filled(LongLiveCache, window=4, sink=2).in_order(0)
+    keys, _ = in_order(filled(LongLiveCache, window=4, sink=2), 0)
     assert keys[0, :, 0, 0].tolist() == [0, 1.5, 2]
-    keys, _ = filled(OrderedCache, window=4, sink=2).in_order(0)
+    keys, _ = in_order(filled(KVCache, window=4, sink=2), 0)
     assert keys[0, :, 0, 0].tolist() == [0, 1, 2]
 
 

@@ -10,6 +10,7 @@ import causvid.model.attention
 from causvid.generation.config import GenerationConfig
 from causvid.generation.generator import Generator
 from causvid.generation.geometry import LatentGrid
+from causvid.generation.sampler import new_sampler
 from causvid.model.cache import KVCache
 from causvid.model.codec import TinyCodec
 from causvid.model.tiny_autoencoder import TinyAutoencoder
@@ -153,23 +154,35 @@ def test_modules_kept_in_float32_count_as_such():
     assert weight_bytes(model, torch.bfloat16) == 2 * 1_418_996_800 + extra
 
 
-@pytest.mark.parametrize("sink", [0, 3])
-def test_cache_bytes_are_those_of_a_real_cache(sink):
+@pytest.mark.parametrize(
+    ("sampler", "window", "sink"),
+    [
+        ("chunk", 9, 0),
+        ("chunk", 9, 3),
+        ("recompute", 9, 0),
+        ("rolling", 18, 3),
+        ("history", 9, 0),
+        ("history", 9, 3),
+    ],
+)
+def test_cache_bytes_are_those_of_real_caches(sampler, window, sink):
     model = CausalWanTransformer(
         num_layers=2, num_attention_heads=2, attention_head_dim=12, ffn_dim=8, text_length=4
     )
-    config = GenerationConfig(window=9, sink=sink)
+    config = GenerationConfig(sampler=sampler, window=window, sink=sink)
     generator = Generator(model, config, LatentGrid(32, 48))
-    cache = generator.new_cache()
-    for chunk in range(2):
-        cache.open(config.chunks.frames(chunk))
-        cache.advance()
+    caches = new_sampler(generator).caches
+    for cache in caches:
+        for chunk in range(2):
+            cache.open(config.chunks.frames(chunk))
+            cache.advance()
+    held = sum(cache.nbytes for cache in caches)
     text = 2 * 2 * 4 * 24 * 4
     with torch.device("meta"):
         empty = dataclasses.replace(
             generator, transformer=CausalWanTransformer.from_config(model.config)
         )
-    assert cache_bytes(empty, torch.float32) == cache.nbytes + text
+    assert cache_bytes(empty, torch.float32) == held + text
 
 
 class TestCodec:

@@ -1,0 +1,174 @@
+"""Chunk after chunk: each is denoised to its end before the next begins.
+
+`ChunkSampler` is the loop of CausVid (arXiv 2412.07772, algorithm 2) and Self-Forcing, and the base
+of the other samplers: it has one cache and the clean latents of the window.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import repeat
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from causvid.generation.config import GenerationConfig
+from causvid.generation.generator import Generator, Memory, NoiseSource, StreamNoise
+from causvid.generation.schedule import Level
+from causvid.generation.source import SourceChunk
+from causvid.model.cache import KVCache, TextCache
+
+
+class Pass(NamedTuple):
+    """What one pass of the transformer costs, in latent frames."""
+
+    frames: int
+    """Frames that pass through."""
+    visible: int
+    """Frames that they attend to, themselves included."""
+
+
+class ChunkSampler:
+    """Every chunk is remembered by a pass over its clean latents; see `sampler.Sampler`."""
+
+    takes_source: ClassVar[bool] = True
+    lead = 0
+
+    def __init__(self, generator: Generator, batch: int = 1):
+        self.generator = generator
+        self.caches: tuple[KVCache, ...] = (generator.new_cache(batch),)
+        self.history: Tensor | None = None  # the last `window` clean latents
+
+    @property
+    def cache(self) -> KVCache:
+        """The first of the caches; its cursor stands after the last chunk that left."""
+        return self.caches[0]
+
+    @property
+    def begun(self) -> int:
+        return self.generator.config.chunks.covering(self.cache.cursor)
+
+    def next(
+        self,
+        chunk: int,
+        text: TextCache,
+        noise: StreamNoise,
+        *,
+        source: SourceChunk | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> Tensor | None:
+        for cache in self.caches:
+            cache.open(self.generator.config.chunks.frames(chunk))
+        latents = self._denoise(
+            self._levels(chunk, source),
+            partial(noise, chunk),
+            text,
+            source=None if source is None else source.latents,
+            check=check,
+        )
+        for cache in self.caches:
+            cache.advance()
+        self._keep(latents)
+        return latents
+
+    def take(self, latents: Tensor, text: TextCache) -> None:
+        self.cache.open(latents.shape[1])
+        self.generator.remember(latents, Memory(self.cache, text))
+        self.cache.advance()
+        self._keep(latents)
+
+    def flush(self) -> None:
+        for cache in self.caches:
+            cache.flush()
+
+    def recache(self, text: TextCache, noise: StreamNoise) -> None:
+        if self.history is not None:
+            self.generator.recache(self.history, Memory(self.cache, text))
+
+    def tensors(self) -> dict[str, Tensor]:
+        state = {
+            f"cache{number or ''}.{name}": tensor
+            for number, cache in enumerate(self.caches)
+            for name, tensor in cache.tensors().items()
+        }
+        return state if self.history is None else {**state, "history": self.history}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        for number, cache in enumerate(self.caches):
+            prefix = f"cache{number or ''}."
+            cache.restore(
+                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            )
+        if "history" in state:
+            self.history = state["history"].to(self.generator.device)
+
+    @staticmethod
+    def least_window(config: GenerationConfig) -> int:
+        return config.sink + max(config.chunks.first, config.chunks.rest)
+
+    @classmethod
+    def passes(cls, config: GenerationConfig, chunk: int) -> list[Pass]:
+        frames = config.chunks.frames(chunk)
+        visible = min(config.window, config.chunks.start(chunk) + frames)
+        return [Pass(frames, visible)] * (len(config.levels(chunk)) + 1)  # the last one remembers
+
+    def _levels(self, chunk: int, source: SourceChunk | None) -> tuple[Level, ...]:
+        if source is None:
+            return self.generator.config.levels(chunk)
+        return self.generator.source_levels(source.strength, chunk)
+
+    def _denoise(
+        self, levels: tuple[Level, ...], noise: NoiseSource, text: TextCache, **options: Any
+    ) -> Tensor:
+        return self.generator.denoise(levels, noise, Memory(self.cache, text), **options)
+
+    def _keep(self, latents: Tensor) -> None:
+        past = latents if self.history is None else torch.cat([self.history, latents], dim=1)
+        self.history = past[:, -self.generator.config.window :]
+
+
+class RecomputeSampler(ChunkSampler):
+    """Before every chunk the frames that it will see are encoded anew, in one pass over their clean
+    latents: keys do not carry what has left the window (Krea Realtime 14B).
+
+    Raises:
+        ValueError: if the configuration has a sink.
+    """
+
+    def __init__(self, generator: Generator, batch: int = 1):
+        if generator.config.sink:
+            raise ValueError(
+                f"the recompute sampler keeps no sink, got one of {generator.config.sink} latent "
+                f"frames: use sink=0, or the chunk sampler"
+            )
+        super().__init__(generator, batch)
+
+    def next(
+        self,
+        chunk: int,
+        text: TextCache,
+        noise: StreamNoise,
+        *,
+        source: SourceChunk | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> Tensor | None:
+        if self.history is not None:
+            check()
+            config = self.generator.config
+            context = config.window - config.chunks.frames(chunk)
+            _, frames = self.cache.reopen(keep_sink=True, frames=context)
+            self.generator.remember(self.history[:, -frames:], Memory(self.cache, text))
+            self.cache.advance()
+        return super().next(chunk, text, noise, source=source, check=check)
+
+    @classmethod
+    def passes(cls, config: GenerationConfig, chunk: int) -> list[Pass]:
+        *steps, _ = super().passes(config, chunk)
+        context = min(config.window - config.chunks.frames(chunk), config.chunks.start(chunk))
+        return [Pass(context, context), *steps] if context else steps
+
+    def _denoise(
+        self, levels: tuple[Level, ...], noise: NoiseSource, text: TextCache, **options: Any
+    ) -> Tensor:
+        memories = repeat(Memory(self.cache, text))
+        return self.generator.refine(levels, noise, memories, **options)
