@@ -32,8 +32,8 @@ _JSON, _README, _SHEET, _PLOT = "report.json", "README.md", "-sheet.png", "-plot
 
 _INTRODUCTION = """# Evaluation of the pocket model
 
-Written by `python -m causvid evaluate --report`; the modules of `causvid/evaluate` define every
-figure. All of it is in `report.json`, with the settings of each part."""
+Written by `python -m causvid evaluate --report FOLDER`; the modules of `causvid/evaluate` define
+every figure. All of it is in `report.json`, with the settings of each part."""
 
 
 class Target(NamedTuple):
