@@ -120,6 +120,9 @@ class _Beats:
     def taken(self) -> None:
         """A metronome does not wait."""
 
+    def steer(self, prompt: str, handover: str) -> None:
+        """A metronome shows no prompts."""
+
     def stop(self) -> None:
         self._over.set()
 

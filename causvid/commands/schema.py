@@ -10,7 +10,7 @@ SCHEMAS = Path("examples/schema")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", type=Path, default=SCHEMAS, help=f"a folder for the files (default: {SCHEMAS})"
+        "out", nargs="?", type=Path, default=SCHEMAS, help=f"a folder (default: {SCHEMAS})"
     )
 
 

@@ -14,7 +14,7 @@ Mode = Literal["text", "image", "video"]
 Decoder = Literal["full", "tiny"]
 """Which of a model's autoencoders makes pictures."""
 
-DEFAULT_SECONDS = 5.0
+DEFAULT_SECONDS = 5
 
 STRENGTH = Interval(gt=0, le=1)
 """How far video-to-video may leave its source: from hardly at all to ignoring it."""

@@ -1,13 +1,18 @@
 """Many viewers on one device: runs, their queue, their steering and their records.
 
-    checks      limits, before anything is queued
-    job         one run as data, and carrying it out
-    record      the API call that gives a finished video again
-    mailbox     steering a run from another process
+    settings    what an operator decides
+    request     every parameter of a run
+    record      what a run tells of itself: infos and the manifest
+    limits      what may be asked for, checked before anything is queued
+    models      loaded pipelines by preset name
+    job         a run as data, and a job being carried out where the device is
     device      sharing one device between runs, chunk by chunk
     zero        the same interface where the device lives in a forked process (ZeroGPU)
+    run         a run as its viewer's side sees it: events, steering, files
     service     runs by id: start, steer, stop, extend; the log
-    models      loaded pipelines by preset name
+
+A run has one name on each side: `Run` here, `Production` on the side of the device. A `Job` is
+what crosses from one to the other, events are what comes back, and a `Ticket` steers and stops it.
 
 No web framework is known here.
 """

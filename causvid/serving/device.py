@@ -7,22 +7,18 @@ its playback. Up to `viewers` runs share the device; later ones wait and know th
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from causvid.pipeline import CausVidPipeline
-from causvid.presets.catalogue import Preset
-from causvid.serving.job import Event, Failed, Job, Production
+from causvid.serving.job import Event, Failed, Job, OpenModel, Production
 
 log = logging.getLogger(__name__)
 
 MAX_UNREAD = 3  # chunks made and not yet taken by the viewer's side
-
-OpenModel = Callable[[str], tuple[CausVidPipeline, Preset]]
-"""Preset name → loaded pipeline and preset."""
 
 
 class Busy(ValueError):
@@ -30,7 +26,7 @@ class Busy(ValueError):
 
 
 class Ticket(Protocol):
-    """One run on a device, as its owner sees it.
+    """One run on a device, as its owner sees it; callable from any thread.
 
     Attributes:
         began: when it left the queue, on the clock of `perf_counter`.
@@ -40,6 +36,9 @@ class Ticket(Protocol):
 
     def taken(self) -> None:
         """The owner has taken a chunk."""
+
+    def steer(self, prompt: str, handover: str) -> None:
+        """Change the prompt from the next chunk on, of a run that waits from its first."""
 
     def stop(self) -> None:
         """End soon, and tell with `Ended` what was made."""
@@ -126,10 +125,8 @@ class SharedDevice:
                 self._queue.remove(turn)
                 if not turn.silent:
                     self._active.appendleft(turn)
-            production = turn.production
             self._changed.notify_all()
-        if production is not None:
-            production.interrupt()
+        turn.production.interrupt()
 
     def _taken(self, turn: "_Turn") -> None:
         with self._changed:
@@ -156,10 +153,10 @@ class SharedDevice:
                 if self._closed:
                     turn.stopping = turn.silent = True
             try:
-                over = turn.advance(self._open_model)
+                over = turn.advance()
             except Exception as error:
                 # The job broke, not the device: the others go on.
-                turn.close()
+                turn.production.close()
                 turn.report(Failed(error))
                 over = True
             if over:
@@ -180,16 +177,15 @@ class SharedDevice:
 
     def _pause(self) -> float | None:
         """Seconds until a paced run is due; `None` to wait for a change."""
-        due = min((turn.due(self._lead) for turn in self._active), default=float("inf"))
-        return None if due == float("inf") else max(0.0, due - time.perf_counter())
+        due = min((turn.due(self._lead) for turn in self._active), default=math.inf)
+        return None if due == math.inf else max(0.0, due - time.perf_counter())
 
 
 class _Turn:
     """The ticket of a run on a `SharedDevice`, and its bookkeeping there."""
 
     def __init__(self, device: SharedDevice, job: Job, deliver: Callable[[Event], None]):
-        self.job = job
-        self.production: Production | None = None
+        self.production = Production(device._open_model, job)
         self.stopping = False
         self.silent = False
         self.unread = 0
@@ -197,7 +193,7 @@ class _Turn:
         self._deliver = deliver
         self._playback: float | None = None  # when the first frame could be seen
         self._made = 0.0  # seconds of video
-        self._left = time.perf_counter()  # when the last step ended
+        self._left = math.inf  # when the last step ended
         self.began: float | None = None  # when it left the queue
         self._wanted = 0.0  # when the viewer last caught up
 
@@ -205,6 +201,9 @@ class _Turn:
 
     def taken(self) -> None:
         self._device._taken(self)
+
+    def steer(self, prompt: str, handover: str) -> None:
+        self.production.steer(prompt, handover)
 
     def stop(self) -> None:
         self._device._end_soon(self, silently=False)
@@ -227,29 +226,22 @@ class _Turn:
         if self.stopping:
             return 0.0
         if self.unread >= MAX_UNREAD:
-            return float("inf")
-        if not self.job.paced or self._playback is None:
+            return math.inf
+        if not self.production.job.paced or self._playback is None:
             return 0.0
         return self._playback + self._made - lead
 
-    def advance(self, open_model: OpenModel) -> bool:
+    def advance(self) -> bool:
         """Make one chunk; whether the run is over."""
-        if self.production is None:
-            if self.stopping and self.silent:
-                return True
-            self.production = Production(*open_model(self.job.request.model), self.job)
-        elif (due := max(self._wanted, self.due(self._device._lead))) > self._left:
-            self.production.idle(due - self._left)
-        made = None
-        if self.stopping:
-            self.production.interrupt()
-        if not (self.stopping and self.silent):
-            made = self.production.step()
+        production = self.production
+        if (wanted := max(self._wanted, self.due(self._device._lead))) > self._left:
+            production.idle(wanted - self._left)
+        made = None if self.stopping and self.silent else production.step()
         self._left = time.perf_counter()
         if made is None:
             if not self.silent:
-                self.report(self.production.end())
-            self.close()
+                self.report(production.end())
+            production.close()
             return True
         self._playback = self._playback or self._left
         self._made += len(made.chunk.frames) / made.info.fps
@@ -260,7 +252,3 @@ class _Turn:
     def report(self, event: Event) -> None:
         if not self.silent:
             self._deliver(event)
-
-    def close(self) -> None:
-        if self.production is not None:
-            self.production.close()

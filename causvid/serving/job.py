@@ -1,22 +1,27 @@
 """One run: as data that can cross a process boundary, and as work that is done step by step.
 
-A `Job` says what to make. A `Production` makes it: it opens the stream, reads the mailbox before
-every chunk, keeps the manifest, and at the end leaves a snapshot behind that another job can go on
+A `Job` says what to make. A `Production` makes it, on the side that has the device: it opens the
+stream, steers it, keeps the record, and at the end leaves a snapshot that another job can go on
 from. Neither knows who watches, nor with whom the device is shared.
 """
 
 import math
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from causvid.generation.stream import FrameChunk, Stream, StreamInterrupted
+from causvid.generation.chunk import FrameChunk
+from causvid.generation.stream import Stream, StreamInterrupted
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.catalogue import Preset
-from causvid.serving.mailbox import Mailbox
 from causvid.serving.record import ChunkInfo, Manifest, Reason, Recorder
 from causvid.serving.request import Request
+
+OpenModel = Callable[[str], tuple[CausVidPipeline, Preset]]
+"""Name of a model → loaded pipeline and preset."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,6 @@ class Job:
     limit: float = math.inf
 
     @property
-    def mailbox_path(self) -> Path:
-        return self.folder / "steer.json"
-
-    @property
     def snapshot_path(self) -> Path:
         return self.folder / "end.safetensors"
 
@@ -109,79 +110,94 @@ Event = Made | Ended | Failed
 
 
 class Production:
-    """A job being carried out. Not for several threads, except `interrupt`.
+    """A job being carried out by one thread; `steer` and `interrupt` may be called from others.
 
-    Raises:
-        ValueError: if the request does not fit the model.
+    Its model and stream are opened by the first `step` or `end`, which raise `ValueError` if the
+    request does not fit the model.
     """
 
-    def __init__(self, pipeline: CausVidPipeline, preset: Preset, job: Job):
-        self._job = job
-        self._mailbox = Mailbox(job.mailbox_path)
-        self._reason: Reason = "viewer"
+    def __init__(self, open_model: OpenModel, job: Job):
+        self.job = job
+        self._open_model = open_model
+        self._stream: Stream | None = None
+        self._recorder: Recorder | None = None
+        self._prompts: deque[tuple[str, str]] = deque(maxlen=1)  # the newest, if it is not in use
+        self._interrupted: Reason | None = None
         self._stopped_by: Reason | None = None
-        earlier = job.continuation
-        if earlier is None:
-            self.stream = self._begin(pipeline)
-        else:
-            self.stream = self._go_on(pipeline, earlier)
-        # After an extension, the record is of the whole video.
-        self._recorder = Recorder(
-            job.request, preset, self.stream, earlier.manifest if earlier else None
-        )
 
     def idle(self, seconds: float) -> None:
         """Time that passed because nobody wanted a chunk yet does not count."""
-        self._recorder.idle(seconds)
+        if self._recorder is not None:
+            self._recorder.idle(seconds)
 
     def step(self) -> Made | None:
         """The next chunk; `None` at the end, or if `interrupt` was called."""
-        letter = self._mailbox.collect()
-        if letter is not None:
-            self.stream.steer(letter.prompt, letter.handover)
+        stream, recorder = self._opened()
+        if self._prompts:
+            stream.steer(*self._prompts.pop())
         try:
-            chunk = self.stream.step()
+            chunk = stream.step()
         except StreamInterrupted:
-            self._stopped_by = self._reason
+            self._stopped_by = self._interrupted
             return None
         if chunk is None:
             return None
-        self._recorder.add(chunk)
-        return Made(chunk, self._recorder.info(chunk, self._job.run))
+        recorder.add(chunk)
+        return Made(chunk, recorder.info(chunk, self.job.run))
+
+    def steer(self, prompt: str, handover: str) -> None:
+        """Change the prompt from the next chunk on. One that is replaced before is never used."""
+        self._prompts.append((prompt, handover))
 
     def interrupt(self, reason: Reason = "viewer") -> None:
-        """End within one pass of the transformer. Callable from any thread."""
-        self._reason = reason
-        self.stream.interrupt()
+        """End within one pass of the transformer."""
+        self._interrupted = reason
+        if self._stream is not None:
+            self._stream.interrupt()
 
     def end(self) -> Ended:
         """Write down how it went, and leave a snapshot to go on from."""
-        manifest = self._recorder.manifest(self._job.run, self._stopped_by)
+        stream, recorder = self._opened()
+        manifest = recorder.manifest(self.job.run, self._stopped_by)
         kept = 0
-        if self.stream.position and self._job.snapshot_bytes:
-            snapshot = self.stream.snapshot()
-            if len(snapshot) <= self._job.snapshot_bytes:
-                kept = self._job.snapshot_path.write_bytes(snapshot)
+        if stream.position and self.job.snapshot_bytes:
+            snapshot = stream.snapshot()
+            if len(snapshot) <= self.job.snapshot_bytes:
+                kept = self.job.snapshot_path.write_bytes(snapshot)
         return Ended(manifest, kept)
 
     def close(self) -> None:
-        self.stream.close()
+        if self._stream is not None:
+            self._stream.close()
 
-    def _begin(self, pipeline: CausVidPipeline) -> Stream:
-        job = self._job
-        stream = job.request.open(pipeline, image=job.image, video=job.video)
-        if job.request.seconds == math.inf != job.limit:
-            stream.chunk_count = stream.generator.timeline.chunk_count(job.limit)
-        return stream
+    def _opened(self) -> tuple[Stream, Recorder]:
+        if self._stream is None or self._recorder is None:
+            job, earlier = self.job, self.job.continuation
+            pipeline, preset = self._open_model(job.request.model)
+            stream = _begin(pipeline, job) if earlier is None else _go_on(pipeline, job, earlier)
+            # After an extension, the record is of the whole video.
+            self._recorder = Recorder(
+                job.request, preset, stream, earlier.manifest if earlier else None
+            )
+            self._stream = stream
+            if self._interrupted:
+                stream.interrupt()
+        return self._stream, self._recorder
 
-    def _go_on(self, pipeline: CausVidPipeline, continuation: Continuation) -> Stream:
-        stream = pipeline.resume(
-            continuation.snapshot, video=self._job.video, decoder=self._job.request.decoder
-        )
-        timeline = stream.generator.timeline
-        stream.chunk_count = max(
-            stream.position + 1, timeline.chunk_count(stream.seconds + continuation.seconds)
-        )
-        if continuation.prompt is not None:
-            stream.steer(continuation.prompt, continuation.handover)
-        return stream
+
+def _begin(pipeline: CausVidPipeline, job: Job) -> Stream:
+    stream = job.request.open(pipeline, image=job.image, video=job.video)
+    if job.request.seconds == math.inf != job.limit:
+        stream.chunk_count = stream.generator.timeline.chunk_count(job.limit)
+    return stream
+
+
+def _go_on(pipeline: CausVidPipeline, job: Job, earlier: Continuation) -> Stream:
+    stream = pipeline.resume(earlier.snapshot, video=job.video, decoder=job.request.decoder)
+    timeline = stream.generator.timeline
+    stream.chunk_count = max(
+        stream.position + 1, timeline.chunk_count(stream.seconds + earlier.seconds)
+    )
+    if earlier.prompt is not None:
+        stream.steer(earlier.prompt, earlier.handover)
+    return stream

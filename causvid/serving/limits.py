@@ -16,7 +16,7 @@ from causvid.serving.settings import Settings
 MAX_PIXEL_RATE = 1e9
 
 
-def check_prompt(prompt: str, settings: Settings) -> str:
+def check_prompt(prompt: str | None, settings: Settings) -> str:
     """The prompt without white space around it.
 
     Raises:
@@ -60,14 +60,23 @@ def largest_window(preset: Preset) -> int:
     return max(21, preset.generation.window)
 
 
+def check_prompts(prompt: str | None, schedule: object, settings: Settings) -> PromptSchedule:
+    """One prompt, or a schedule in any of its forms in place of it.
+
+    Raises:
+        ValueError: names the line or row.
+    """
+    if schedule:
+        return check_schedule(schedule, settings)
+    return PromptSchedule.constant(check_prompt(prompt, settings))
+
+
 def check_request(request: Request, preset: Preset, settings: Settings) -> Request:
     """The request with its size filled in.
 
     Raises:
-        ValueError: if the model cannot do it, or it is beyond the limits.
+        ValueError: if it is beyond the limits.
     """
-    if request.mode not in preset.modes:
-        raise ValueError(f"{preset.title} makes no {request.mode}-to-video")
     generation = preset.generation
     height = generation.height if request.height is None else request.height
     width = generation.width if request.width is None else request.width

@@ -1,11 +1,9 @@
 """Loaded pipelines by preset name: loaded once, shared by all runs."""
 
 import logging
+import math
 import threading
 import time
-
-from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast
 
 from causvid.generation.generator import Generator
 from causvid.generation.geometry import Timeline
@@ -37,7 +35,6 @@ class Models:
         self._settings = settings
         self._room = room
         self._loaded: dict[str, tuple[CausVidPipeline, Preset]] = {}  # the longest loaded first
-        self._tokenizers: dict[str, PreTrainedTokenizerFast] = {}
         self._loading = threading.Lock()
         self.presets: dict[str, Preset] = {preset.name: preset for preset in settings.presets}
 
@@ -77,7 +74,7 @@ class Models:
 
     def timeline(self, name: str) -> Timeline:
         """Chunks on the clock, of a model that need not be loaded."""
-        return self._generator(name).timeline
+        return generator_of(self.preset(name)).timeline
 
     def check(self, request: Request) -> None:
         """Whether size, settings and cues fit the model, which need not be loaded.
@@ -85,53 +82,12 @@ class Models:
         Raises:
             ValueError: says what came and what was expected.
         """
-        generator = self._generator(
-            request.model,
-            height=request.height,
-            width=request.width,
-            steps=request.steps,
-            window=request.window,
-            sink=request.sink,
+        check_fit(
+            request,
+            self.preset(request.model),
+            tiny_decoder=self._settings.tiny_decoder,
+            longest=self._settings.longest,
         )
-        preset = self.preset(request.model)
-        tiny = self._settings.tiny_decoder and preset.has_tiny_decoder
-        check_decoder(request.decoder, has_tiny=tiny)
-        if request.seconds is not None:
-            timeline = generator.timeline
-            seconds = min(request.seconds, self._settings.longest)
-            request.prompts.snapped(timeline, timeline.chunk_count(seconds))
-
-    def _generator(self, name: str, **changes: int | None) -> Generator:
-        """How a model would generate, found without its weights."""
-        preset = self.preset(name)
-        models = empty_models(preset)
-        codec = codec_for(models.vae)
-        return make_generator(models.transformer, codec, preset.generation, **changes)
-
-    def known_words(self, name: str) -> frozenset[str]:
-        """The vocabulary of a model whose tokenizer knows whole words; empty for others."""
-        tokenizer = self._word_tokenizer(name)
-        return frozenset() if tokenizer is None else frozenset(tokenizer.get_vocab())
-
-    def unknown_words(self, name: str, prompt: str) -> list[str]:
-        """Words that mean nothing to such a model, in order, each once."""
-        tokenizer = self._word_tokenizer(name)
-        if tokenizer is None:
-            return []
-        backend, known = tokenizer.backend_tokenizer, tokenizer.get_vocab()
-        text = backend.normalizer.normalize_str(prompt)
-        words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
-        return list(dict.fromkeys(word for word in words if word not in known))
-
-    def _word_tokenizer(self, name: str) -> PreTrainedTokenizerFast | None:
-        """Of a preset in a folder, loaded or not: those on the Hub know all words."""
-        folder = self.preset(name).folder
-        if folder is None:
-            return None
-        if name not in self._tokenizers:
-            self._tokenizers[name] = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
-        tokenizer = self._tokenizers[name]
-        return tokenizer if isinstance(tokenizer.backend_tokenizer.model, WordLevel) else None
 
     def _load(self, preset: Preset) -> CausVidPipeline:
         settings = self._settings
@@ -145,3 +101,31 @@ class Models:
         seconds = time.perf_counter() - started
         log.info("loaded %s in %.1f s: %s", preset.name, seconds, in_force(pipeline))
         return pipeline
+
+
+def generator_of(preset: Preset, **changes: int | None) -> Generator:
+    """How a model would generate, found without its weights; see `make_generator`."""
+    models = empty_models(preset)
+    return make_generator(models.transformer, codec_for(models.vae), preset.generation, **changes)
+
+
+def check_fit(
+    request: Request, preset: Preset, *, tiny_decoder: bool = True, longest: float = math.inf
+) -> None:
+    """Whether mode, size, settings and cues fit a model, without its weights.
+
+    Args:
+        tiny_decoder: whether it is loaded where there is one.
+        longest: seconds after which an endless run ends.
+
+    Raises:
+        ValueError: says what came and what was expected.
+    """
+    if request.mode not in preset.modes:
+        raise ValueError(f"{preset.title} makes no {request.mode}-to-video")
+    names = ("height", "width", "steps", "window", "sink")
+    timeline = generator_of(preset, **{name: getattr(request, name) for name in names}).timeline
+    check_decoder(request.decoder, has_tiny=tiny_decoder and preset.has_tiny_decoder)
+    seconds = min(request.seconds or math.inf, longest)
+    chunks = timeline.chunk_count(seconds) if seconds < math.inf and request.seconds else None
+    request.prompts.snapped(timeline, chunks)

@@ -6,11 +6,11 @@ torch, so that a command line can be made from it at once.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from annotated_types import Gt
+from annotated_types import Ge, Gt
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -28,7 +28,7 @@ from pydantic_core import ErrorDetails, from_json
 from typing_extensions import Self
 
 from causvid.generation.cues import ScheduleError
-from causvid.generation.parameters import DEFAULT_SECONDS, STRENGTH, Decoder, Mode
+from causvid.generation.parameters import DEFAULT_SECONDS, STRENGTH, Decoder, Mode, parse_size
 from causvid.generation.prompts import PromptSchedule
 
 if TYPE_CHECKING:
@@ -72,7 +72,12 @@ def _schedule(value: Any) -> Any:
         raise ScheduleError(str(error)) from None
 
 
+def _object(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": required}
+
+
 Whole = Annotated[int, Strict(), BeforeValidator(_whole)]
+Positive = Annotated[int, Strict(), Gt(0), BeforeValidator(_whole)]
 Number = Annotated[float, Strict()]
 Seconds = Annotated[
     float,
@@ -87,29 +92,20 @@ Prompts = Annotated[
     BeforeValidator(_schedule),
     PlainSerializer(PromptSchedule.to_dict, when_used="json"),
     WithJsonSchema(
-        {
-            "type": "object",
-            "properties": {
-                "version": {"const": 1},
-                "cues": {
-                    "type": "array",
-                    "minItems": 1,
-                    "items": {
-                        "type": "object",
-                        "properties": {
-                            "start": {"type": "number", "minimum": 0, "description": "seconds"},
-                            "prompt": {"type": "string"},
-                            "handover": {
-                                "type": "string",
-                                "description": "swap, recache, flush or blend:N",
-                            },
-                        },
-                        "required": ["start", "prompt"],
-                    },
-                },
+        _object(
+            ["cues"],
+            version={"const": 1},
+            cues={
+                "type": "array",
+                "minItems": 1,
+                "items": _object(
+                    ["start", "prompt"],
+                    start={"type": "number", "minimum": 0, "description": "seconds"},
+                    prompt={"type": "string"},
+                    handover={"type": "string", "description": "swap, recache, flush or blend:N"},
+                ),
             },
-            "required": ["cues"],
-        }
+        )
     ),
 ]
 
@@ -136,28 +132,27 @@ class Request(Record):
         description="How far to leave the source, above 0 (not at all) to 1 (ignore it).",
     )
     adaptive_strength: bool = Field(False, description="Less strength where the source moves fast.")
-    height: Whole | None = Field(
-        None, gt=0, description="In pixels; by default that of the size the model was trained at."
+    height: Positive | None = Field(
+        None, description="In pixels; by default that of the size the model was trained at."
     )
-    width: Whole | None = Field(None, gt=0, description="As height.")
-    steps: Whole | None = Field(
+    width: Positive | None = Field(None, description="As height.")
+    steps: Positive | None = Field(
         None,
-        gt=0,
         title="number of steps",
         description="Denoising steps per chunk; by default the model's own.",
     )
-    window: Whole | None = Field(
+    window: Positive | None = Field(
         None,
-        gt=0,
         description="Latent frames that a chunk can see; by default the model's own.",
     )
-    sink: Whole | None = Field(
+    sink: Annotated[int, Strict(), Ge(0), BeforeValidator(_whole)] | None = Field(
         None,
-        ge=0,
         description="Latent frames that are never forgotten; by default the model's own.",
     )
     decoder: Decoder = Field("full", description='"full", or the faster "tiny".')
-    model: str = Field(description="Which weights: the name of a preset.")
+    model: str = Field(
+        description="Which weights: a name from `models`; by default the first that is offered."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -168,6 +163,26 @@ class Request(Record):
         if values.get("seconds") is not None:
             return values
         return {**values, "seconds": DEFAULT_SECONDS}
+
+    @classmethod
+    def from_parameters(cls, values: Mapping[str, Any]) -> Self:
+        """As `read`, from the parameters of a call, a page or a command line.
+
+        There, `size` is WIDTHxHEIGHT, and a length of 0 means endless.
+        """
+        values = dict(values)
+        values["height"], values["width"] = parse_size(values.pop("size", None))
+        length = values.get("seconds")
+        if values.get("mode") != "video" and length == 0 and not isinstance(length, bool):
+            values["seconds"] = math.inf
+        return cls.read(values)
+
+    def to_parameters(self) -> dict[str, Any]:
+        """The inverse, without mode and prompts; of parameters that play a part."""
+        values = self.model_dump(mode="json")
+        names = [name for name in PARAMETERS if self.mode == "video" or name not in OF_VIDEO]
+        size = None if self.height is None else f"{self.width}x{self.height}"
+        return {"size": size} | {name: values[name] for name in names if name != "size"}
 
     def open(
         self,
@@ -190,6 +205,42 @@ class Request(Record):
         return pipeline.stream(self.prompts, image=image, video=video, **options)
 
 
+class Parameter(NamedTuple):
+    """A parameter as callers know it.
+
+    Attributes:
+        sentence: what it means.
+        schema: JSON schema of its values.
+        default: `None` where the model, the source or the server decides.
+    """
+
+    name: str
+    sentence: str
+    schema: dict[str, Any]
+    default: Any = None
+
+
+def _parameters() -> Iterator[Parameter]:
+    for name, schema in Request.model_json_schema()["properties"].items():
+        if name == "height":
+            size = "WIDTHxHEIGHT in pixels; by default the size the model was trained at."
+            yield Parameter("size", size, {"type": "string"})
+        elif name not in ("prompts", "mode", "width"):
+            sentence, default = schema["description"], schema.get("default")
+            while "anyOf" in schema:
+                schema = schema["anyOf"][0]
+            unsaid = ("title", "description", "default")
+            values = {key: value for key, value in schema.items() if key not in unsaid}
+            yield Parameter(name, sentence, values, default)
+
+
+OF_VIDEO = ("strength", "adaptive_strength")
+"""Parameters that play a part in video-to-video only."""
+
+PARAMETERS = {parameter.name: parameter for parameter in _parameters()}
+"""What callers may choose besides prompts and inputs: the fields of `Request`, a size for two."""
+
+
 def checked(name: str, value: Any, kind: Any) -> Any:
     """`value` as the type `kind`, such as `Whole` or `Seconds`.
 
@@ -209,12 +260,9 @@ def sentence(error: ValidationError, record: type[BaseModel]) -> str:
     for kind, verb in (("extra_forbidden", "unknown"), ("missing", "missing")):
         if names := [_path(it["loc"]) for it in details if it["type"] == kind]:
             return f"{verb} {named} parameters: {', '.join(names)}"
-    first = details[0]
-    field = record.model_fields.get(str(first["loc"][0])) if len(first["loc"]) else None
-    if field is not None and len([it for it in first["loc"] if isinstance(it, str)]) > 1:
-        return refusal(f"the {named}'s {_path(first['loc'])}", first)
-    name = (field.title if field else None) or _path(first["loc"][:1])
-    return refusal(f"the {name}", first)
+    names = [it for it in details[0]["loc"] if isinstance(it, str)]
+    field = record.model_fields.get(names[0]) if len(names) == 1 else None
+    return refusal(f"the {field.title if field and field.title else _path(names)}", details[0])
 
 
 def refusal(name: str, error: ErrorDetails) -> str:

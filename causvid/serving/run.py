@@ -10,14 +10,14 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from causvid.media import FragmentMuxer
 from causvid.serving.device import Device, Ticket
 from causvid.serving.job import Ended, Event, Failed, Job, Made
-from causvid.serving.mailbox import Mailbox
-from causvid.serving.record import Call, ChunkInfo
+from causvid.serving.record import Call, ChunkInfo, Manifest
 from causvid.serving.request import Request
 
 log = logging.getLogger("causvid.runs")
@@ -25,6 +25,15 @@ log = logging.getLogger("causvid.runs")
 
 class RunError(RuntimeError):
     """A run broke through no fault of its viewer; the message has its id, the log the cause."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run leaves: its video, and its manifest as a file and as it is."""
+
+    video: Path
+    record: Path
+    manifest: Manifest
 
 
 class Run:
@@ -73,7 +82,6 @@ class Run:
         self._outcome = "cancelled"
         self._error: Exception | None = None
         self._last: ChunkInfo | None = None  # of the newest chunk
-        self._mailbox = Mailbox(job.mailbox_path)
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._asked = time.perf_counter()
@@ -113,7 +121,23 @@ class Run:
 
     def steer(self, prompt: str, handover: str) -> None:
         """Change the prompt from the next chunk on."""
-        self._mailbox.post(prompt, handover)
+        self.ticket.steer(prompt, handover)
+
+    def save_chunk(self, made: Made) -> Path:
+        """Append a chunk to the video, and write it as a file that plays by itself."""
+        fragment = self.muxer.append(made.chunk.frames)
+        chunk = self.results / f"chunk-{fragment.index:05d}.mp4"
+        self.muxer.save_chunk(fragment, chunk)
+        return chunk
+
+    def save(self) -> Results | None:
+        """After the end: the whole video and its manifest as files, if there are frames."""
+        if self.ended is None or not self.muxer.frame_count:
+            return None
+        video, record = (self.results / f"{self.id}{suffix}" for suffix in (".mp4", ".json"))
+        self.ended.manifest.save(record)
+        self.muxer.finish(video)
+        return Results(video, record, self.ended.manifest)
 
     def cancel(self) -> None:
         """Give the device back, and let `events` end. Callable from any thread, repeatedly."""

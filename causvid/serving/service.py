@@ -13,12 +13,15 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from causvid.generation.cues import Handover
+from causvid.generation.parameters import Mode
+from causvid.generation.prompts import PromptSchedule
 from causvid.media import FragmentMuxer
 from causvid.serving.device import Device
 from causvid.serving.job import Continuation, Job
@@ -64,6 +67,17 @@ class Service:
         self.results.mkdir()
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}  # live ones, and finished ones that can be extended
+
+    def read(self, mode: Mode, prompts: PromptSchedule, parameters: Mapping[str, Any]) -> Request:
+        """A request within the limits, its size filled in; the model is the first unless named.
+
+        Raises:
+            ValueError: says what came and what is allowed.
+        """
+        model = parameters.get("model") or self.settings.model
+        values = {**parameters, "mode": mode, "prompts": prompts, "model": model}
+        request = Request.from_parameters(values)
+        return check_request(request, self.models.preset(model), self.settings)
 
     def start(
         self,

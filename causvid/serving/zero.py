@@ -1,21 +1,25 @@
 """A device that is lent for one call at a time, in a forked process: ZeroGPU.
 
 `spaces.GPU` runs a generator function in a child that holds the GPU. Only pickled values cross,
-so a job goes in and events come out; words to a running job go through files in its folder. The
+so a job goes in and events come out; what steers and stops it goes through files in its folder. The
 platform queues and schedules, so there are no turns to take here.
 """
 
 import contextlib
 import contextvars
+import itertools
+import json
 import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-from causvid.serving.device import OpenModel
-from causvid.serving.job import Ended, Event, Failed, Job, Production
+from causvid.serving.job import Ended, Event, Failed, Job, OpenModel, Production
 
-STOP = "stop"  # a file of this name in the job's folder stops it
+# Files in the job's folder.
+_STOP = "stop"  # being there stops the run
+_PROMPT = "prompt.json"  # the newest prompt that it was steered to: its number, words, hand-over
+
 _POLL = 0.05  # seconds
 _TO_END = 6.0  # seconds for the step in progress, the snapshot and the way back
 
@@ -28,13 +32,13 @@ def carry_out(open_model: OpenModel, job: Job, seconds: float) -> Iterator[Event
             the run is stopped a little before: what was made stays, and can be extended.
     """
     deadline = time.monotonic() + seconds - min(_TO_END, seconds / 4)
-    production = Production(*open_model(job.request.model), job)
+    production = Production(open_model, job)
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(_POLL):
             # Without its folder, nobody wants the run any more.
-            if (job.folder / STOP).exists() or not job.folder.exists():
+            if (job.folder / _STOP).exists() or not job.folder.exists():
                 production.interrupt("viewer")
                 return
             if time.monotonic() > deadline:
@@ -42,8 +46,17 @@ def carry_out(open_model: OpenModel, job: Job, seconds: float) -> Iterator[Event
                 return
 
     threading.Thread(target=watch, name="stop", daemon=True).start()
+    steered = b""
     try:
-        while (made := production.step()) is not None:
+        while True:
+            with contextlib.suppress(FileNotFoundError):  # it was never steered
+                newest = (job.folder / _PROMPT).read_bytes()
+                if newest != steered:
+                    _, prompt, handover = json.loads(newest)
+                    production.steer(prompt, handover)
+                    steered = newest
+            if (made := production.step()) is None:
+                break
             yield made
         yield production.end()
     finally:
@@ -88,6 +101,7 @@ class _Call:
     ):
         self._call, self._job, self._deliver = call, job, deliver
         self._silent = False
+        self._steered = itertools.count(1)
         self.began: float | None = None
         # The platform reads the visitor's quota from the context of the web request.
         context = contextvars.copy_context()
@@ -98,9 +112,16 @@ class _Call:
     def taken(self) -> None:
         """The platform buffers between the processes."""
 
-    def stop(self) -> None:
+    def steer(self, prompt: str, handover: str) -> None:
+        number, folder = next(self._steered), self._job.folder
+        part = folder / f"{number}.part"
         with contextlib.suppress(FileNotFoundError):  # forgotten, which also ends it
-            (self._job.folder / STOP).touch()
+            part.write_text(json.dumps([number, prompt, handover]), encoding="utf-8")
+            part.replace(folder / _PROMPT)  # whole, for a reader in another process
+
+    def stop(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            (self._job.folder / _STOP).touch()
 
     def cancel(self) -> None:
         self._silent = True

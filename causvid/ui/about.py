@@ -5,13 +5,14 @@ import os
 
 from causvid.presets.catalogue import Preset
 from causvid.serving.service import Service
+from causvid.serving.words import known_words
 
 
 def headline(service: Service, model: str) -> str:
     """Name, one sentence, and the model in use called what it is."""
     preset = service.models.preset(model)
     generation = preset.generation
-    known = service.models.known_words(model)
+    known = known_words(service.models.preset(model))
     line = (
         f"<b>{html.escape(preset.title)}</b> · {generation.width} × {generation.height} · "
         f"{generation.fps} frames a second · on the {_hardware(service.settings.device)}"

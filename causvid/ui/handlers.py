@@ -57,18 +57,20 @@ class Handlers:
         self._presence = presence
         self._watching: dict[str, str] = {}  # session → run
 
-    def generate(self, read: Read) -> Callable[..., AsyncIterator[Updates]]:
-        """The handler of a tab's button."""
+    def generate(
+        self, read: Read, screen: gr.components.Component
+    ) -> Callable[..., AsyncIterator[Updates]]:
+        """The handler of a tab's button, whose inputs are a set; `screen` has a `Screen`."""
 
-        async def generate(request: gr.Request, screen: dict[str, bool], *values: Any):
+        async def generate(values: dict[gr.components.Component, Any], request: gr.Request):
             async def start() -> Run:
-                asked, inputs = await read(*values)
+                asked, inputs = await read(values)
                 self.stop(request)
                 return self._service.start(
                     asked, session=request.session_hash, watched=True, **inputs
                 )
 
-            async for updates in self._play(request, start, screen):
+            async for updates in self._play(request, start, values[screen]):
                 yield updates
 
         return generate

@@ -6,9 +6,8 @@ from typing import Any, Literal
 import gradio as gr
 
 from causvid.serving.service import Service
+from causvid.serving.words import known_words, remark
 from causvid.ui import PRIVATE
-
-_MOST_NAMED = 8
 
 Kind = Literal["words", "any"]
 """Models of a small world know few words; the others, any."""
@@ -61,7 +60,7 @@ STORIES: dict[Kind, dict[str, str]] = {"words": POCKET_STORIES, "any": WIDE_STOR
 
 
 def kind_of(service: Service, model: str) -> Kind:
-    return "words" if service.models.known_words(model) else "any"
+    return "words" if known_words(service.models.preset(model)) else "any"
 
 
 class Chips:
@@ -95,13 +94,7 @@ class Chips:
 
 def remark_on(service: Service, model: str, text: str) -> str:
     """A sentence on the words that `model` cannot know; empty if it knows all."""
-    unknown = service.models.unknown_words(model, text or "")
-    if not unknown:
-        return ""
-    words = ", ".join(f"“{word}”" for word in unknown[:_MOST_NAMED])
-    more = " and more" if len(unknown) > _MOST_NAMED else ""
-    verb = "is not a word" if len(unknown) == 1 else "are not words"
-    return f"{words}{more} {verb} that this small model knows; it will make of it what it can."
+    return remark(service.models.preset(model), text or "")
 
 
 class Remark:

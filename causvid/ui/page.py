@@ -21,12 +21,12 @@ from gradio_client.utils import async_traverse, is_file_obj_with_meta, is_http_u
 from causvid.serving.service import Service
 from causvid.ui import PRIVATE
 from causvid.ui.about import credits, headline
+from causvid.ui.endpoints import add_endpoints
 from causvid.ui.files import fetch, static
 from causvid.ui.gallery import Gallery
 from causvid.ui.handlers import Handlers
 from causvid.ui.player import PlayerColumn
 from causvid.ui.presence import Presence
-from causvid.ui.publish import add_endpoints
 from causvid.ui.schedule_tab import ScheduleTab
 from causvid.ui.tabs import ImageTab, Tab, TextTab, VideoTab
 
@@ -116,8 +116,8 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
         for tab in tabs.values():
             gr.on(
                 [tab.go.click, *tab.submits],
-                handlers.generate(tab.read),
-                [screen, *tab.components],
+                handlers.generate(tab.read, screen),
+                {screen, *tab.inputs},
                 column.outputs,
                 js=NEW,
                 **PRIVATE,

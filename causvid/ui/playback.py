@@ -1,4 +1,4 @@
-"""A run as messages to the player, and its video and manifest as files."""
+"""A run as messages to the player."""
 
 import asyncio
 import base64
@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,23 +14,14 @@ from PIL import Image
 
 from causvid.media import Fragment, FragmentMuxer
 from causvid.serving.job import Ended, Made
-from causvid.serving.record import ChunkInfo, Manifest
-from causvid.serving.run import Run
+from causvid.serving.record import ChunkInfo
+from causvid.serving.run import Results, Run
 
 Message = dict[str, Any]
 """What `static/stage.js` understands; `kind` says which."""
 Beside = Literal["across", "down"]
 
 _JPEG_QUALITY = 80
-
-
-@dataclass(frozen=True)
-class Results:
-    """What a run leaves: its video, and its manifest as a file and as it is."""
-
-    video: Path
-    record: Path
-    manifest: Manifest
 
 
 @dataclass(frozen=True)
@@ -93,7 +83,7 @@ class Playback:
             async with aclosing(run.events()) as events:
                 async for event in events:
                     if isinstance(event, Ended):
-                        await asyncio.to_thread(self._finish, event)
+                        self.results = await asyncio.to_thread(run.save)
                         yield end_message(run.id, _summary(event))
                         return
                     frames = self._with_source(event)
@@ -131,28 +121,6 @@ class Playback:
     def _encode(self, made: Made, shown: FragmentMuxer, frames: np.ndarray) -> Fragment:
         fragment = self.run.muxer.append(made.chunk.frames)
         return fragment if shown is self.run.muxer else shown.append(frames)
-
-    def _finish(self, ended: Ended) -> None:
-        self.results = save_results(self.run, ended)
-
-
-def save_chunk(run: Run, made: Made) -> Path:
-    """Append a chunk to the video, and write it as a file that plays by itself."""
-    fragment = run.muxer.append(made.chunk.frames)
-    chunk = run.results / f"chunk-{fragment.index:05d}.mp4"
-    run.muxer.save_chunk(fragment, chunk)
-    return chunk
-
-
-def save_results(run: Run, ended: Ended) -> Results | None:
-    """The whole video and its manifest as files; nothing of a run without frames."""
-    if not run.muxer.frame_count:
-        return None
-    record = run.results / f"{run.id}.json"
-    ended.manifest.save(record)
-    video = run.results / f"{run.id}.mp4"
-    run.muxer.finish(video)
-    return Results(video, record, ended.manifest)
 
 
 def _beside(run: Run, screen: Screen) -> Beside | None:

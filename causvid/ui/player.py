@@ -10,8 +10,8 @@ import gradio as gr
 
 from causvid.serving.service import Service
 from causvid.ui.files import static
+from causvid.ui.form import handover_choice
 from causvid.ui.hints import Remark
-from causvid.ui.options import handover_choice
 from causvid.ui.playback import Results
 
 Updates = dict[gr.components.Component, Any]

@@ -12,7 +12,6 @@ from causvid.generation.prompts import PromptSchedule, ScheduleError
 from causvid.serving.limits import check_schedule
 from causvid.ui import PRIVATE
 from causvid.ui.hints import STORIES, Chips, kind_of, remark_on
-from causvid.ui.reading import read_prompts
 from causvid.ui.tabs import Tab
 from causvid.ui.timeline import draw_error, draw_remark, draw_timeline
 
@@ -89,7 +88,7 @@ class ScheduleTab(Tab):
         return [rows_of(PromptSchedule.parse(story)) for story in stories]
 
     def read_prompts(self, rows: Rows) -> PromptSchedule:
-        return read_prompts(self._service, None, rows or [[None, None, None]])
+        return check_schedule(rows or [[None, None, None]], self._service.settings)
 
     def _draw(
         self, rows: Rows, seconds: float, model: str | None = None

@@ -19,11 +19,10 @@ from causvid.serving.models import Models
 from causvid.serving.service import Service
 from causvid.serving.settings import Settings, SettingsError
 from causvid.serving.zero import LentDevice, carry_out, lent_seconds
-from causvid.ui.api import call_of
+from causvid.ui.endpoints import WRONG_CALL, call_of, refuse_call
 from causvid.ui.files import Uploads, static
 from causvid.ui.page import build_page
 from causvid.ui.presence import Presence, notice_lost_networks
-from causvid.ui.publish import WRONG_CALL, refuse_call
 
 # Gradio keeps half a megabyte for each of the latest sessions; a plain call counts as one, too. A
 # browser whose session is dropped gets the page's first choices back.

@@ -5,7 +5,7 @@ A tab knows its inputs only. `page.py` connects them with the player, which all 
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,18 @@ import PIL.Image
 
 from causvid.generation.parameters import Mode, parse_size
 from causvid.generation.prompts import PromptSchedule
-from causvid.serving.limits import check_image, check_video
+from causvid.serving.limits import check_image, check_prompts, check_video
 from causvid.serving.request import Request
 from causvid.serving.service import Service
 from causvid.ui import PRIVATE
 from causvid.ui.files import static
+from causvid.ui.form import Options
 from causvid.ui.hints import PROMPTS, Chips, Remark, kind_of
-from causvid.ui.options import Options
-from causvid.ui.reading import read_prompts, read_request
 
 Inputs = dict[str, Any]
 """What `Service.start` takes besides the request: a picture or a video."""
+
+Values = Mapping[gr.components.Component, Any]
 
 
 class UploadedImage(gr.Image):
@@ -40,13 +41,13 @@ class UploadedImage(gr.Image):
 class Tab:
     """A prompt with examples and a remark, options, and the Generate button.
 
-    Subclasses add inputs (`build_source`, `build_more`) or replace the prompt (`build_prompt`,
-    `starts`), and tell what the values mean (`read_prompts`, `name_more`, `read_source`).
+    Subclasses add an input (`build_source`) or replace the prompt (`build_prompt`, `starts`), and
+    tell what their values mean (`read_prompts`, `read_source`).
 
     Attributes:
         prompt: the component that the examples fill in.
         go: the button; `submits` are other ways to press it.
-        components: the inputs, whose values `read` takes in this order.
+        inputs: the components whose values `read` takes.
     """
 
     title: str
@@ -58,10 +59,11 @@ class Tab:
         self.submits: list[Any] = []
         self._source = self.build_source()
         self.prompt, self._chips = self.build_prompt()
-        self._more = self.build_more()
-        self.options = Options(service, self.seconds)
+        self.options = Options(service, self.seconds, of_video=self.mode == "video")
         self.go = gr.Button("Generate", variant="primary", elem_classes="cv-go")
-        self.components = [self.prompt, *self._source, *self._more, *self.options.components]
+        self.inputs = {self.prompt, *self.options.components}
+        if self._source is not None:
+            self.inputs.add(self._source)
         if self.options.model is not None:
             self.options.model.change(
                 self._suit,
@@ -71,9 +73,9 @@ class Tab:
             )
         self.connect()
 
-    def build_source(self) -> list[gr.components.Component]:
-        """Inputs above the prompt."""
-        return []
+    def build_source(self) -> gr.components.Component | None:
+        """An input above the prompt: what the video starts from."""
+        return None
 
     def build_prompt(self) -> tuple[gr.components.Component, Chips]:
         """The prompt, and buttons that fill in examples."""
@@ -94,10 +96,6 @@ class Tab:
             chip.click(None, None, prompt, js=f"() => {json.dumps(example)}", **PRIVATE)
         return prompt, chips
 
-    def build_more(self) -> list[gr.components.Component]:
-        """Inputs below the prompt."""
-        return []
-
     def connect(self) -> None:
         """Events between the components, all of which are there now."""
         self._remark.show_for(self.prompt, self.options.model)
@@ -115,28 +113,23 @@ class Tab:
             updates[self.prompt] = suitable[0]
         return updates
 
-    async def read(self, prompt: Any, *values: Any) -> tuple[Request, Inputs]:
-        """The request and its inputs from the values of `components`.
+    async def read(self, values: Values) -> tuple[Request, Inputs]:
+        """The request and its inputs from the values of `inputs`.
 
         Raises:
             ValueError: says what came and what is allowed.
         """
-        sources, more = len(self._source), len(self._more)
-        source, values = values[:sources], values[sources:]
-        prompts = self.read_prompts(prompt)
-        choices = self.options.read(list(values[more:]), **self.name_more(*values[:more]))
-        request = read_request(self._service, self.mode, prompts, choices)
-        return request, await self.read_source(request, *source)
+        prompts = self.read_prompts(values[self.prompt])
+        request = self._service.read(self.mode, prompts, self.options.read(values))
+        if self._source is None:
+            return request, {}
+        return request, await self.read_source(request, values[self._source])
 
     def read_prompts(self, prompt: Any) -> PromptSchedule:
-        return read_prompts(self._service, prompt)
+        return check_prompts(prompt, None, self._service.settings)
 
-    def name_more(self, *values: Any) -> dict[str, Any]:
-        """Names for the values of `build_more`, as in `Choices`."""
-        return {}
-
-    async def read_source(self, request: Request, *values: Any) -> Inputs:
-        return {}
+    async def read_source(self, request: Request, path: str | None) -> Inputs:
+        raise NotImplementedError
 
 
 class TextTab(Tab):
@@ -148,7 +141,7 @@ class ImageTab(Tab):
     title = "Image to video"
     mode: Mode = "image"
 
-    def build_source(self) -> list[gr.components.Component]:
+    def build_source(self) -> gr.components.Component:
         with gr.Row():
             picture = UploadedImage(
                 label="Picture",
@@ -174,15 +167,15 @@ class ImageTab(Tab):
             apply_default_css=False,
             elem_classes="cv-note",
         )
-        return [picture]
+        return picture
 
     def connect(self) -> None:
         super().connect()
         size = self.options["size"]
         gr.on(
-            [self._source[0].change, size.change],
+            [self._source.change, size.change],
             self._show_crop,
-            [self._source[0], size],
+            [self._source, size],
             self._crop,
             **PRIVATE,
         )
@@ -210,7 +203,7 @@ class VideoTab(Tab):
     mode: Mode = "video"
     seconds = None
 
-    def build_source(self) -> list[gr.components.Component]:
+    def build_source(self) -> gr.components.Component:
         video = gr.Video(
             label="Source",
             sources=["upload", "webcam"],
@@ -220,17 +213,7 @@ class VideoTab(Tab):
             height=320,
             elem_classes="cv-source",
         )
-        return [video]
-
-    def build_more(self) -> list[gr.components.Component]:
-        strength = gr.Slider(
-            0.1, 1, 0.7, step=0.05, label="Strength", info="how far to leave the source", buttons=[]
-        )
-        adaptive = gr.Checkbox(False, label="Adaptive: less strength where the source moves fast")
-        return [strength, adaptive]
-
-    def name_more(self, strength: float, adaptive: bool) -> dict[str, Any]:
-        return {"strength": strength, "adaptive_strength": adaptive}
+        return video
 
     async def read_source(self, request: Request, path: str | None) -> Inputs:
         await asyncio.to_thread(check_video, path, request, self._service.settings)

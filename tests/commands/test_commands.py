@@ -81,20 +81,46 @@ def test_an_image_and_a_video_can_be_the_start(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "PROMPT or --schedule"),
-        (["a car", "--seconds", "-1"], "positive and finite"),
-        (["a car", "--seconds", "inf"], "positive and finite"),
+        ([], "a PROMPT, --schedule FILE or --manifest FILE"),
+        (["a car", "--manifest", "made.json"], "one of them only"),
+        (["a car", "--seconds", "-1"], "the length is -1.0; expected more than 0"),
+        (["a car", "--seconds", "inf"], "--seconds is endless"),
+        (["a car", "--seconds", "0"], "--seconds is endless"),
+        (["a car", "--steps", "0"], "the number of steps is 0; expected more than 0"),
+        (["a car", "--steps", "99"], "1 … 50"),
+        (["a car", "--size", "large"], "expected WIDTHxHEIGHT"),
+        (["a car", "--decoder", "tiny"], "no tiny decoder"),
         (["a car", "--video", "missing.mp4"], "missing.mp4"),
         (["a car", "--image", "missing.png"], "missing.png"),
         (["a car", "--size", "65x64"], "nearest size is 64x64"),
-        (["a car", "--strength", "2", "--video", "missing.mp4"], "missing.mp4"),
+        (
+            ["a car", "--strength", "2", "--video", "missing.mp4"],
+            "strength is 2.0; expected",
+        ),
     ],
 )
-def test_mistakes_are_one_sentence_and_leave_nothing(tmp_path, capsys, arguments, message):
+def test_mistakes_are_one_sentence_before_weights_are_loaded(
+    tmp_path, capsys, monkeypatch, arguments, message
+):
+    monkeypatch.setattr("causvid.presets.loading.load", None)
     assert generate(tmp_path / "out.mp4", *arguments) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
     assert not list(tmp_path.iterdir())
+
+
+def test_a_manifest_makes_its_video_again(tmp_path, capsys):
+    story = tmp_path / "story.txt"
+    story.write_text("0s: a red car\n1s [flush]: a blue zeppelin\n")
+    made, again = tmp_path / "made.mp4", tmp_path / "again.mp4"
+    options = ["--seconds", 2, "--seed", 3, "--size", "96x64"]
+    assert generate(made, "--schedule", story, *options) == 0
+    assert "“zeppelin” is not a word that this small model knows" in capsys.readouterr().err
+    assert generate(again, "--manifest", tmp_path / "made.json", "--quiet") == 0
+    assert again.read_bytes() == made.read_bytes()
+    assert capsys.readouterr() == ("", "")
+    assert generate(again, "--manifest", tmp_path / "made.json", "--seed", 4) == 0
+    assert again.read_bytes() != made.read_bytes(), "what is given besides replaces it"
 
 
 def test_an_unknown_model_names_near_ones(capsys):

@@ -9,7 +9,7 @@ from causvid.__main__ import COMMANDS
 
 SLOW_TO_IMPORT = ("torch", "diffusers", "transformers", "accelerate", "gradio")
 # Commands whose parser still loads one of them; this list only shrinks.
-NOT_YET = {"generate", "benchmark"}
+NOT_YET = {"benchmark"}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ import torch
 from causvid.presets.loading import load_preset
 from causvid.serving.device import Busy, SharedDevice
 from causvid.serving.job import Ended, Failed, Job, Made
-from causvid.serving.mailbox import Mailbox
 from causvid.serving.models import Models
 from causvid.serving.request import Request
 from causvid.serving.run import RunError
@@ -388,14 +387,37 @@ def test_lent_time_follows_the_request(tmp_path):
     assert lent_seconds(Job("id", ask(mode="video", seconds=None), tmp_path), 60) == 60
 
 
-def test_only_the_newest_letter_is_collected_and_only_once(tmp_path):
-    box = Mailbox(tmp_path / "steer.json")
-    reader = Mailbox(tmp_path / "steer.json")
-    assert reader.collect() is None
-    box.post("first", "swap")
-    box.post("second", "recache")
-    assert reader.collect().prompt == "second"
-    assert reader.collect() is None
+@pytest.mark.parametrize("where", ["shared", "lent"])
+def test_of_words_before_a_chunk_only_the_newest_are_used_and_only_once(
+    pipeline, preset, device, tmp_path, where
+):
+    steered = device if where == "shared" else lend(pipeline, preset)
+    run = submit(steered, tmp_path, [], "run", request=ask(seconds=1000.0))
+    run.ticket.steer("a blue boat", "swap")
+    while len(run.events) < 3:
+        time.sleep(0.01)
+    run.ticket.steer("a green ball", "swap")
+    run.ticket.steer("the sea", "flush")
+    told = len(run.events)
+    while len(run.events) < told + 4:
+        time.sleep(0.01)
+    run.ticket.stop()
+    assert run.over.wait(10)
+    *chunks, end = run.events
+    assert chunks[-1].info.prompt == "the sea" and end.manifest.chunks[-1].prompt == "the sea"
+    assert not any(chunk.prompt == "a green ball" for chunk in end.manifest.chunks)
+    assert [chunk.handover for chunk in end.manifest.chunks].count("flush") == 1
+
+
+def test_words_for_a_run_that_waits_are_in_its_first_chunk(device, tmp_path):
+    log: list[str] = []
+    busy = [submit(device, tmp_path, log, name, request=ask(seconds=1000.0)) for name in ("a", "b")]
+    waiting = submit(device, tmp_path, log, "c")
+    waiting.ticket.steer("a blue boat", "swap")
+    for run in busy:
+        run.ticket.cancel()
+    assert waiting.over.wait(30)
+    assert {chunk.prompt for chunk in waiting.events[-1].manifest.chunks} == {"a blue boat"}
 
 
 @pytest.mark.parametrize(

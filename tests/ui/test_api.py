@@ -75,6 +75,20 @@ def test_the_endpoints_are_documented_and_browser_events_are_not(client):
         assert [r["label"] for r in named[name]["returns"]] == ["chunk_mp4", "info", "final_mp4"]
 
 
+def test_parameters_have_types_and_sentences(client):
+    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    for endpoint in named.values():
+        for parameter in endpoint["parameters"]:
+            assert parameter["python_type"]["description"].endswith("."), parameter
+            assert parameter["label"] == parameter["parameter_name"]
+    told = {it["parameter_name"]: it for it in named["/video_to_video"]["parameters"]}
+    whole = {name for name, it in told.items() if it["python_type"]["type"] == "int"}
+    assert whole == {"seed", "steps", "window", "sink"}
+    assert told["decoder"]["type"]["enum"] == ["full", "tiny"]
+    components = {it["component"] for it in told.values()}
+    assert components == {"File", "Textbox", "Number", "Checkbox", "Json"}
+
+
 def test_chunks_come_in_order_and_add_up_to_the_final_video(client):
     job = client.submit("a red car", seconds=2, api_name="/text_to_video")
     chunks, infos = [], []

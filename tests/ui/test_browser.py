@@ -578,10 +578,10 @@ def test_the_hand_over_is_one_setting_on_the_stage_and_in_every_tab(visit):
     ("field", "entry", "said"),
     [
         ("Seed", "", "the seed is empty; expected a whole number"),
-        ("Seed", "-1", "the seed is -1; expected 0 to"),
+        ("Seed", "-1", "the seed is -1; expected 0 or more"),
         ("Seed", "1.5", "the seed is 1.5; expected a whole number"),
         ("Extend by (s)", "", "the extension is empty; expected a number"),
-        ("Extend by (s)", "0", "the extension is 0 s; expected more than 0"),
+        ("Extend by (s)", "0", "the extension is 0; expected more than 0"),
         ("Extend by (s)", "1000", "would have"),
     ],
 )

@@ -1,5 +1,6 @@
 """The page as it is built, without a browser: what it offers, says and keeps to itself."""
 
+import argparse
 import asyncio
 import dataclasses
 import importlib
@@ -15,18 +16,20 @@ import gradio as gr
 import pytest
 import spaces  # noqa: F401  (reads the environment now, as in app.py, and finds no Space)
 
+from causvid.commands import generate
 from causvid.generation.geometry import ChunkPattern, LatentGrid, Timeline
 from causvid.generation.prompts import PromptSchedule, ScheduleError
 from causvid.presets.catalogue import PRESETS
 from causvid.resources import ROOT
 from causvid.serving.models import Models
-from causvid.serving.request import Request
+from causvid.serving.request import PARAMETERS, Parameter, Request
 from causvid.serving.service import Service
 from causvid.serving.settings import Settings
 from causvid.serving.zero import LentDevice
+from causvid.ui import endpoints
 from causvid.ui.about import credits, licence_notice
+from causvid.ui.form import Options, size_name
 from causvid.ui.hints import POCKET_PROMPTS, POCKET_STORIES, WIDE_STORIES
-from causvid.ui.options import Options, size_name
 from causvid.ui.page import build_page
 from causvid.ui.schedule_tab import rows_of
 from causvid.ui.server import main, make_service
@@ -85,17 +88,38 @@ def test_only_the_endpoints_are_public(service):
     }
 
 
-def test_tab_options_become_choices(service):
+def test_the_page_has_an_input_for_every_parameter(service):
+    with gr.Blocks():
+        options = Options(service, 5.0, of_video=True)
+    values = {component: component.value for component in options.components}
+    given = options.read(values)
+    assert set(given) == set(PARAMETERS)
+    assert (given["seconds"], given["model"], given["size"]) == (5.0, "self-forcing", "832x480")
+    assert options.read(values | {options["endless"]: True})["seconds"] == 0
+
+
+@pytest.mark.parametrize(
+    ("schema", "kind"),
+    [
+        ({"type": "integer"}, gr.Number),
+        ({"type": "boolean"}, gr.Checkbox),
+        ({"type": "string"}, gr.Textbox),
+        ({"type": "string", "enum": ["a", "b"]}, gr.Radio),
+    ],
+)
+def test_a_new_parameter_gets_an_input_and_a_place_in_every_call(
+    service, monkeypatch, schema, kind
+):
+    new = Parameter("colour", "How colourful.", schema)
+    monkeypatch.setitem(PARAMETERS, "colour", new)
     with gr.Blocks():
         options = Options(service, 5.0)
-    labels = [component.label.partition(":")[0] for component in options.components]
-    names = {label: number for number, label in enumerate(labels)}
-    values = [component.value for component in options.components]
-    assert options.read(values).seconds == 5.0
-    assert options.read(values).model == "self-forcing"
-    assert options.read(values).size == "832x480"
-    values[names["Endless"]] = True
-    assert options.read(values).seconds == 0
+    assert isinstance(options["colour"], kind) and options["colour"].info == "How colourful."
+    parser = argparse.ArgumentParser()
+    generate.add_arguments(parser)
+    assert "How colourful." in parser.format_help()
+    endpoint = endpoints._making("new", "text", "Summary.", PARAMETERS["seed"])
+    assert endpoint.parameters[-1] == new
 
 
 @pytest.mark.parametrize("loaded", [True, False])

@@ -1,14 +1,16 @@
-"""Length, seed and the advanced settings: the inputs that every tab has."""
+"""The form: the inputs that every tab has, and their values by the names of parameters."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
-from causvid.presets.catalogue import Preset, Size
+from causvid.presets.preset import Preset, Size
 from causvid.serving.limits import largest_window
+from causvid.serving.request import OF_VIDEO, PARAMETERS, Parameter
 from causvid.serving.service import Service
+from causvid.ui import PRIVATE
 from causvid.ui.about import licence_notice
-from causvid.ui.reading import Choices
 
 _ONE_SHAPE = "Trained in {} only: in other shapes things can come out stretched or doubled."
 _HANDOVERS = ("recache", "swap", "flush", "blend:2", "blend:4")
@@ -16,36 +18,48 @@ RANDOM_SEED = "() => Math.floor(Math.random() * 2 ** 31)"
 
 
 class Options:
-    """Builds its components where it is made; `read` turns their values into `Choices`.
+    """Builds an input for every parameter, where it is made; `read` names their values.
 
     Args:
         service: for the models and limits.
         seconds: the default length; `None` where the source decides.
+        of_video: whether there is a source, to be left more or less.
 
     Attributes:
         handover: how prompts that change on the way take over. No request has it: it goes with
             each change, and is the same in all tabs and on the stage.
     """
 
-    def __init__(self, service: Service, seconds: float | None):
+    def __init__(self, service: Service, seconds: float | None, *, of_video: bool = False):
         settings, preset = service.settings, service.models.preset(service.settings.model)
         generation = preset.generation
         parts: dict[str, gr.components.Component] = {}
+        if of_video:
+            strength = PARAMETERS["strength"]
+            parts["strength"] = _slider(
+                "Strength",
+                "how far to leave the source",
+                (0.1, strength.schema["maximum"], strength.default),
+                step=0.05,
+            )
+            parts["adaptive_strength"] = gr.Checkbox(
+                PARAMETERS["adaptive_strength"].default,
+                label="Adaptive: less strength where the source moves fast",
+            )
         with gr.Row(elem_classes="cv-line"):
             if seconds is not None:
                 shortest = min(2, settings.max_seconds)
-                parts["seconds"] = gr.Slider(
-                    shortest,
-                    settings.max_seconds,
-                    seconds,
-                    step=1,
-                    label="Seconds",
-                    buttons=[],
+                parts["seconds"] = _slider(
+                    "Seconds",
+                    None,
+                    (shortest, settings.max_seconds, seconds),
                     scale=3,
                     min_width=170,
                 )
             dice = gr.Button("⚄ Roll", render=False)
-            parts["seed"] = gr.Number(0, label="Seed", buttons=[dice], scale=2, min_width=120)
+            parts["seed"] = gr.Number(
+                PARAMETERS["seed"].default, label="Seed", buttons=[dice], scale=2, min_width=120
+            )
         if seconds is not None and settings.endless_seconds:
             parts["endless"] = gr.Checkbox(
                 False, label=f"Endless: until you stop it, {_minutes(settings)} at most"
@@ -59,78 +73,77 @@ class Options:
                     label="Model",
                 )
             with gr.Row(elem_classes="cv-sliders"):
-                parts["steps"] = gr.Slider(
-                    1,
-                    8,
-                    len(generation.timesteps),
-                    step=1,
-                    label="Steps",
-                    info="per chunk",
-                    buttons=[],
-                    min_width=120,
+                parts["steps"] = _slider("Steps", "per chunk", (1, 8, len(generation.timesteps)))
+                parts["window"] = _slider(
+                    "Window",
+                    "latent frames in view",
+                    (*_window_range(preset), generation.window),
                 )
-                parts["window"] = gr.Slider(
-                    *_window_range(preset),
-                    generation.window,
-                    step=1,
-                    label="Window",
-                    info="latent frames in view",
-                    buttons=[],
-                    min_width=120,
-                )
-                parts["sink"] = gr.Slider(
-                    0,
-                    6,
-                    generation.sink,
-                    step=1,
-                    label="Sink",
-                    info="of those, never forgotten",
-                    buttons=[],
-                    min_width=120,
+                parts["sink"] = _slider(
+                    "Sink", "of those, never forgotten", (0, 6, generation.sink)
                 )
             self.handover = handover_choice(
                 "When the prompt changes", "how new words take over while a video is made"
             )
             decoders = _decoder_choices(preset, settings.tiny_decoder)
             parts["decoder"] = gr.Radio(
-                decoders, value="full", label="Decoder", visible=len(decoders) > 1
+                decoders,
+                value=PARAMETERS["decoder"].default,
+                label="Decoder",
+                visible=len(decoders) > 1,
             )
+            shown = {*parts, *OF_VIDEO, "seconds", "model"}
+            parts |= {name: _plain(PARAMETERS[name]) for name in PARAMETERS if name not in shown}
         licence = gr.HTML(**_licence(preset))
         dice.click(None, None, parts["seed"], js=RANDOM_SEED, api_visibility="private")
-        if "model" in parts:
-            parts["model"].change(
+        self._parts = parts
+        if self.model is not None:
+            self.model.change(
                 lambda name: _of_model(service, name),
-                parts["model"],
+                self.model,
                 [
                     *(parts[part] for part in ("size", "decoder", "steps", "window", "sink")),
                     licence,
                 ],
                 queue=False,
-                show_progress="hidden",
-                api_visibility="private",
+                **PRIVATE,
             )
-        self._names = list(parts)
-        self._parts = parts
 
     @property
     def components(self) -> list[gr.components.Component]:
         return list(self._parts.values())
 
     @property
-    def model(self) -> gr.Dropdown | None:
+    def model(self) -> gr.components.Component | None:
         """Where the model is chosen; `None` where there is one only."""
         return self._parts.get("model")
 
     def __getitem__(self, name: str) -> gr.components.Component:
         return self._parts[name]
 
-    def read(self, values: list[Any], **more: Any) -> Choices:
-        """Values of `components`, in their order."""
-        given = dict(zip(self._names, values, strict=True))
+    def read(self, values: Mapping[gr.components.Component, Any]) -> dict[str, Any]:
+        """The values of `components` as parameters of a call, see `Request.from_parameters`."""
+        given = {name: values[component] for name, component in self._parts.items()}
         if given.pop("endless", False):
             given["seconds"] = 0
-        given.setdefault("seconds", None)
-        return Choices(**given, **more)
+        return given
+
+
+def _slider(
+    label: str, info: str | None, low_high_value: tuple[float, float, float], **options: Any
+) -> gr.Slider:
+    defaults = {"step": 1, "buttons": [], "min_width": 120}
+    return gr.Slider(*low_high_value, label=label, info=info, **{**defaults, **options})
+
+
+def _plain(parameter: Parameter) -> gr.components.Component:
+    """An input for a parameter that has no place of its own on the page."""
+    kind, values = parameter.schema["type"], parameter.schema.get("enum")
+    label = parameter.name.replace("_", " ").capitalize()
+    if values:
+        return gr.Radio(values, value=parameter.default, label=label, info=parameter.sentence)
+    component = {"boolean": gr.Checkbox, "string": gr.Textbox}.get(kind, gr.Number)
+    return component(parameter.default, label=label, info=parameter.sentence)
 
 
 def handover_choice(label: str, info: str | None = None) -> gr.Dropdown:

@@ -1,0 +1,48 @@
+"""Words that a model of few words does not know, found from its tokenizer alone."""
+
+import functools
+from pathlib import Path
+
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from causvid.presets.preset import Preset
+
+_MOST_NAMED = 8
+
+
+def known_words(preset: Preset) -> frozenset[str]:
+    """The vocabulary of a model whose tokenizer knows whole words; empty for others."""
+    tokenizer = _word_tokenizer(preset.folder)
+    return frozenset() if tokenizer is None else frozenset(tokenizer.get_vocab())
+
+
+def unknown_words(preset: Preset, prompt: str) -> list[str]:
+    """Words that mean nothing to such a model, in order, each once."""
+    tokenizer = _word_tokenizer(preset.folder)
+    if tokenizer is None:
+        return []
+    backend, known = tokenizer.backend_tokenizer, tokenizer.get_vocab()
+    text = backend.normalizer.normalize_str(prompt)
+    words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+    return list(dict.fromkeys(word for word in words if word not in known))
+
+
+def remark(preset: Preset, prompt: str) -> str:
+    """A sentence on the words that the model cannot know; empty if it knows all."""
+    unknown = unknown_words(preset, prompt)
+    if not unknown:
+        return ""
+    words = ", ".join(f"“{word}”" for word in unknown[:_MOST_NAMED])
+    more = " and more" if len(unknown) > _MOST_NAMED else ""
+    verb = "is not a word" if len(unknown) == 1 else "are not words"
+    return f"{words}{more} {verb} that this small model knows; it will make of it what it can."
+
+
+@functools.lru_cache(maxsize=16)
+def _word_tokenizer(folder: Path | None) -> PreTrainedTokenizerFast | None:
+    """Of a model in a folder, loaded or not: those on the Hub know all words."""
+    if folder is None:
+        return None
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
+    return tokenizer if isinstance(tokenizer.backend_tokenizer.model, WordLevel) else None
