@@ -31,7 +31,9 @@ COMMANDS = {
     "preflight": Command(
         "causvid.commands.preflight", "say what a video would cost, and whether it fits"
     ),
-    "benchmark": Command("causvid.benchmark", "measure speed, memory and operator launches", True),
+    "benchmark": Command(
+        "causvid.commands.benchmark", "measure speed, memory and operator launches", True
+    ),
     "evaluate": Command(
         "causvid.commands.evaluate",
         "measure whether the pocket model shows what it is asked for",

@@ -4,8 +4,8 @@ Operators are counted as they reach the device. Two rules keep that close to wha
 
     free    an operator that only describes a tensor anew: a view by its schema, an allocation, a
             question about sizes
-    fused   attention and RMS norm, which `meta` composes of smaller operators, but which are one
-            kernel each on a GPU, count once where they are called as one
+    fused   attention and RMS norm count once where they are called as one: `meta` composes them of
+            smaller operators, a GPU has one kernel for each
 
 A synchronisation is an operator after which the host waits for the device: a value or a
 data-dependent shape read back, or a copy between the two that is not asked for as non-blocking.
@@ -14,9 +14,10 @@ Counted is one chunk of the steady state, window full, from opening the cache to
 prompt and the codec are not part of it.
 """
 
+import copy
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,12 +26,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from causvid.benchmark.baseline import PlainBaseline
 from causvid.generation.generator import Generator, Memory
-from causvid.generation.geometry import LatentGrid
 from causvid.model.checkpoint import parameter_dtype
-from causvid.model.transformer import CausalWanTransformer
-from causvid.presets.catalogue import SELF_FORCING, Preset
+from causvid.model.codec import codec_for
+from causvid.pipeline import make_generator
+from causvid.presets.costs import empty_models
+from causvid.presets.preset import Preset
 
 aten = torch.ops.aten
 
@@ -93,6 +94,11 @@ class OperatorCounter(TorchDispatchMode):
         self.syncs: Counter[str] = Counter()
         self.flops = 0
 
+    def cost(self, cache_bytes: int) -> ChunkCost:
+        """All that was counted, as the cost of one chunk."""
+        launches, syncs = self.launches.total(), self.syncs.total()
+        return ChunkCost(launches, syncs, self.flops, cache_bytes)
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -139,86 +145,43 @@ def _flops(func: Any, args: tuple, kwargs: dict[str, Any], result: Any) -> int:
     return 0 if formula is None else formula(*args, **kwargs, out_val=result)
 
 
-def full_size(preset: Preset = SELF_FORCING, dtype: torch.dtype = torch.bfloat16) -> Generator:
-    """The generator of a Wan preset on `meta`, its parameters in the types a load would give."""
-    with torch.device("meta"):
-        model = CausalWanTransformer(**asdict(preset.transformer)).requires_grad_(False)
+def full_size(preset: Preset, dtype: torch.dtype = torch.bfloat16) -> Generator:
+    """The generator of a preset on `meta`, its parameters in the types that a load would give."""
+    models = empty_models(preset)
+    model = copy.deepcopy(models.transformer).requires_grad_(False)
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(parameter_dtype(model, name, dtype))
-    config = preset.generation
-    grid = LatentGrid(config.height, config.width, patch=model.config.patch_size[1])
-    return Generator(model, config, grid)
+    return make_generator(model, codec_for(models.vae), preset.generation)
 
 
 @torch.inference_mode()
-def count_ours(generator: Generator) -> ChunkCost:
+def count(generator: Generator) -> ChunkCost:
     """The cost of a chunk of a generator on `meta`."""
     cache = generator.new_cache()
-    memory = Memory(cache, generator.transformer.encode_text(_prompt(generator)))
-    steady = _steady_chunk(generator)
+    memory = Memory(cache, generator.transformer.encode_text(prompt_on_meta(generator)))
+    chunks, steady = generator.config.chunks, steady_chunk(generator)
     for chunk in range(steady):
-        cache.open(generator.config.chunks.frames(chunk))
+        cache.open(chunks.frames(chunk))
         cache.advance()
-
-    def run() -> None:
-        cache.open(generator.config.chunks.frames(steady))
-        generator.denoise(generator.config.levels(steady), _noise(generator, steady), memory)
+    with OperatorCounter("meta") as counter:
+        cache.open(chunks.frames(steady))
+        generator.denoise(generator.config.levels(steady), noise_on_meta(generator, steady), memory)
         cache.advance()
-
-    return _count(run, OperatorCounter("meta"), cache.nbytes)
-
-
-@torch.inference_mode()
-def count_baseline(generator: Generator) -> ChunkCost:
-    """The cost of the same chunk, made by `PlainBaseline`.
-
-    Its end indices live on the CPU, as `meta` has no values to read back. They stand for tensors
-    of the device like all its others.
-    """
-    baseline = PlainBaseline(generator, index_device="cpu")
-    cache, prompt = baseline.new_cache(), _prompt(generator)
-    config, steady = generator.config, _steady_chunk(generator)
-    for chunk in range(steady):
-        clean = _noise(generator, chunk)(0)
-        baseline.predict_clean(
-            clean, config.context_level, prompt, cache, config.chunks.start(chunk)
-        )
-
-    def run() -> None:
-        baseline.denoise(
-            config.levels(steady),
-            _noise(generator, steady),
-            prompt,
-            cache,
-            config.chunks.start(steady),
-        )
-
-    nbytes = sum(layer[name].nbytes for layer in cache for name in ("k", "v"))
-    return _count(run, OperatorCounter("meta", "cpu"), nbytes)
+    return counter.cost(cache.nbytes)
 
 
-def _count(run: Callable[[], None], counter: OperatorCounter, cache_bytes: int) -> ChunkCost:
-    with counter:
-        run()
-    return ChunkCost(
-        launches_per_chunk=counter.launches.total(),
-        syncs_per_chunk=counter.syncs.total(),
-        flops_per_chunk=counter.flops,
-        cache_bytes=cache_bytes,
-    )
-
-
-def _steady_chunk(generator: Generator) -> int:
+def steady_chunk(generator: Generator) -> int:
     """The first chunk for which older frames have to leave the window."""
     return generator.config.chunks.covering(generator.config.window)
 
 
-def _prompt(generator: Generator) -> Tensor:
+def prompt_on_meta(generator: Generator) -> Tensor:
+    """Embeddings of one prompt `[1, text_length, text_dim]`, on the generator's device."""
     config = generator.transformer.config
     return torch.empty(1, config.text_length, config.text_dim, device=generator.device)
 
 
-def _noise(generator: Generator, chunk: int) -> Callable[[int], Tensor]:
-    """Noise that is on the device already; drawing or copying it is one launch to either side."""
+def noise_on_meta(generator: Generator, chunk: int) -> Callable[[int], Tensor]:
+    """Noise that is on the device already: to draw or to copy it counts as one launch."""
     shape = generator.chunk_shape(chunk)
     return lambda step: torch.randn(shape, device=generator.device)

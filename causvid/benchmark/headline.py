@@ -1,9 +1,9 @@
-"""What distillation and causality buy: the student as it streams, against its own teacher.
+"""The gain of distillation and causality: the student as it streams, against its own teacher.
 
 The teacher makes all frames of a clip at once, in many steps of two passes each, one of them for
 guidance; nothing can be shown before it has finished. The student is timed as a viewer has it.
-Both make a video of the same length, of the same codec, on the same device, in turns: the teacher
-pauses now and then and a whole stream is made, so that what disturbs one disturbs the other.
+Both make a video of the same length, with the same codec, on the same device, in turns: the
+teacher pauses and a whole stream is made, so that both suffer from what else the machine does.
 
 The teacher's attention grows with the square of the clip's length, the student's stays that of its
 window, so the ratios depend on the length. They are therefore taken twice: at the length asked for
@@ -13,9 +13,10 @@ trained on, its cheapest.
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,6 +74,11 @@ class Side:
     def frames_per_second(self) -> float:
         return self.pixel_frames / self.seconds.total
 
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        seconds = {**asdict(self.seconds), "total": self.seconds.total}
+        return {**asdict(self), "seconds": seconds, "frames_per_second": self.frames_per_second}
+
 
 @dataclass(frozen=True)
 class Race:
@@ -96,6 +102,16 @@ class Race:
         """Processor time per picture: comparable where others use the machine, too."""
         teacher = self.teacher.cpu_seconds / self.teacher.pixel_frames
         return teacher / (self.student.cpu_seconds / self.student.pixel_frames)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "throughput_ratio": self.throughput_ratio,
+            "latency_ratio": self.latency_ratio,
+            "cpu_ratio": self.cpu_ratio,
+            "student": self.student.to_dict(),
+            "teacher": self.teacher.to_dict(),
+        }
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from causvid.benchmark.timing import Seconds, Task, measure, peak_memory
 from causvid.generation.generator import Generator, Memory, seeded_noise
@@ -109,6 +110,28 @@ def measure_pieces(
     grid = generator.grid
     with FragmentMuxer(fps=config.fps, height=grid.height, width=grid.width) as muxer:
         yield piece("mux", Task(lambda: muxer.append(pictures)))
+
+
+@torch.inference_mode()
+def profile_chunk(pipe: CausVidPipeline, *, decoder: Decoder = "full", rows: int = 25) -> str:
+    """A table of the operators of one chunk, denoised and decoded, in the steady state.
+
+    Sorted by the device's own time; `rows` operators are listed.
+    """
+    generator, codec = pipe.generator(), pipe.codec(decoder)
+    config, on_gpu = generator.config, generator.device.type == "cuda"
+    chunk = config.chunks.covering(config.window)
+    memory, state = _filled(generator, pipe, chunk), codec.start()
+    codec.decode(_noise(generator, chunk), state)  # allocations, and the first, shorter group
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    memory.cache.open(config.chunks.frames(chunk))
+    with profile(activities=activities) as profiler:
+        clean = generator.denoise(
+            config.levels(chunk), lambda step: _noise(generator, chunk, step), memory
+        )
+        codec.decode(clean, state)
+    order = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
+    return profiler.key_averages().table(sort_by=order, row_limit=rows)
 
 
 def measure_stream(

@@ -71,6 +71,15 @@ class Seconds:
     def p95(self) -> float:
         return float(np.percentile(self.wall, 95))
 
+    def to_dict(self) -> dict[str, float]:
+        """The JSON form."""
+        return {
+            "median": self.median,
+            "p95": self.p95,
+            "median_cpu": self.median_cpu,
+            "samples": len(self.wall),
+        }
+
 
 @dataclass(frozen=True)
 class Task:

@@ -1,6 +1,5 @@
 """What the benchmark measures is what it says: no timing is tested, only that it is honest."""
 
-import argparse
 import copy
 import dataclasses
 import json
@@ -8,13 +7,11 @@ import json
 import pytest
 import torch
 
-from causvid import benchmark
 from causvid.__main__ import main
-from causvid.benchmark.baseline import PlainBaseline
-from causvid.benchmark.comparison import FRAMES, Baseline, Ours, compare
-from causvid.benchmark.counts import OperatorCounter, count_baseline, count_ours, full_size
+from causvid.benchmark import counts, headline
+from causvid.benchmark.counts import OperatorCounter, count, full_size
 from causvid.benchmark.headline import TeacherConfig, load_teacher, race
-from causvid.benchmark.pieces import measure_pieces, measure_stream
+from causvid.benchmark.pieces import measure_pieces, measure_stream, profile_chunk
 from causvid.benchmark.timing import Stopwatch, Task, measure
 from causvid.benchmark.untrained import untrained_pipeline
 from causvid.generation.config import GenerationConfig
@@ -28,6 +25,7 @@ from causvid.presets.loading import load_preset
 from causvid.presets.preset import Preset, TransformerSize
 from causvid.training.models import export
 from causvid.training.teacher_model import TeacherModel
+from tests.benchmark.baseline import PlainBaseline, count_baseline
 from tests.conftest import randomise
 
 CPU = torch.device("cpu")
@@ -81,20 +79,10 @@ def test_the_baseline_makes_the_same_video(generator):
         torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
 
 
-@torch.inference_mode()
-def test_both_sides_of_the_comparison_do_the_same_work(generator):
-    embeds = prompt_embeds(generator)
-    ours, baseline = Ours(generator, embeds), Baseline(generator, embeds)
-    for side in (ours, baseline):
-        side.open(0)
-    torch.testing.assert_close(ours.run_pass(), baseline.run_pass(), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(ours.run_chunk(), baseline.run_chunk(), atol=1e-4, rtol=1e-4)
-
-
 @pytest.fixture(scope="module")
 def costs():
     generator = full_size(shallow(4))
-    return generator, count_ours(generator), count_baseline(generator)
+    return generator, count(generator), count_baseline(generator)
 
 
 def test_a_chunk_needs_no_synchronisation(costs):
@@ -126,7 +114,7 @@ def test_both_caches_hold_the_same_window(costs):
 def test_renewing_a_sink_needs_no_synchronisation():
     generator = full_size(shallow(1))
     config = dataclasses.replace(generator.config, chunks=ChunkPattern(1, 3), sink=4)
-    assert count_ours(dataclasses.replace(generator, config=config)).syncs_per_chunk == 0
+    assert count(dataclasses.replace(generator, config=config)).syncs_per_chunk == 0
 
 
 @torch.inference_mode()
@@ -174,24 +162,18 @@ def test_values_and_shapes_read_back_are_synchronisations():
     assert counter.syncs.total() == 3
 
 
-def run_meta(monkeypatch, capsys, *options: str) -> str:
-    monkeypatch.setattr(benchmark, "full_size", lambda: full_size(shallow(1)))
-    assert main(["benchmark", "--meta", *options]) == 0
-    return capsys.readouterr().out
-
-
 def test_meta_prints_exactly_its_figures(monkeypatch, capsys):
-    figures = json.loads(run_meta(monkeypatch, capsys, "--json"))
-    assert list(figures) == ["meta"]
-    assert list(figures["meta"]) == ["ours", "baseline"]
-    for side in figures["meta"].values():
-        assert list(side) == [
-            "launches_per_chunk",
-            "syncs_per_chunk",
-            "flops_per_chunk",
-            "cache_bytes",
-        ]
-        assert all(type(value) is int for value in side.values())
+    monkeypatch.setattr(counts, "full_size", lambda preset: full_size(shallow(1)))
+    assert main(["benchmark", "--meta", "--json"]) == 0
+    cost = json.loads(capsys.readouterr().out)["meta"]
+    assert cost.pop("model") == "self-forcing"
+    assert list(cost) == ["launches_per_chunk", "syncs_per_chunk", "flops_per_chunk", "cache_bytes"]
+    assert all(type(value) is int for value in cost.values())
+
+
+def test_every_model_can_be_counted_without_its_weights(capsys):
+    assert main(["benchmark", "--meta", "--model", "pocket"]) == 0
+    assert "pocket in bfloat16 at 224x128" in capsys.readouterr().out
 
 
 def test_tasks_take_turns_and_warm_up_is_not_counted():
@@ -202,32 +184,6 @@ def test_tasks_take_turns_and_warm_up_is_not_counted():
     assert log[::2] == ["prepare"] * 6
     assert [len(seconds.wall) for seconds in samples] == [2, 2]
     assert samples[0].p95 >= samples[0].median >= 0
-
-
-def test_compare_reports_every_size_and_where_the_time_goes(generator):
-    results = list(compare(generator, (FRAMES, generator.config.window), repeats=1))
-    assert [result.visible for result in results] == [3, 9]
-    for result in results:
-        assert result.one_pass.ratio > 0 and result.chunk.cpu_ratio >= 0
-        for parts in result.parts:
-            assert list(parts) == [
-                "attention",
-                "text attention",
-                "linear layers",
-                "everything else",
-            ]
-
-
-def test_compare_prints_json(generator, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "comparison_generator", lambda: generator)
-    monkeypatch.setattr(benchmark, "VISIBLE", (3, 9))
-    monkeypatch.setattr(benchmark, "COMPARE_THREADS", torch.get_num_threads())
-    assert main(["benchmark", "--compare", "--repeats", "1", "--json"]) == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert figures["hardware"]["torch"] == torch.__version__
-    assert {"median", "p95", "median_cpu", "samples"} <= set(
-        figures["compare"]["3"]["pass"]["ours"]
-    )
 
 
 def test_every_piece_is_measured_in_the_state_a_long_stream_settles_into(pipeline):
@@ -258,11 +214,14 @@ def test_a_single_chunk_is_no_stream_to_measure(pipeline):
         measure_stream(pipeline, seconds=0.01)
 
 
-def test_repeats_must_be_positive():
-    parser = argparse.ArgumentParser()
-    benchmark.add_arguments(parser)
-    with pytest.raises(ValueError, match="--repeats must be at least 1, got 0"):
-        benchmark.main(parser.parse_args(["--repeats", "0"]))
+def test_repeats_must_be_positive(capsys):
+    assert main(["benchmark", "--repeats", "0"]) == 2
+    assert "--repeats must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_a_profile_lists_the_operators_of_a_chunk(pipeline):
+    table = profile_chunk(pipeline)
+    assert "Self CPU" in table and "aten::" in table
 
 
 @pytest.fixture(scope="module")
@@ -323,22 +282,30 @@ def test_headline_prints_ratios_and_what_they_are_made_of(pipeline, monkeypatch,
         pipeline.tokenizer,
         pipeline.generation,
     )
-    preset = dataclasses.replace(POCKET, folder=folder)
-    monkeypatch.setattr(benchmark, "default_preset", lambda device: preset)
-    monkeypatch.setattr(benchmark, "TeacherConfig", lambda guidance: TeacherConfig(2, guidance))
-    options = ["--headline", "--seconds", "1", "--repeats", "2", "--device", "cpu"]
+    monkeypatch.setattr(headline, "TeacherConfig", lambda guidance: TeacherConfig(2, guidance))
+    options = [
+        "--headline",
+        "--model",
+        str(folder),
+        "--seconds",
+        "1",
+        "--repeats",
+        "2",
+        "--device",
+        "cpu",
+    ]
     assert main(["benchmark", *options]) == 0
     assert "throughput x" in capsys.readouterr().out
     assert main(["benchmark", *options, "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    headline = figures["headline"]
-    assert headline["throughput_ratio"] == headline["asked_length"]["throughput_ratio"]
-    assert headline["latency_ratio"] == headline["asked_length"]["latency_ratio"]
-    assert headline["seconds_asked"] == 1 and headline["fps"] == 8
-    assert headline["asked_length"]["teacher"]["pixel_frames"] == 9
-    trained = headline["teacher_trained_latent_frames"]
-    assert headline["trained_length"]["teacher"]["latent_frames"] == trained
-    assert set(headline["asked_length"]["student"]["seconds"]) == {
+    found = figures["headline"]
+    assert found["throughput_ratio"] == found["asked_length"]["throughput_ratio"]
+    assert found["latency_ratio"] == found["asked_length"]["latency_ratio"]
+    assert found["seconds_asked"] == 1 and found["fps"] == 8
+    assert found["asked_length"]["teacher"]["pixel_frames"] == 9
+    trained = found["teacher_trained_latent_frames"]
+    assert found["trained_length"]["teacher"]["latent_frames"] == trained
+    assert set(found["asked_length"]["student"]["seconds"]) == {
         "text",
         "denoise",
         "decode",
@@ -382,11 +349,11 @@ def test_an_untrained_model_is_timed_without_the_hub(capsys):
     assert figures["stream"]["frames_per_second"] > 0
 
 
-@pytest.mark.parametrize("other", ["--meta", "--compare", "--headline", "--player"])
+@pytest.mark.parametrize("other", ["--meta", "--headline", "--player"])
 @pytest.mark.parametrize("option", [["--untrained"], ["--compile"], ["--decoder", "tiny"]])
 def test_an_option_that_would_be_ignored_is_refused(other, option, capsys):
     assert main(["benchmark", other, *option]) == 2
-    assert "are for the parts and the stream of a preset" in capsys.readouterr().err
+    assert "are for the parts and the stream of a model" in capsys.readouterr().err
 
 
 def test_an_untrained_model_computes_in_what_a_trained_one_does():

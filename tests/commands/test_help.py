@@ -8,14 +8,9 @@ import pytest
 from causvid.__main__ import COMMANDS
 
 SLOW_TO_IMPORT = ("torch", "diffusers", "transformers", "accelerate", "gradio")
-# Commands whose parser still loads one of them; this list only shrinks.
-NOT_YET = {"benchmark"}
 
 
-@pytest.mark.parametrize(
-    "command",
-    [pytest.param(it, marks=pytest.mark.xfail(it in NOT_YET, reason="")) for it in COMMANDS],
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_loads_torch_to_explain_itself(command):
     program = (
         "import sys; from causvid.__main__ import main\n"

@@ -1,6 +1,6 @@
-"""The plain way to run the same weights: what `generator.py` and `cache.py` are measured against.
+"""The plain way to run the same weights, an oracle for `generator.py` and `cache.py`.
 
-Written in the manner of the first published causal video models, habit by habit:
+Written in the manner of the first published causal video models:
 
     cache       a list of one dict per layer; keys and values are token-major, cloned and shifted
                 inside the attention when full; end indices are tensors, read back with `.item()`
@@ -23,6 +23,13 @@ from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention, silu
 
+from causvid.benchmark.counts import (
+    ChunkCost,
+    OperatorCounter,
+    noise_on_meta,
+    prompt_on_meta,
+    steady_chunk,
+)
 from causvid.generation.generator import Generator, NoiseSource
 from causvid.generation.schedule import CLEAN, Level, add_noise, clean_from_velocity
 from causvid.model.attention import ROTARY_BASE, rotary_pairs
@@ -89,10 +96,10 @@ class PlainBaseline:
             Clean latents `[b, f, c, h, w]`.
         """
         x = noise(0)
-        for step, (level, following) in enumerate(pairwise((*levels, CLEAN)), start=1):
+        for step, (level, lower) in enumerate(pairwise((*levels, CLEAN)), start=1):
             x = self.predict_clean(x, level, prompt_embeds, cache, start)
-            if following.sigma:
-                x = add_noise(x, noise(step), following.sigma)
+            if lower.sigma:
+                x = add_noise(x, noise(step), lower.sigma)
         self.predict_clean(x, self.generator.config.context_level, prompt_embeds, cache, start)
         return x
 
@@ -231,3 +238,23 @@ def _attention(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """`[b, n, heads, d]`, `[b, m, heads, d]` twice → `[b, n, heads · d]`."""
     query, keys, values = (x.transpose(1, 2) for x in (query, keys, values))
     return scaled_dot_product_attention(query, keys, values).transpose(1, 2).flatten(2)
+
+
+@torch.inference_mode()
+def count_baseline(generator: Generator) -> ChunkCost:
+    """The cost of the chunk that `causvid.benchmark.counts.count` counts, made by `PlainBaseline`.
+
+    Its end indices live on the CPU, as `meta` has no values to read back. They stand for tensors
+    of the device like all its others.
+    """
+    baseline = PlainBaseline(generator, index_device="cpu")
+    cache, prompt = baseline.new_cache(), prompt_on_meta(generator)
+    config, steady = generator.config, steady_chunk(generator)
+    start = config.chunks.start
+    for chunk in range(steady):
+        clean = noise_on_meta(generator, chunk)(0)
+        baseline.predict_clean(clean, config.context_level, prompt, cache, start(chunk))
+    with OperatorCounter("meta", "cpu") as counter:
+        noise = noise_on_meta(generator, steady)
+        baseline.denoise(config.levels(steady), noise, prompt, cache, start(steady))
+    return counter.cost(sum(layer[name].nbytes for layer in cache for name in ("k", "v")))
