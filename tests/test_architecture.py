@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "causvid"
 
 # From the ground up; a module may import from its own wing and from the floors below it.
 FLOORS = [
-    "log media model resources table",
+    "log media model resources",
     "generation transformer autoencoder_tiny world",
     "pipeline",
     "presets",

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from causvid.benchmark import table
 from causvid.generation.drift import Looks
 from causvid.generation.stream import FrameChunk, Timings
 from causvid.presets.catalogue import POCKET
@@ -32,7 +33,6 @@ from causvid.serving.models import Models
 from causvid.serving.record import ChunkInfo, ChunkRecord, Manifest, RunTimings, VideoRecord
 from causvid.serving.service import Service
 from causvid.serving.settings import PREFIX, Settings
-from causvid.table import Table
 from causvid.ui.server import launch
 
 FRAMES = 12  # per chunk: 0.75 s at 16 frames a second
@@ -313,7 +313,7 @@ def main(speeds: tuple[float, ...] = (0.5, 0.7, 1.25, 3.0), *, show: bool = True
     if show:
         cold, *warm = opening.click_ms
         header = "speed,yield to picture,click to picture,yield to page,shown,gaps,in all,stalls"
-        rows = tuple(
+        rows = [
             (
                 f"{it.speed:.2f}x",
                 f"{it.first_ms:.0f} ms",
@@ -325,11 +325,11 @@ def main(speeds: tuple[float, ...] = (0.5, 0.7, 1.25, 3.0), *, show: bool = True
                 f"{it.stalls}",
             )
             for it in played
-        )
+        ]
         note = (
             f"app.py served its page after {opening.served_ms / 1000:.1f} s; click to picture with "
             f"the pocket model {cold:.0f} ms at first, then {statistics.median(warm):.0f} ms"
         )
-        print(Table("Player", tuple(header.split(",")), rows, note).to_text())
+        print(f"{table(header.split(','), rows)}\n{note}")
     figures = {"player": [dataclasses.asdict(it) for it in played]}
     return {**figures, "app": dataclasses.asdict(opening)}

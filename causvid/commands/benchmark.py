@@ -11,10 +11,10 @@
 import argparse
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from causvid.benchmark import table
 from causvid.presets import execution
 
 if TYPE_CHECKING:  # they import torch
@@ -74,7 +74,7 @@ def main(args: argparse.Namespace) -> int:
     if args.player:
         from causvid.benchmark import player
 
-        figures = player.main()
+        figures = player.main(show=not args.json)
     elif args.meta:
         figures = _meta(args)
     elif args.headline:
@@ -105,7 +105,7 @@ def _meta(args: argparse.Namespace) -> dict[str, Any]:
             f"{cost.flops_per_chunk / 1e12:.1f}",
             f"{cost.cache_bytes / 1e9:.2f}",
         )
-        print(_table(("launches", "syncs", "TFLOP", "cache, GB"), [row]))
+        print(table(("launches", "syncs", "TFLOP", "cache, GB"), [row]))
     return {"meta": {"model": preset.name, **asdict(cost)}}
 
 
@@ -156,7 +156,7 @@ def _print_race(result: "Race", fps: int) -> None:
         parts = (spent.text, spent.denoise, spent.decode, spent.other, spent.total)
         values = (side.first_picture, *parts, side.cpu_seconds)
         rows.append((name, *(f"{it:.3f}" for it in values), f"{side.frames_per_second:.2f}"))
-    print(_table(header, rows))
+    print(table(header, rows))
     print(
         f"throughput x {result.throughput_ratio:.1f} ({result.cpu_ratio:.1f} by CPU time), "
         f"first picture x {result.latency_ratio:.0f}",
@@ -179,7 +179,7 @@ def _pieces(args: argparse.Namespace) -> dict[str, Any]:
             (name, f"{it.median:.4f}", f"{it.p95:.4f}", "" if rate is None else f"{rate:.1f}")
             for name, it, rate in (*measured, ("stream step", run.steps, run.frames_per_second))
         ]
-        print(_table(("seconds of", "median", "p95", "frames/s"), rows))
+        print(table(("seconds of", "median", "p95", "frames/s"), rows))
         _print_stream(run)
     return {
         **setting,
@@ -234,10 +234,3 @@ def _load(args: argparse.Namespace) -> tuple["Preset", "CausVidPipeline", dict[s
         "execution": in_force,
     }
     return preset, pipe, {"hardware": asdict(hardware), **setting}
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    from tabulate import tabulate
-
-    align = ("left", *("right" for _ in header[1:]))
-    return tabulate(rows, header, "plain", disable_numparse=True, colalign=align)

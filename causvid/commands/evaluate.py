@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causvid.evaluate import PARTS, QUICK, Sizes
+from causvid.presets import execution
 
 if TYPE_CHECKING:  # it imports torch
     from causvid.evaluate.session import Session
@@ -88,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "measured before and are not measured now stay in it",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    execution.add_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -101,6 +103,8 @@ def main(args: argparse.Namespace) -> int:
     session = _session(args)
     settings = _settings(args, session)
     report = Report.open(args.report)
+    if not args.json:
+        print(f"{settings['weights']}: {settings['execution']}\n")
     for name in args.only or PARTS:
         if name == "ablations" and not session.rivals:
             if args.only:
@@ -134,7 +138,11 @@ def _session(args: argparse.Namespace) -> "Session":
             raise ValueError(f"--{name.replace('_', '-')} must be more than 0, got {value}")
     guidance = POCKET.trajectories.guidance if args.guidance is None else args.guidance
     subjects = Subjects(
-        get_preset(args.model), POCKET.trajectories.frames, args.teacher_steps, guidance
+        get_preset(args.model),
+        execution.from_args(args),
+        latents=POCKET.trajectories.frames,
+        teacher_steps=args.teacher_steps,
+        guidance=guidance,
     )
     judged = args.subjects or ("student", "teacher")[: 1 + subjects.has_teacher]
     if "teacher" in judged and not subjects.has_teacher:
@@ -155,5 +163,6 @@ def _settings(args: argparse.Namespace, session: "Session") -> dict[str, Any]:
         "guidance": session.subjects.guidance,
         "frames": session.subjects.frames,
         "threads": torch.get_num_threads(),
+        "execution": execution.in_force(session.subjects.pipe),
         **asdict(session.sizes),
     }

@@ -21,6 +21,7 @@ from causvid.generation.source import to_frames, to_pixels
 from causvid.generation.stream import Stream
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
+from causvid.presets.execution import Execution
 from causvid.presets.loading import load
 from causvid.presets.preset import Preset
 from causvid.training.model_stage import seeded
@@ -140,6 +141,7 @@ class Subjects:
     """
 
     preset: Preset
+    execution: Execution
     latents: int
     teacher_steps: int
     guidance: float
@@ -153,10 +155,11 @@ class Subjects:
             ValueError: if the model is not of the procedural world, or the rival is missing.
         """
         _check_world(self.preset)
-        pipe = load(self.preset, device="cpu")
+        pipe = load(self.preset, self.execution)
         if self.rival is not None:
             folder = finished_average(self.rival) / "transformer"
-            pipe.register_modules(transformer=CausalWanTransformer.from_pretrained(folder).eval())
+            rival = CausalWanTransformer.from_pretrained(folder, torch_dtype=pipe.transformer.dtype)
+            pipe.register_modules(transformer=rival.to(pipe.transformer.device).eval())
         return pipe
 
     @property

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import json
 
 import pytest
@@ -282,7 +283,8 @@ def test_headline_prints_ratios_and_what_they_are_made_of(pipeline, monkeypatch,
         pipeline.tokenizer,
         pipeline.generation,
     )
-    monkeypatch.setattr(headline, "TeacherConfig", lambda guidance: TeacherConfig(2, guidance))
+    two_steps = functools.partial(TeacherConfig, steps=2)
+    monkeypatch.setattr(headline, "TeacherConfig", two_steps)
     options = [
         "--headline",
         "--model",
