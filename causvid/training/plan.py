@@ -27,7 +27,6 @@ from causvid.world import VOCABULARY
 from causvid.world.tokenizer import tiny_text_encoder
 
 _MASTER, _LOWERED = 4, 2  # bytes of a float32 weight, gradient or average, and of a bfloat16 one
-
 # Bytes that a layer keeps of a token for its backward pass, for each of the model's width and of
 # its feed-forward's: fitted to what was alive in steps of both recipes on `meta`.
 _KEPT_OF_WIDTH, _KEPT_OF_FFN = 60, 4
@@ -39,9 +38,8 @@ class StagePlan:
 
     Attributes:
         clips: seen in a step by all processes together.
-        trained: parameters that are trained; `averaged` of them have an average.
-        frozen: parameters that are not.
-        activation_bytes: at the peak of a step.
+        trained, averaged, frozen: parameters; the averaged ones are among the trained.
+        activation_bytes: at the peak of a step, on every device.
         step_flops, total_flops: of all processes, for one step and for the stage.
     """
 
@@ -67,28 +65,27 @@ class StagePlan:
         return self.model_bytes + self.activation_bytes
 
 
-class _Model:
+class _Costs:
     """Operations and activations of one clip's passes through a recipe's models."""
 
     def __init__(self, recipe: Recipe):
-        with torch.device("meta"):
-            if recipe.preset is None:
+        if recipe.preset is None:
+            with torch.device("meta"):
                 self.transformer = CausalWanTransformer(**asdict(recipe.transformer))
-                vocabulary = len(VOCABULARY) + 3  # padding, end and the unknown word
-                self.text = tiny_text_encoder(vocabulary, width=recipe.transformer.text_dim)
-                stride = recipe.codec.spatial_stride
-            else:
-                models = empty_models(PRESETS[recipe.preset])
-                self.transformer, self.text = models.transformer, models.text_encoder
-                stride = models.vae.config.scale_factor_spatial
-        self.recipe = recipe
-        self.size = _count(self.transformer)
-        generation, patch = recipe.generation, self.transformer.config.patch_size[1]
-        self.grid = LatentGrid(generation.height, generation.width, stride, patch=patch)
-        embedding = self.text.get_input_embeddings().weight.numel()
-        length = self.transformer.config.text_length
-        self.text_flops = 2 * length * (_count(self.text) - embedding)
-        self.chunks = generation.chunks
+                words = len(VOCABULARY) + 3  # padding, end and the unknown word
+                encoder = tiny_text_encoder(words, width=recipe.transformer.text_dim)
+            stride = recipe.codec.spatial_stride
+        else:
+            self.transformer, vae, _, encoder = empty_models(PRESETS[recipe.preset])
+            stride = vae.config.scale_factor_spatial
+        self.recipe, self.chunks = recipe, recipe.generation.chunks
+        size = (recipe.generation.height, recipe.generation.width)
+        config = self.transformer.config
+        self.grid = LatentGrid(*size, stride, patch=config.patch_size[1])
+        self.size, self.text_size = map(_parameters, (self.transformer, encoder))
+        looked_up = encoder.get_input_embeddings().weight.numel()
+        self.prompt = 2 * config.text_length * (self.text_size - looked_up)
+        self.gradient = 4 if recipe.checkpointing else 3  # over the forward pass alone
 
     def forward(self, *sizes: int) -> int:
         """A pass over runs of frames that each see themselves and those before them."""
@@ -97,19 +94,8 @@ class _Model:
             transformer_flops(self.transformer, self.grid, size, end) for size, end in runs
         )
 
-    def cached(self, chunk: int) -> int:
-        """A pass over one chunk whose past is in the window."""
-        frames = self.chunks.frames(chunk)
-        visible = min(self.chunks.start(chunk + 1), self.recipe.generation.window)
-        return transformer_flops(self.transformer, self.grid, frames, visible)
-
     def causal(self, frames: int) -> int:
         return self.forward(*self.chunks.sizes(frames))
-
-    @property
-    def gradient(self) -> int:
-        """Operations with gradients over those of the forward pass."""
-        return 4 if self.recipe.checkpointing else 3
 
     def activations(self, frames: int) -> int:
         """Bytes kept for the backward pass of so many latent frames."""
@@ -121,8 +107,45 @@ class _Model:
             return config.num_layers * layer
         return config.num_layers * tokens * width * _LOWERED + layer
 
+    def lessons(self, lessons: Lessons) -> tuple[float, int]:
+        """Operations of a step of teacher forcing, and the frames that carry gradients in it."""
+        generation, batch = self.recipe.generation, lessons.batch
+        whole, part = divmod(generation.window, self.chunks.rest)
+        window = self.forward(*((part,) * (part > 0)), *((self.chunks.rest,) * whole))
+        work = batch * (self.gradient * window + self.prompt)
+        frames = batch * generation.window
+        ends = range(2, self.chunks.covering(generation.window))
+        beginnings = [self.chunks.start(end) for end in ends]
+        if beginnings:
+            mean = sum(map(self.causal, beginnings)) / len(beginnings)
+            work += batch * (self.gradient * mean + self.prompt)
+            frames += batch * max(beginnings)
+        if lessons.first_weight:
+            first, passes = self.chunks.first, self.gradient + len(generation.timesteps)
+            work += lessons.first_batch * (passes * self.forward(first) + 2 * self.prompt)
+            frames += lessons.first_batch * first
+        return work, frames
 
-def _count(module: torch.nn.Module) -> int:
+    def distribution_matching(self) -> float:
+        """Operations for one video: its rollout, three opinions of it, the critic's updates."""
+        config, generation = self.recipe.dmd, self.recipe.generation
+        work = (1.0 + self.gradient) * prompt_flops(self.transformer) + 2 * self.prompt
+        for length in config.rollout_chunks:
+            for chunk in range(length):
+                live = self.chunks.start(chunk) >= self.chunks.start(length) - config.window
+                # Steps before the exit step, which is drawn; that step; the clean pass.
+                passes = (len(generation.timesteps) - 1) / 2 + (self.gradient if live else 1) + 1
+                seen = min(self.chunks.start(chunk + 1), generation.window)
+                frames = self.chunks.frames(chunk)
+                cost = transformer_flops(self.transformer, self.grid, frames, seen)
+                work += passes * cost / len(config.rollout_chunks)
+        judged = self.causal if config.teacher == "causal" else self.forward
+        opinions = 2 if config.guidance == 1 else 3
+        passes = opinions + config.critic_updates * self.gradient
+        return work + passes * judged(config.window)
+
+
+def _parameters(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -134,118 +157,53 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
     """
     if processes < 1:
         raise ValueError(f"a plan needs at least one process, got {processes}")
-    model = _Model(recipe)
-    text, size = _count(model.text), model.size
+    costs = _Costs(recipe)
+    text, size = costs.text_size, costs.size
 
     def stage(
-        name: str,
-        phases: list[tuple[int, int, float]],
-        *,
-        frames: int,
-        trained: int,
-        frozen: int,
-        averaged: int | None = None,
+        name: str, work: list[tuple[int, int, float]], frames: int, *models: int
     ) -> StagePlan:
-        """Phases are steps, clips of a process, and operations of its step; `frames` are those that
-        carry gradients at once."""
-        return StagePlan(
-            name,
-            processes,
-            sum(steps for steps, _, _ in phases),
-            processes * phases[-1][1],
-            trained,
-            trained if averaged is None else averaged,
-            frozen,
-            model.activations(frames) if frames else 0,
-            round(processes * phases[-1][2]),
-            round(processes * sum(steps * flops for steps, _, flops in phases)),
-        )
+        """Of steps, a process's clips and their operations; of frames that carry gradients at once;
+        of parameters trained, averaged and frozen."""
+        memory = costs.activations(frames)
+        step = round(processes * work[-1][2])
+        total = round(processes * sum(steps * flops for steps, _, flops in work))
+        steps, clips = sum(steps for steps, _, _ in work), processes * work[-1][1]
+        return StagePlan(name, processes, steps, clips, *models, memory, step, total)
 
     def flow(name: str, config: FlowConfig, *, causal: bool, words: bool) -> StagePlan:
-        through = model.causal if causal else model.forward
-        text_passes = 3 if words else 1
-        phases = [
-            (
-                phase.steps,
-                phase.batch,
-                phase.batch
-                * (model.gradient * through(phase.frames) + text_passes * model.text_flops),
-            )
-            for phase in config.phases
-        ]
+        through = costs.causal if causal else costs.forward
+        work = []
+        for phase in config.phases:
+            clip = costs.gradient * through(phase.frames) + (3 if words else 1) * costs.prompt
+            work.append((phase.steps, phase.batch, phase.batch * clip))
         frames = max(phase.batch * phase.frames for phase in config.phases)
         trained, frozen = (size + text, 0) if words else (size, text)
-        return stage(name, phases, frames=frames, trained=trained, frozen=frozen)
+        return stage(name, work, frames, trained, trained, frozen)
 
     yield flow("teacher", recipe.teacher, causal=False, words=recipe.preset is None)
     yield flow("causal", recipe.causal, causal=True, words=False)
     made = recipe.trajectories
     sides = 1 if made.guidance == 1 else 2
-    work = made.batch * sides * (made.steps * model.forward(made.frames) + model.text_flops)
-    phases = [(made.count // made.batch, made.batch, work)]
-    yield stage("trajectories", phases, frames=0, trained=0, frozen=size + text)
+    clip = sides * (made.steps * costs.forward(made.frames) + costs.prompt)
+    batches = made.count // made.batch
+    yield stage("trajectories", [(batches, made.batch, made.batch * clip)], 0, 0, 0, size + text)
     ode = recipe.ode
-    work = ode.batch * (model.gradient * model.causal(made.frames) + model.text_flops)
-    frames = ode.batch * made.frames
-    yield stage("ode", [(ode.steps, ode.batch, work)], frames=frames, trained=size, frozen=text)
+    clip = costs.gradient * costs.causal(made.frames) + costs.prompt
+    work = [(ode.steps, ode.batch, ode.batch * clip)]
+    yield stage("ode", work, ode.batch * made.frames, size, size, text)
     forcing, lessons = recipe.forcing, recipe.forcing.lessons
-    phases = [(forcing.steps, lessons.batch, _lessons_flops(model, lessons))]
+    flops, frames = costs.lessons(lessons)
     frozen = text + (size if lessons.first_weight else 0)
-    frames = _lessons_frames(recipe, lessons)
-    yield stage("forcing", phases, frames=frames, trained=size, frozen=frozen)
+    yield stage("forcing", [(forcing.steps, lessons.batch, flops)], frames, size, size, frozen)
     dmd = recipe.dmd
-    work, frames, frozen = dmd.batch * _dmd_flops(model), dmd.batch * dmd.window, size + text
+    flops, frames = dmd.batch * costs.distribution_matching(), dmd.batch * dmd.window
+    frozen = size + text
     if dmd.teacher_forcing_weight:
-        work += _lessons_flops(model, dmd.lessons)
-        frames = max(frames, _lessons_frames(recipe, dmd.lessons))
+        forced, more = costs.lessons(dmd.lessons)
+        flops, frames = flops + forced, max(frames, more)
         frozen += size if dmd.lessons.first_weight else 0
-    phases = [(dmd.steps, dmd.batch, work)]
-    yield stage("dmd", phases, frames=frames, trained=2 * size, frozen=frozen, averaged=size)
-
-
-def _beginnings(recipe: Recipe) -> list[int]:
-    """Latent frames of the beginnings that fill no window."""
-    chunks = recipe.generation.chunks
-    return [chunks.start(end) for end in range(2, chunks.covering(recipe.generation.window))]
-
-
-def _lessons_frames(recipe: Recipe, lessons: Lessons) -> int:
-    first = lessons.first_batch * recipe.generation.chunks.first if lessons.first_weight else 0
-    largest = max(_beginnings(recipe), default=0)
-    return lessons.batch * (recipe.generation.window + largest) + first
-
-
-def _lessons_flops(model: _Model, lessons: Lessons) -> float:
-    generation, first = model.recipe.generation, model.chunks.first
-    whole, part = divmod(generation.window, model.chunks.rest)
-    sizes = (part,) * (part > 0) + (model.chunks.rest,) * whole
-    work = lessons.batch * (model.gradient * model.forward(*sizes) + model.text_flops)
-    if beginnings := _beginnings(model.recipe):
-        mean = sum(map(model.causal, beginnings)) / len(beginnings)
-        work += lessons.batch * (model.gradient * mean + model.text_flops)
-    if lessons.first_weight:
-        passes = model.gradient + len(generation.timesteps)
-        work += lessons.first_batch * (passes * model.forward(first) + 2 * model.text_flops)
-    return work
-
-
-def _dmd_flops(model: _Model) -> float:
-    """Operations for one video of a step: rollout, both opinions of it, the critic's lessons."""
-    config, steps = model.recipe.dmd, len(model.recipe.generation.timesteps)
-    work = 0.0
-    for length in config.rollout_chunks:
-        judged = model.chunks.start(length) - config.window
-        for chunk in range(length):
-            live = model.chunks.start(chunk) >= judged
-            passes = (steps - 1) / 2 + (model.gradient if live else 1) + 1  # and the clean pass
-            work += passes * model.cached(chunk) / len(config.rollout_chunks)
-    work += (1 + model.gradient) * prompt_flops(model.transformer)
-    opinions = 2 if config.guidance == 1 else 3
-    judging = model.forward(config.window)
-    if config.teacher == "causal":
-        judging = model.causal(config.window)
-    lessons = config.critic_updates * model.gradient
-    return work + (opinions + lessons) * judging + 2 * model.text_flops
+    yield stage("dmd", [(dmd.steps, dmd.batch, flops)], frames, 2 * size, size, frozen)
 
 
 def print_plan(name: str, recipe: Recipe, *, processes: int, as_json: bool) -> None:
@@ -255,7 +213,7 @@ def print_plan(name: str, recipe: Recipe, *, processes: int, as_json: bool) -> N
         figures = [{**asdict(stage), "total_bytes": stage.total_bytes} for stage in stages]
         print(json.dumps({"recipe": name, "stages": figures}, indent=2))
         return
-    header = ("stage", "steps", "clips a step", "models", "activations", "a step", "the stage")
+    header = ("stage", "steps", "clips", "models", "activations", "a step", "the stage")
     rows = [
         (
             stage.name,
@@ -268,9 +226,5 @@ def print_plan(name: str, recipe: Recipe, *, processes: int, as_json: bool) -> N
         )
         for stage in stages
     ]
-    print(f"Training {name} on {processes} devices")
+    print(f"Training {name} on {processes} devices: memory of each; clips and work of all together")
     print(tabulate(rows, header, colalign=("left", *["right"] * 6), disable_numparse=True))
-    print(
-        "Memory of each device; work of all together, a multiply-add counted as two. Found by "
-        "formulas, without weights or memory."
-    )
