@@ -16,7 +16,6 @@ import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
@@ -88,7 +87,11 @@ STAGES = {
     "curves": Stage("draw the logs of stages", None, ("logs", "out", "against")),
 }
 
-_folder = partial(dict, type=Path, metavar="FOLDER")
+
+def _folder(**options: Any) -> dict[str, Any]:
+    return {"type": Path, "metavar": "FOLDER", **options}
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "recipe": {
         "default": "pocket",
@@ -167,8 +170,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 help="the run's folder (default: runs/pocket)",
             )
         for option in stage.takes:
-            required = {"required": True} if (name, option) == ("judge", "out") else {}
-            own.add_argument(f"--{option}", **OPTIONS[option], **required)
+            keywords = dict(OPTIONS[option])
+            if (name, option) == ("judge", "out"):
+                keywords["required"] = True
+            own.add_argument(f"--{option}", **keywords)
         if stage.settings is not None:
             own.add_argument("--show", action="store_true", help="print the settings and stop")
             group = own.add_argument_group("settings", "defaults are the recipe's")
@@ -187,7 +192,7 @@ def add_settings(
     group: argparse._ArgumentGroup, settings: Mapping[str, Any], prefix: str = ""
 ) -> None:
     """An option for every field, nested ones with dots, with every recipe's value in its help."""
-    kind = type(next(iter(settings.values())))
+    kind: Any = type(next(iter(settings.values())))
     for field in fields(kind):
         hint, path = hints(kind)[field.name], f"{prefix}{field.name}"
         values = {recipe: getattr(each, field.name) for recipe, each in settings.items()}
@@ -200,6 +205,7 @@ def add_settings(
         if len(set(shown.values())) > 1:
             default = "; ".join(f"{recipe}: {value}" for recipe, value in shown.items())
         text = f"{descriptions(kind)[field.name].rstrip('.')} (default: {default})"
+        optional_value: dict[str, Any] = {"nargs": "?", "const": True} if hint is bool else {}
         group.add_argument(
             f"--{path.replace('_', '-')}",
             dest=f"{_SETTING}{path}",
@@ -207,7 +213,7 @@ def add_settings(
             default=argparse.SUPPRESS,
             metavar=_form(hint),
             help=text.replace("%", "%%"),
-            **({"nargs": "?", "const": True} if hint is bool else {}),
+            **optional_value,
         )
 
 
@@ -271,7 +277,7 @@ def main(args: argparse.Namespace) -> None:
 def resolved(args: argparse.Namespace, recipe: Any) -> Any:
     """The recipe's settings of a stage with the changes of options."""
     part = STAGES[args.stage].settings
-    settings = JUDGE if part == "judge" else getattr(recipe, part)
+    settings = JUDGE if part == "judge" else getattr(recipe, part or "")
     if settings is None:
         raise ValueError(
             f"the recipe {args.recipe} has no stage {args.stage}: its base comes with a codec"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from inspect import getdoc
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 Settings = TypeVar("Settings")
 
@@ -44,13 +44,13 @@ def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     Raises:
         ValueError: on unknown fields, or values of another type.
     """
-    kind = type(settings)
+    kind: Any = type(settings)
     known = hints(kind)
-    unknown = sorted(changes.keys() - {field.name for field in fields(settings)})
+    names = [field.name for field in fields(kind)]
+    unknown = sorted(changes.keys() - set(names))
     if unknown:
         raise ValueError(
-            f"{kind.__name__} has no setting {', '.join(unknown)}; it has "
-            f"{', '.join(field.name for field in fields(settings))}"
+            f"{kind.__name__} has no setting {', '.join(unknown)}; it has {', '.join(names)}"
         )
     values = {}
     for name, value in changes.items():
@@ -62,7 +62,7 @@ def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
                 values[name] = read(hint, value)
             except ValueError as error:
                 raise ValueError(f"{kind.__name__}.{name}: {error}") from None
-    return replace(settings, **values)
+    return replace(cast(Any, settings), **values)
 
 
 def read(hint: Any, value: Any) -> Any:
@@ -71,7 +71,8 @@ def read(hint: Any, value: Any) -> Any:
     Raises:
         ValueError: if it is none.
     """
-    if hint != (kind := optional(hint)):
+    kind = optional(hint)
+    if hint != kind:
         return None if value in (None, "none") else read(kind, value)
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
@@ -80,6 +81,7 @@ def read(hint: Any, value: Any) -> Any:
     if get_origin(kind) is tuple:
         return _tuple(get_args(kind), value)
     if is_dataclass(kind):
+        kind = cast(Any, kind)
         if isinstance(value, kind):
             return value
         if isinstance(value, str) and hasattr(kind, "parse"):

@@ -18,7 +18,7 @@ from causvid.generation.config import GenerationConfig
 from causvid.generation.source import to_pixels
 from causvid.media import VideoReader
 from causvid.model.codec import VideoCodec
-from causvid.training.config import DataConfig
+from causvid.training.config import DataConfig, WorldConfig
 from causvid.training.data import Clip, shard_path, write_shard
 from causvid.world import FPS, LOOPING, Scene, caption, render, render_switch, return_frame
 
@@ -42,7 +42,7 @@ def render_clip(
         event: what happens on the way, if the clip is long enough: the scene turns into another, or
             an object that was lost comes back.
     """
-    world = config.world
+    world = config.world or WorldConfig()
     turn = world.turn if event != "none" and world.turn < config.latents else 0
     lost = event == "lost" and turn > 0
     before = 1 + (turn - 1) * codec.temporal_stride  # pictures of the latents before `turn`
@@ -78,7 +78,7 @@ def render_clip(
 def _encoded(codec: VideoCodec, pictures: np.ndarray) -> Tensor:
     """Latents `[f, c, h, w]` of uint8 pictures `[t, h, w, 3]`, as a stream of their own."""
     with torch.inference_mode():
-        pixels = to_pixels(pictures, codec.module.device, torch.float32)
+        pixels = to_pixels(pictures, torch.device("cpu"), torch.float32)
         return codec.encode(pixels, codec.start())[0].cpu()
 
 
@@ -96,12 +96,12 @@ def render_shard(
     path = shard_path(folder, index)
     if path.exists():
         return False
-    rng = np.random.default_rng((index, config.latents))
+    rng, world = np.random.default_rng((index, config.latents)), config.world or WorldConfig()
     # Spread evenly, so that a shard of one or two clips has some that begin anywhere.
-    turned = _spread(config.world.turned_share, config.clips)
+    turned = _spread(world.turned_share, config.clips)
     events = np.where(turned, "turned", "none")
-    if config.world.turned_share < 1:
-        share = config.world.lost_share / (1 - config.world.turned_share)
+    if world.turned_share < 1:
+        share = world.lost_share / (1 - world.turned_share)
         lost = _spread(share, int((~turned).sum()))
         events[~turned] = np.where(lost, "lost", "none")
     size = {"height": height, "width": width}

@@ -10,6 +10,7 @@ Clips and pixels are those of `causvid.world.pixels`.
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,8 +62,7 @@ def fit_encoder(model: TinyAutoencoder, clips: Iterable[Tensor]) -> None:
     channels = model.config.latent_channels
     deviations = values[-channels:].flip(0).clamp_min(1e-12).sqrt()
     components = vectors[:, -channels:].flip(1).T / deviations[:, None]
-    shortcut.encoder.weight.copy_(components.view_as(shortcut.encoder.weight))
-    shortcut.encoder.bias.copy_(-components @ (mean + 0.5))
+    _set(shortcut.encoder, components, -components @ (mean + 0.5))
     scale = deviations.sqrt()
     scale = scale / scale.square().mean().sqrt()
     model.register_to_config(latents_mean=[0.0] * channels, latents_std=(1 / scale).tolist())
@@ -128,8 +128,13 @@ def _set_linear_map(shortcut: LinearShortcut, weight: Tensor, bias: Tensor, mome
         bias = bias + (weight - directions @ mixer) @ mean
         shortcut.mixer.weight.copy_(mixer.reshape(shortcut.mixer.weight.shape))
         weight = directions
-    shortcut.decoder.weight.copy_(weight.reshape(shortcut.decoder.weight.shape))
-    shortcut.decoder.bias.copy_(bias)
+    _set(shortcut.decoder, weight, bias)
+
+
+def _set(layer: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+    layer.weight.copy_(weight.reshape(layer.weight.shape))
+    if layer.bias is not None:
+        layer.bias.copy_(bias)
 
 
 def begin_decoder(model: TinyAutoencoder) -> None:
@@ -139,15 +144,17 @@ def begin_decoder(model: TinyAutoencoder) -> None:
     shortcut alone. PyTorch's default would shrink activations by a factor of two or three per
     layer, and the last layer would learn from next to nothing.
     """
+    if model.decoder is None:
+        return
     for layer in model.decoder.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-    for layer in model.decoder.values():
-        if isinstance(layer, MemoryBlock):
-            nn.init.zeros_(layer.conv[-1].weight)
-    nn.init.zeros_(layer.weight)
+    layers = list(model.decoder.values())
+    ends: list[Any] = [layer.conv[-1] for layer in layers if isinstance(layer, MemoryBlock)]
+    for end in [*ends, layers[-1]]:
+        nn.init.zeros_(end.weight)
 
 
 def _shortcut_of(model: TinyAutoencoder) -> LinearShortcut:

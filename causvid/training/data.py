@@ -10,7 +10,7 @@ after a restart, even if more were rendered meanwhile. This module knows no nois
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -51,22 +51,6 @@ class Batch:
     latents: Tensor
     captions: list[str]
     late: Tensor
-
-
-class Captions(Protocol):
-    """Where captions are drawn from; clips may come with them."""
-
-    def captions(self, key: tuple[int, ...], size: int) -> list[str]:
-        """`size` captions that depend on `key` alone."""
-        ...
-
-    def state_dict(self) -> dict[str, int]: ...
-
-    def load_state_dict(self, state: dict[str, int]) -> None: ...
-
-    def open(self) -> None:
-        """Take in what came meanwhile."""
-        ...
 
 
 class PromptFile:
@@ -242,7 +226,9 @@ class LatentCache:
             raise ValueError(
                 f"no clip in {self.folder} has {frames} latent frames, to begin {begin}"
             )
-        windows, captions, lates = [], [], []
+        windows: list[Tensor] = []
+        captions: list[str] = []
+        lates: list[bool] = []
         while len(windows) < size:
             clip = int(rng.integers(len(self)))
             shard = int(np.searchsorted(self._ends, clip, side="right"))

@@ -8,11 +8,11 @@ can be run again, to see past that student's errors. Clips and pixels are those 
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.training.config import DecoderConfig
@@ -71,6 +71,8 @@ class DecoderStage(ModelStage):
         remake: Remake | None = None,
         seed: int = 0,
     ) -> None:
+        if model.decoder is None or model.shortcut is None:
+            raise ValueError("this stage trains a convolutional decoder beside a linear one")
         model.requires_grad_(False)
         model.decoder.requires_grad_(True)
         linear = [p for name, p in model.shortcut.named_parameters() if "encoder" not in name]
@@ -114,7 +116,8 @@ class DecoderStage(ModelStage):
         if self.remake is None:
             clips = [diorama_clip(rng, frames=frames) for _ in range(self.config.pool)]
             return [_Drawn(clip, None) for clip in clips]
-        draw, pool = seeded(*key), []
+        draw = seeded(*key)
+        pool: list[_Drawn] = []
         while len(pool) < self.config.pool:
             scenes = [Scene.sample(rng) for _ in range(self.config.remake_batch)]
             clips = [clip_of(scene, rng, frames) for scene in scenes]
@@ -143,5 +146,5 @@ class DecoderStage(ModelStage):
         rows, columns = (slice(s.start // self.stride, s.stop // self.stride) for s in place)
         return rows, columns
 
-    def write(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    def write(self, model: Any, state: dict[str, Tensor], folder: Path) -> None:
         model.save_pretrained(folder)

@@ -23,7 +23,7 @@ from causvid.generation.schedule import add_noise, clean_from_velocity
 from causvid.model.attention import block_causal_mask
 from causvid.model.transformer import CausalWanTransformer
 from causvid.training.config import DmdConfig
-from causvid.training.data import Captions
+from causvid.training.data import Begin, LatentCache, PromptFile
 from causvid.training.forcing import Velocity, last_chunks_mask, lessons_loss
 from causvid.training.losses import (
     distribution_matching_gradient,
@@ -64,7 +64,7 @@ class DmdStage:
         teacher: CausalWanTransformer,
         critic: CausalWanTransformer,
         condition: Conditioning,
-        data: Captions,
+        data: LatentCache | PromptFile,
         config: DmdConfig,
         *,
         earlier: CausalWanTransformer | None = None,
@@ -72,6 +72,11 @@ class DmdStage:
     ):
         if earlier is None and config.teacher_forcing_weight and config.lessons.first_weight:
             raise ValueError("teacher forcing keeps first chunks: it needs the student before")
+        if config.needs_clips and not isinstance(data, LatentCache):
+            raise ValueError(
+                "these settings need clips, not prompts alone: leave out --prompts, or ask for "
+                "--image-share 0 --teacher-forcing-weight 0 --student-input rollout"
+            )
         self.earlier = None if earlier is None else earlier.requires_grad_(False).eval()
         self.generator = generator
         self.student: nn.Module = generator.transformer
@@ -125,8 +130,8 @@ class DmdStage:
         given = bool(torch.rand((), generator=rng) < config.image_share)
         switched = bool(torch.rand((), generator=rng) < config.switch_share)
         clips = None
-        if given or config.student_input == "data":
-            begin = "picture" if given else "anywhere"
+        if (given or config.student_input == "data") and isinstance(self.data, LatentCache):
+            begin: Begin = "picture" if given else "anywhere"
             batch = self.data.batch(key, frames=config.window, size=config.batch, begin=begin)
             clips, captions = batch.latents.to(accelerator.device), batch.captions
         else:
@@ -202,10 +207,11 @@ class DmdStage:
 
     def teacher_forcing_loss(self, key: tuple[int, ...], rng: torch.Generator) -> Tensor:
         """Of a batch that depends on `key`, see `causvid.training.forcing`."""
+        assert isinstance(self.data, LatentCache)  # as `needs_clips` says
         return lessons_loss(
             self.config.lessons,
             partial(self._under, self.student),
-            partial(self._under, self.earlier),
+            None if self.earlier is None else partial(self._under, self.earlier),
             self.data,
             key,
             self.generator.config,
@@ -230,7 +236,7 @@ class DmdStage:
             clips: real latents: what is noised, or the first chunks of image-to-video.
             later_text: the embeddings to which the prompt changes on the way.
         """
-        if self.config.student_input == "data":
+        if self.config.student_input == "data" and clips is not None:
             return self._from_data(clips, text, rng)
         config, pattern = self.config, self.generator.config.chunks
         chunks = config.rollout_chunks[_draw(len(config.rollout_chunks), rng)]

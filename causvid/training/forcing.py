@@ -27,7 +27,7 @@ from causvid.generation.geometry import ChunkPattern
 from causvid.generation.schedule import add_noise, clean_from_velocity
 from causvid.model.attention import block_causal_mask
 from causvid.training.config import ForcingConfig, Lessons
-from causvid.training.data import Batch, LatentCache
+from causvid.training.data import Batch, Begin, LatentCache
 from causvid.training.losses import per_frame, regression_loss
 from causvid.training.model_stage import ModelStage, seeded
 from causvid.training.ode import student_times
@@ -44,7 +44,7 @@ Student = Callable[[list[str]], Velocity]
 def lessons_loss(
     lessons: Lessons,
     student: Student,
-    earlier: Student,
+    earlier: Student | None,
     data: LatentCache,
     key: tuple[int, ...],
     generation: GenerationConfig,
@@ -55,7 +55,7 @@ def lessons_loss(
 
     Args:
         student: what is trained.
-        earlier: the student whose first chunks are kept.
+        earlier: the student whose first chunks are kept; `None` if none are.
     """
 
     def next_chunk(batch: Batch) -> Tensor:
@@ -65,7 +65,7 @@ def lessons_loss(
     beginnings = beginning_batch(data, (*key, 1), lessons.batch, generation)
     if beginnings is not None:
         loss = loss + next_chunk(beginnings)
-    if lessons.first_weight:
+    if lessons.first_weight and earlier is not None:
         frames = generation.chunks.first
         first = data.batch((*key, 2), frames=frames, size=lessons.first_batch, begin="scene")
         both = student(first.captions), earlier(first.captions)
@@ -78,7 +78,7 @@ def forcing_batch(
     data: LatentCache, key: tuple[int, ...], size: int, generation: GenerationConfig
 ) -> Batch:
     """Full windows of real clips as a stream of `generation` sees them, see `LatentCache.batch`."""
-    begin = "sink" if generation.sink else "anywhere"
+    begin: Begin = "sink" if generation.sink else "anywhere"
     last = generation.chunks.rest
     return data.batch(key, frames=generation.window, size=size, begin=begin, last=last)
 
@@ -137,7 +137,8 @@ def first_chunk_loss(
     noise = torch.randn((len(levels), *clips.shape), generator=rng).to(device)
     chosen = torch.randint(len(levels), clips.shape[:1], generator=rng).to(device)
     mask = block_causal_mask(clips.shape[1:2])
-    states, predictions = [], []
+    states: list[Tensor] = []
+    predictions: list[Tensor] = []
     with torch.no_grad():
         for step, level in enumerate(levels):
             noisy = noise[0] if step == 0 else add_noise(predictions[-1], noise[step], level)
@@ -200,7 +201,7 @@ class ForcingStage(ModelStage):
         return lessons_loss(
             self.config.lessons,
             partial(self._under, self.model),
-            partial(self._under, self.earlier),
+            None if self.earlier is None else partial(self._under, self.earlier),
             self.data,
             key,
             self.generation,

@@ -8,10 +8,11 @@ colour, and a clock that runs a little fast or slow. Half of the clips are mirro
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from causvid.training.config import JudgeConfig
@@ -140,11 +141,12 @@ class JudgeStage(ModelStage):
         pictures = clips[torch.arange(config.batch), frame]
         logits = self.model(pictures.to(device), clips.to(device))
         wanted = dict(zip(ATTRIBUTES, labels.T.to(device), strict=True))
-        return sum(F.cross_entropy(logits[name].float(), wanted[name]) for name in ATTRIBUTES)
+        losses = [F.cross_entropy(logits[name].float(), wanted[name]) for name in ATTRIBUTES]
+        return torch.stack(losses).sum()
 
     def _draw_pool(self, index: int, place: int) -> LabelledClips:
         rng = np.random.default_rng((self.seed, index, place))
         return labelled_clips(self.judge, rng, self.config.pool, tempo=self.config.tempo)
 
-    def write(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    def write(self, model: Any, state: dict[str, Tensor], folder: Path) -> None:
         model.save_pretrained(folder)

@@ -13,10 +13,11 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from causvid.model.transformer import CausalWanTransformer
 from causvid.training.config import OptimiserConfig
 from causvid.training.optimiser import MuonWithAdamW
 from causvid.training.precision import use_training_attention
-from causvid.training.teacher_model import save_model
+from causvid.training.teacher_model import TeacherModel, save_model
 from causvid.training.trainer import Metrics
 
 
@@ -45,7 +46,7 @@ class Average(EMAModel):
         weights = list(module.parameters())
         super().__init__(weights, decay=decay, use_ema_warmup=True, inv_gamma=3.0, power=1.0)
         self._trained = [weight.requires_grad for weight in weights]
-        self.shadow_params = [
+        self.shadow_params: list[Tensor] = [
             mean if weight.requires_grad else weight.detach()
             for mean, weight in zip(self.shadow_params, weights, strict=True)
         ]
@@ -138,6 +139,7 @@ class ModelStage(ABC):
         Args:
             state: its whole weights, of which it may hold but a shard.
         """
+        assert isinstance(model, TeacherModel | CausalWanTransformer)
         save_model(model, state, folder)
 
     def refresh(self) -> None:

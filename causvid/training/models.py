@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -26,6 +27,9 @@ _BASE_PARTS = ["transformer/*", "vae/*", "text_encoder/*", "tokenizer/*"]
 _FOREIGN = ("image_dim", "added_kv_proj_dim", "rope_max_seq_len", "pos_embed_seq_len")
 _SHARD = "9MB"
 """Largest file of an export: what a Git host takes without large-file storage, with room."""
+
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def new_model(shape: TransformerShape, vocabulary: int, seed: int) -> TeacherModel:
@@ -74,9 +78,10 @@ def export(
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _lowered(model: nn.Module, published: bool) -> nn.Module:
+def _lowered(model: Model, published: bool) -> Model:
     if not published:
-        return nn.Module.to(model, torch.float16)
+        nn.Module.to(model, torch.float16)
+        return model
     for name, weight in model.named_parameters():
         weight.data = weight.to(parameter_dtype(model, name, torch.bfloat16))
     return model
@@ -121,6 +126,8 @@ def base_folder(base: str | None, preset: Preset) -> Path:
     if base is not None and Path(base).is_dir():
         return Path(base)
     repository = preset.base if base is None else HubFolder(base)
+    if repository is None:
+        raise ValueError(f"the preset {preset.name!r} has no base: pass --base FOLDER")
     return fetch_folder(repository, _BASE_PARTS, "training needs its base")
 
 

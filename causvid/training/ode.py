@@ -17,7 +17,7 @@ from causvid.generation.schedule import FlowSchedule, clean_from_velocity
 from causvid.model.attention import block_causal_mask
 from causvid.model.transformer import CausalWanTransformer
 from causvid.training.config import OdeConfig, TrajectoryConfig
-from causvid.training.data import Captions, Clip, LatentCache, shard_path, write_shard
+from causvid.training.data import Clip, LatentCache, PromptFile, shard_path, write_shard
 from causvid.training.losses import from_trajectory, per_frame, regression_loss, same_within_chunks
 from causvid.training.model_stage import ModelStage, seeded
 from causvid.training.teacher_model import Conditioning, sample
@@ -53,7 +53,7 @@ def teacher_grid(generation: GenerationConfig, steps: int) -> tuple[Tensor, list
 def write_trajectories(
     transformer: CausalWanTransformer,
     condition: Conditioning,
-    data: Captions,
+    data: LatentCache | PromptFile,
     folder: Path,
     index: int,
     config: TrajectoryConfig,

@@ -66,6 +66,6 @@ class MuonWithAdamW(torch.optim.Optimizer):
         self._muon.state = self._adamw.state = self.state
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         self._muon.step()
         self._adamw.step()

@@ -69,15 +69,17 @@ class _Costs:
     """Operations and activations of one clip's passes through a recipe's models."""
 
     def __init__(self, recipe: Recipe):
-        if recipe.preset is None:
+        if recipe.transformer is not None and recipe.codec is not None:
             with torch.device("meta"):
                 self.transformer = CausalWanTransformer(**asdict(recipe.transformer))
                 words = len(VOCABULARY) + 3  # padding, end and the unknown word
                 encoder = tiny_text_encoder(words, width=recipe.transformer.text_dim)
             stride = recipe.codec.spatial_stride
-        else:
+        elif recipe.preset is not None:
             self.transformer, vae, _, encoder = empty_models(PRESETS[recipe.preset])
             stride = vae.config.scale_factor_spatial
+        else:
+            raise ValueError("a recipe without a base needs a transformer and a codec")
         self.recipe, self.chunks = recipe, recipe.generation.chunks
         size = (recipe.generation.height, recipe.generation.width)
         config = self.transformer.config
@@ -161,7 +163,12 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
     text, size = costs.text_size, costs.size
 
     def stage(
-        name: str, work: list[tuple[int, int, float]], frames: int, *models: int
+        name: str,
+        work: list[tuple[int, int, float]],
+        frames: int,
+        trained: int,
+        averaged: int,
+        frozen: int,
     ) -> StagePlan:
         """Of steps, a process's clips and their operations; of frames that carry gradients at once;
         of parameters trained, averaged and frozen."""
@@ -169,6 +176,7 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
         step = round(processes * work[-1][2])
         total = round(processes * sum(steps * flops for steps, _, flops in work))
         steps, clips = sum(steps for steps, _, _ in work), processes * work[-1][1]
+        models = (trained, averaged, frozen)
         return StagePlan(name, processes, steps, clips, *models, memory, step, total)
 
     def flow(name: str, config: FlowConfig, *, causal: bool, words: bool) -> StagePlan:

@@ -7,6 +7,7 @@ pictures are known.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -47,17 +48,17 @@ class Remaker:
         generator, pattern = self.generator, self.generator.config.chunks
         text = generator.encode_text(*self.condition(list(captions), generator.device))
         strength = self.strengths[int(torch.randint(len(self.strengths), (), generator=rng))]
-        memory = Memory(generator.new_cache(len(latents)), text)
+        cache = generator.new_cache(len(latents))
+        memory = Memory(cache, text)
         made = []
         for chunk, source in enumerate(latents.split(pattern.sizes(latents.shape[1]), dim=1)):
-            memory.cache.open(source.shape[1])
-            made.append(
-                generator.denoise(
-                    generator.source_levels(strength, chunk),
-                    lambda _, shape=source.shape: torch.randn(shape, generator=rng),
-                    memory,
-                    source=source,
-                )
-            )
-            memory.cache.advance()
+            cache.open(source.shape[1])
+            noise = partial(self._noise, source.shape, rng)
+            levels = generator.source_levels(strength, chunk)
+            made.append(generator.denoise(levels, noise, memory, source=source))
+            cache.advance()
         return torch.cat(made, dim=1)
+
+    @staticmethod
+    def _noise(shape: torch.Size, rng: torch.Generator, step: int) -> Tensor:
+        return torch.randn(shape, generator=rng)

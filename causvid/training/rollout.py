@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FSDPModule
 from causvid.generation.cues import Handover
 from causvid.generation.generator import Generator, Memory
 from causvid.generation.schedule import add_noise
-from causvid.model.cache import GradientMemory, TextCache
+from causvid.model.cache import GradientMemory, KVCache, TextCache
 
 RolloutNoise = Callable[[int, int, tuple[int, ...]], Tensor]
 """(chunk, step, shape) → standard normal noise."""
@@ -83,13 +83,14 @@ def roll_out(
         raise ValueError("a switch needs the text of the later prompt, and that text a switch")
     cache = generator.new_cache(text.shape[0])
     made: list[Tensor] = []
-    prompt = encoded = None
+    current, prompt = text, _Prompt.of(generator, text, live=plan.live > 0)
     for chunk in range(plan.chunks):
-        current = _text_at(chunk, text, later_text, plan.switch)
-        if current is not encoded:
-            prompt, encoded = _Prompt.of(generator, current, live=plan.live > 0), current
-        if plan.switch is not None and chunk == plan.switch.chunk:
-            _hand_over(generator, plan.switch.handover, made, Memory(cache, prompt.fixed))
+        if plan.switch is not None and later_text is not None and chunk >= plan.switch.chunk:
+            wanted = _mixed(text, later_text, plan.switch, chunk)
+            if wanted is not current:
+                current, prompt = wanted, _Prompt.of(generator, wanted, live=plan.live > 0)
+            if chunk == plan.switch.chunk:
+                _hand_over(generator, plan.switch.handover, made, Memory(cache, prompt.fixed))
         cache.open(generator.config.chunks.frames(chunk))
         memory = Memory(cache, prompt.fixed)
         if chunk == 0 and first is not None:
@@ -100,7 +101,8 @@ def roll_out(
                 raise ValueError(
                     f"exit step {plan.exit_step} of chunk {chunk}, which has {len(levels)} steps"
                 )
-            clean = _make_chunk(generator, chunk, plan, noise, memory, prompt.live)
+            shape = generator.chunk_shape(chunk, text.shape[0])
+            clean = _make_chunk(generator, chunk, shape, plan, noise, memory, prompt.live)
         with torch.no_grad():
             generator.remember(clean.detach(), memory)
         cache.advance()
@@ -127,17 +129,17 @@ class _Prompt(NamedTuple):
         return cls(fixed, generator.transformer.encode_text(text) if live else fixed)
 
 
-def _text_at(chunk: int, text: Tensor, later_text: Tensor | None, switch: Switch | None) -> Tensor:
-    """The embeddings in force during `chunk`."""
-    if switch is None or chunk < switch.chunk:
-        return text
+def _mixed(text: Tensor, later_text: Tensor, switch: Switch, chunk: int) -> Tensor:
+    """The embeddings in force during `chunk`, which is not before the switch."""
     weight = switch.handover.weight(chunk - switch.chunk)
     return later_text if weight == 1 else torch.lerp(text, later_text, weight)
 
 
 @torch.no_grad()
-def _hand_over(generator: Generator, handover: Handover, made: list[Tensor], memory: Memory):
-    if handover.kind == "flush":
+def _hand_over(
+    generator: Generator, handover: Handover, made: list[Tensor], memory: Memory
+) -> None:
+    if handover.kind == "flush" and isinstance(memory.cache, KVCache):
         memory.cache.flush()
     elif handover.kind == "recache":
         history = torch.cat([clean.detach() for clean in made], dim=1)
@@ -147,6 +149,7 @@ def _hand_over(generator: Generator, handover: Handover, made: list[Tensor], mem
 def _make_chunk(
     generator: Generator,
     chunk: int,
+    shape: tuple[int, ...],
     plan: RolloutPlan,
     noise: RolloutNoise,
     memory: Memory,
@@ -154,13 +157,12 @@ def _make_chunk(
 ) -> Tensor:
     """The open chunk as predicted at the exit step."""
     levels = generator.config.levels(chunk)
-    shape = generator.chunk_shape(chunk, memory.text.keys[0].shape[0])
     x = noise(chunk, 0, shape)
     with torch.no_grad():
         for step in range(plan.exit_step):
             clean = generator.predict_clean(x, levels[step], memory)
             x = add_noise(clean, noise(chunk, step + 1, shape), levels[step + 1].sigma)
-    if not plan.is_live(chunk):
+    if not plan.is_live(chunk) or not isinstance(memory.cache, KVCache):
         with torch.no_grad():
             return generator.predict_clean(x, levels[plan.exit_step], memory)
     live = Memory(GradientMemory(memory.cache), live_text)

@@ -38,7 +38,8 @@ from causvid.training.config import (
     OdeConfig,
     TrajectoryConfig,
 )
-from causvid.training.data import Captions, LatentCache, PromptFile
+from causvid.training.curves import Axis, draw_curves
+from causvid.training.data import LatentCache, PromptFile
 from causvid.training.decoder import DecoderStage
 from causvid.training.dmd import DmdStage
 from causvid.training.forcing import ForcingStage
@@ -55,7 +56,7 @@ from causvid.training.models import (
 )
 from causvid.training.ode import OdeStage, write_trajectories
 from causvid.training.precision import mixed_precision, use_training_attention
-from causvid.training.recipes import Recipe
+from causvid.training.recipes import Recipe, TransformerShape
 from causvid.training.remakes import Remaker
 from causvid.training.teacher import CausalStage, TeacherStage
 from causvid.training.teacher_model import (
@@ -176,10 +177,17 @@ class Run:
         options = STUDENTS[stage]
         return student or next(filter(self.has, options), options[0])
 
+    @property
+    def shape(self) -> TransformerShape:
+        """Of a transformer that is trained from nothing."""
+        if self.recipe.transformer is None:
+            raise ValueError("a recipe without a base needs the shape of a transformer")
+        return self.recipe.transformer
+
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         if self.base_folder is None:
-            return word_tokenizer(VOCABULARY, self.recipe.transformer.text_length)
+            return word_tokenizer(VOCABULARY, self.shape.text_length)
         return AutoTokenizer.from_pretrained(self.base_folder / "tokenizer")
 
     def text_encoder(self, stage: str = "teacher") -> UMT5EncoderModel:
@@ -234,7 +242,7 @@ class Run:
         cache.open()
         return cache
 
-    def captions(self, prompts: Path | None) -> Captions:
+    def captions(self, prompts: Path | None) -> LatentCache | PromptFile:
         """The lines of a file, or what is said of the clips."""
         return self.cache() if prompts is None else PromptFile(prompts)
 
@@ -258,7 +266,10 @@ def decoder(run: Run, config: DecoderConfig, *, student: str | None) -> None:
 
 
 def data(run: Run, config: DataConfig, *, shards: int, videos: Path | None) -> None:
-    codec = codec_for(load_codec(run.codec_folder))
+    vae = load_codec(run.codec_folder)
+    if run.base_folder is not None:
+        vae.to(run.accelerator.device)
+    codec = codec_for(vae)
     generation, folder = run.recipe.generation, run.folder / "latents"
     if videos is None:
         if config.world is None:
@@ -269,7 +280,6 @@ def data(run: Run, config: DataConfig, *, shards: int, videos: Path | None) -> N
         run.accelerator.wait_for_everyone()
         return
     found = captioned_videos(videos)
-    codec.module.to(run.accelerator.device)
     for index in run.shards(-(-len(found) // config.clips)):
         part = found[index * config.clips : (index + 1) * config.clips]
         encode_shard(codec, folder, index, part, config, generation)
@@ -279,7 +289,7 @@ def data(run: Run, config: DataConfig, *, shards: int, videos: Path | None) -> N
 def teacher(run: Run, config: FlowConfig) -> None:
     if run.base_folder is None:
         if run.start_from is None:
-            model = new_model(run.recipe.transformer, len(run.tokenizer), run.seed)
+            model = new_model(run.shape, len(run.tokenizer), run.seed)
         else:
             encoder = load_text_encoder(run.start_from)
             model = TeacherModel(load_transformer(run.start_from / "teacher"), encoder)
@@ -352,11 +362,6 @@ def dmd(
     teacher, critic = run.transformer(judging, trained=False), run.transformer(judging)
     begun = run.student_of("dmd", student)
     model, encoder = run.transformer(begun), run.text_encoder(judging)
-    if prompts is not None and config.needs_clips:
-        raise ValueError(
-            "these settings need clips, not prompts alone: leave out --prompts, or ask for "
-            "--image-share 0 --teacher-forcing-weight 0 --student-input rollout"
-        )
     lessons = config.teacher_forcing_weight and config.lessons.first_weight
     stage = DmdStage(
         run.generator(model),
@@ -418,9 +423,7 @@ def export_student(
     )
 
 
-def curves(folder: Path, logs: Sequence[Path] | None, out: Path | None, against: str) -> None:
-    from causvid.training.curves import draw_curves  # loads matplotlib, which takes a second
-
+def curves(folder: Path, logs: Sequence[Path] | None, out: Path | None, against: Axis) -> None:
     if logs:
         found = {str(stage): stage / "log.jsonl" for stage in logs}
         draw_curves(found, out or Path("curves.png"), against=against)

@@ -136,7 +136,7 @@ def integrate(
         times = sigma.expand(doubled.shape[:2])
         velocity = transformer(doubled, times, text).float()
         if guidance != 1:
-            velocity = guided(*velocity.chunk(2), guidance)
+            velocity = guided(velocity[: len(x)], velocity[len(x) :], guidance)
         x = x + (lower - sigma) * velocity
         yield x
 

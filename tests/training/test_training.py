@@ -559,10 +559,9 @@ def test_training_in_bfloat16_on_a_cpu_uses_plain_attention(teacher):
 
 
 def test_bfloat16_is_used_only_where_the_processor_has_it(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
-    assert mixed_precision(torch.device("cpu")) == "no"
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    assert mixed_precision(torch.device("cpu")) == "bf16"
+    for native, precision in ((False, "no"), (True, "bf16")):
+        monkeypatch.setattr("causvid.training.precision.native_bfloat16", lambda it=native: it)
+        assert mixed_precision(torch.device("cpu")) == precision
 
 
 def test_an_exported_student_loads_as_an_ordinary_pipeline(
