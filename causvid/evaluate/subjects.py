@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from causvid.generation.generator import seeded
 from causvid.generation.schedule import FlowSchedule
 from causvid.generation.snapshot import unpack
 from causvid.generation.source import to_frames, to_pixels
@@ -24,7 +25,6 @@ from causvid.pipeline import CausVidPipeline
 from causvid.presets.execution import Execution
 from causvid.presets.loading import load
 from causvid.presets.preset import Preset
-from causvid.training.model_stage import seeded
 from causvid.training.models import load_exported
 from causvid.training.precision import mixed_precision, use_training_attention
 from causvid.training.teacher_model import TeacherModel, sample, tokenise

@@ -37,6 +37,12 @@ StreamNoise = Callable[[int, int], Tensor]
 """(chunk, step) → standard normal noise in the shape of that chunk."""
 
 
+def seeded(*key: int) -> torch.Generator:
+    """A source of random numbers on the CPU that depends on `key`, of 0 or more each, alone."""
+    state = np.random.SeedSequence(key).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+
+
 def seeded_noise(
     seed: int, chunk: int, step: int, shape: tuple[int, ...], device: torch.device
 ) -> Tensor:
@@ -45,9 +51,7 @@ def seeded_noise(
     Drawn on the CPU: the same seed means the same video on every device, and the first ten
     seconds of a minute are the ten-second video.
     """
-    state = np.random.SeedSequence((seed % 2**64, chunk, step)).generate_state(2, np.uint32)
-    rng = torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
-    noise = torch.randn(shape, generator=rng)
+    noise = torch.randn(shape, generator=seeded(seed % 2**64, chunk, step))
     if device.type == "cuda":  # from pageable memory the copy would wait for the GPU
         return noise.pin_memory().to(device, non_blocking=True)
     return noise.to(device)

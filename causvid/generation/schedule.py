@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Number = TypeVar("Number", float, Tensor)
 
 TABLE_SIZE = 1000  # the training discretisation of Wan 2.1 and of every model distilled from it
 
@@ -52,14 +54,13 @@ class FlowSchedule:
         if not self.shift > 0:
             raise ValueError(f"the timestep shift must be positive, got {self.shift}")
 
-    def shifted(self, u: float) -> float:
+    def shifted(self, u: Number) -> Number:
         """σ of the unshifted level u in [0, 1]."""
         return self.shift * u / (1 + (self.shift - 1) * u)
 
     def sigmas(self, steps: int) -> Tensor:
         """`steps` levels from 1 towards 0, 0 itself not included. float32 `[steps]`."""
-        u = torch.linspace(1, 0, steps + 1)[:-1]
-        return self.shift * u / (1 + (self.shift - 1) * u)
+        return self.shifted(torch.linspace(1, 0, steps + 1)[:-1])
 
     @cached_property
     def table(self) -> np.ndarray:

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from causvid.generation.generator import seeded
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.training.config import DecoderConfig
 from causvid.training.fidelity import borders, gradients
-from causvid.training.model_stage import ModelStage, seeded
+from causvid.training.model_stage import ModelStage
 from causvid.world import Scene, caption
 from causvid.world.pixels import clip_of, clip_to_pixels, diorama_clip, with_run_up
 

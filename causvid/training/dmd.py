@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from causvid.generation.generator import Generator
+from causvid.generation.generator import Generator, seeded
 from causvid.generation.schedule import add_noise, clean_from_velocity
 from causvid.model.attention import block_causal_mask
 from causvid.model.transformer import CausalWanTransformer
@@ -37,7 +37,7 @@ from causvid.training.losses import (
     same_within_chunks,
     score_timesteps,
 )
-from causvid.training.model_stage import Average, averaged, new_optimiser, seeded
+from causvid.training.model_stage import Average, averaged, new_optimiser
 from causvid.training.ode import student_times
 from causvid.training.precision import use_training_attention
 from causvid.training.rollout import RolloutPlan, Switch, roll_out

@@ -23,13 +23,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from causvid.generation.config import GenerationConfig
+from causvid.generation.generator import seeded
 from causvid.generation.geometry import ChunkPattern
 from causvid.generation.schedule import add_noise, clean_from_velocity
 from causvid.model.attention import block_causal_mask
 from causvid.training.config import ForcingConfig, Lessons
 from causvid.training.data import Batch, Begin, LatentCache
 from causvid.training.losses import per_frame, regression_loss
-from causvid.training.model_stage import ModelStage, seeded
+from causvid.training.model_stage import ModelStage
 from causvid.training.ode import student_times
 from causvid.training.precision import use_training_attention
 from causvid.training.teacher_model import Conditioning

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from causvid.generation.generator import seeded
 from causvid.training.config import JudgeConfig
-from causvid.training.model_stage import ModelStage, seeded
+from causvid.training.model_stage import ModelStage
 from causvid.world import ATTRIBUTES, FPS, Scene, Split, render
 from causvid.world.judge import Judge
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
@@ -79,12 +78,6 @@ def _placed_like(ours: Tensor, whole: Tensor) -> Tensor:
     if isinstance(ours, DTensor):
         return distribute_tensor(whole, ours.device_mesh, ours.placements)
     return whole
-
-
-def seeded(*key: int) -> torch.Generator:
-    """A source of random numbers that depends on `key` alone."""
-    state = np.random.SeedSequence(key).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from causvid.generation.config import GenerationConfig
+from causvid.generation.generator import seeded
 from causvid.generation.geometry import LatentGrid
 from causvid.generation.schedule import FlowSchedule, clean_from_velocity
 from causvid.model.attention import block_causal_mask
@@ -19,7 +20,7 @@ from causvid.model.transformer import CausalWanTransformer
 from causvid.training.config import OdeConfig, TrajectoryConfig
 from causvid.training.data import Clip, LatentCache, PromptFile, shard_path, write_shard
 from causvid.training.losses import from_trajectory, per_frame, regression_loss, same_within_chunks
-from causvid.training.model_stage import ModelStage, seeded
+from causvid.training.model_stage import ModelStage
 from causvid.training.teacher_model import Conditioning, sample
 
 logger = logging.getLogger(__name__)

@@ -235,6 +235,15 @@ class Run:
         )
 
     def generator(self, student: CausalWanTransformer) -> Generator:
+        """
+        Raises:
+            ValueError: if the student is to generate in an order that rollouts have not.
+        """
+        if self.recipe.generation.sampler != "chunk":
+            raise ValueError(
+                f"a student is trained to generate chunk after chunk (sampler 'chunk'), the recipe "
+                f"asks for {self.recipe.generation.sampler!r}"
+            )
         return Generator(student, self.recipe.generation, self.grid)
 
     def cache(self, kind: str = "latents") -> LatentCache:

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from causvid.generation.generator import seeded
 from causvid.generation.geometry import ChunkPattern
 from causvid.generation.schedule import FlowSchedule, add_noise
 from causvid.model.attention import block_causal_mask
@@ -23,7 +24,7 @@ from causvid.training.losses import (
     per_frame,
     same_within_chunks,
 )
-from causvid.training.model_stage import ModelStage, seeded
+from causvid.training.model_stage import ModelStage
 from causvid.training.teacher_model import Conditioning
 
 

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from causvid.__main__ import main
-from causvid.generation.generator import Generator
+from causvid.generation.generator import Generator, seeded
 from causvid.generation.geometry import LatentGrid
 from causvid.model.text import PromptEncoder
 from causvid.model.tiny_autoencoder import TinyAutoencoder
@@ -19,7 +19,6 @@ from causvid.training.data import LatentCache
 from causvid.training.decoder import DecoderStage
 from causvid.training.dmd import DmdStage
 from causvid.training.forcing import ForcingStage
-from causvid.training.model_stage import seeded
 from causvid.training.models import load_exported
 from causvid.training.ode import OdeStage, write_trajectories
 from causvid.training.recipes import POCKET

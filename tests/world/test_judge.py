@@ -6,9 +6,9 @@ import torch
 from accelerate import Accelerator
 from torch.testing import assert_close
 
+from causvid.generation.generator import seeded
 from causvid.training.config import JudgeConfig, OptimiserConfig
 from causvid.training.judge import JudgeStage, labelled_clips, mirrored, new_judge, worsened
-from causvid.training.model_stage import seeded
 from causvid.training.trainer import LoopConfig, train
 from causvid.world import ATTRIBUTES, Scene, render
 from causvid.world.judge import SHIPPED, Judge
