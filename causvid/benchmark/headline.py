@@ -29,7 +29,7 @@ from causvid.model.cache import TextCache
 from causvid.model.cpu import is_lowered, lower_transformer, use_onednn
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
-from causvid.presets.catalogue import Preset
+from causvid.presets.preset import Preset
 from causvid.training.teacher_model import TeacherModel, integrate, tokenise
 
 PROMPT = "a red balloon rises over the sea at sunset"

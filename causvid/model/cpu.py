@@ -11,8 +11,6 @@
 Weights keep their names.
 """
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +20,6 @@ from causvid.model.transformer import CausalWanTransformer
 LOWERED = torch.bfloat16
 
 
-@lru_cache(maxsize=1)
 def native_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 by itself: without, it is 30 to 110 times slower
     than float32."""
@@ -30,7 +27,6 @@ def native_bfloat16() -> bool:
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
-@lru_cache(maxsize=1)
 def onednn_pays() -> bool:
     """Whether this processor has AVX-512, and torch was built with oneDNN."""
     capable = torch.cpu.get_capabilities().get("avx512_f", False)

@@ -16,7 +16,7 @@ import numpy as np
 from causvid.generation.chunk import FrameChunk
 from causvid.generation.stream import Stream, StreamInterrupted
 from causvid.pipeline import CausVidPipeline
-from causvid.presets.catalogue import Preset
+from causvid.presets.preset import Preset
 from causvid.serving.record import ChunkInfo, Manifest, Reason, Recorder
 from causvid.serving.request import Request
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from causvid.generation.prompts import PromptSchedule, ScheduleError
 from causvid.media import VideoInfo, fit, probe, read_image
-from causvid.presets.catalogue import Preset
+from causvid.presets.preset import Preset
 from causvid.serving.request import Request
 from causvid.serving.settings import Settings
 

@@ -72,6 +72,11 @@ class Models:
                 self._loaded[name] = (self._load(preset), preset)
             return self._loaded[name]
 
+    def execution(self, name: str) -> str:
+        """How a model is computed, for people; of one that is not loaded, on which device."""
+        loaded = self._loaded.get(name)
+        return in_force(loaded[0]) if loaded else self._settings.device
+
     def timeline(self, name: str) -> Timeline:
         """Chunks on the clock, of a model that need not be loaded."""
         return generator_of(self.preset(name)).timeline

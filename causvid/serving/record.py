@@ -19,7 +19,7 @@ from causvid.generation.chunk import FrameChunk
 from causvid.generation.drift import Looks
 from causvid.generation.stream import Stream
 from causvid.model.cpu import arithmetic_of
-from causvid.presets.catalogue import Preset
+from causvid.presets.preset import Preset
 from causvid.serving.request import Record, Request
 
 Reason = Literal["viewer", "time"]

@@ -3,7 +3,7 @@
 import html
 import os
 
-from causvid.presets.catalogue import Preset
+from causvid.presets.preset import Preset
 from causvid.serving.service import Service
 from causvid.serving.words import known_words
 
@@ -15,7 +15,7 @@ def headline(service: Service, model: str) -> str:
     known = known_words(service.models.preset(model))
     line = (
         f"<b>{html.escape(preset.title)}</b> · {generation.width} × {generation.height} · "
-        f"{generation.fps} frames a second · on the {_hardware(service.settings.device)}"
+        f"{generation.fps} frames a second · {html.escape(service.models.execution(model))}"
     )
     if known:
         words = sorted(word for word in known if word.isalpha())
@@ -65,13 +65,11 @@ def credits(service: Service) -> str:
     )
 
 
-def _hardware(device: str) -> str:
-    return {"cpu": "CPU", "cuda": "GPU"}.get(device.partition(":")[0], device)
-
-
 def _licence(preset: Preset) -> str:
     licence = preset.licence
     note = f" ({html.escape(licence.note)})" if licence.note else ""
+    if not licence.url:
+        return f"{html.escape(licence.name)}{note}"
     return (
         f'<a href="{html.escape(licence.url)}" target="_blank" rel="noreferrer">'
         f"{html.escape(licence.name)}</a>{note}"
