@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from causvid.benchmark import table
-from causvid.generation.drift import Looks
+from causvid.generation.chunk import Looks
 from causvid.generation.stream import FrameChunk, Timings
 from causvid.presets.catalogue import POCKET
 from causvid.serving.job import Ended, Event, Job, Made

@@ -15,7 +15,7 @@ from causvid.evaluate.measurement import Figures, Measurement, Part, Table, numb
 from causvid.evaluate.pictures import pictures
 from causvid.evaluate.session import Session, measure, progress
 from causvid.evaluate.subjects import Subjects
-from causvid.generation.drift import Looks
+from causvid.generation.chunk import Looks
 
 LONG_SECONDS, LAST_SECONDS = 60.0, 10.0
 

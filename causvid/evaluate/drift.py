@@ -11,7 +11,7 @@ from PIL import Image
 from causvid.evaluate.measurement import Figures, Measurement, Part, Table, mean, number, percent
 from causvid.evaluate.session import SHEET_ROWS, Session, progress
 from causvid.evaluate.subjects import Case
-from causvid.generation.drift import Looks
+from causvid.generation.chunk import Looks
 from causvid.world import ATTRIBUTES
 from causvid.world.samples import SheetRow, contact_sheet
 

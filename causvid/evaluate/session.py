@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from causvid.evaluate import Sizes
 from causvid.evaluate.subjects import Case, Subject, Subjects, Video, agreement, cases
-from causvid.generation.drift import Looks
+from causvid.generation.chunk import Looks
 from causvid.training.fidelity import seam
 from causvid.world.judge import Judge, Judgement
 from causvid.world.pixels import clip_to_pixels

@@ -155,10 +155,6 @@ class PromptSchedule:
         """The JSON form; `parse` gives an equal schedule back."""
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
 
-    def with_cue(self, cue: Cue) -> "PromptSchedule":
-        """This schedule with `cue` added; it replaces a cue at the same time."""
-        return PromptSchedule((*(old for old in self.cues if old.start != cue.start), cue))
-
     def then(self, seconds: float, schedule: "PromptSchedule") -> "PromptSchedule":
         """This schedule up to `seconds`, from there on the other, shifted to begin at `seconds`.
 
@@ -166,15 +162,6 @@ class PromptSchedule:
         """
         kept = tuple(cue for cue in self.cues if cue.start < seconds)
         return PromptSchedule(kept + tuple(_shifted(cue, seconds) for cue in schedule.cues))
-
-    def since(self, seconds: float) -> "PromptSchedule":
-        """What holds from `seconds` on, shifted to begin at 0 s.
-
-        The prompt in force at `seconds` becomes the first cue; a blend under way there is dropped.
-        """
-        current = [cue for cue in self.cues if cue.start <= max(0.0, seconds)][-1]
-        later = tuple(_shifted(cue, -seconds) for cue in self.cues if cue.start > seconds)
-        return PromptSchedule((Cue(0.0, current.prompt), *later)) if seconds > 0 else self
 
     def snapped(self, timeline: Timeline, chunk_count: int | None = None) -> SnappedSchedule:
         """Move every cue to the chunk boundary nearest to it; a tie goes to the later one.

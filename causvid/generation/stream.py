@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from causvid.generation.chunk import FrameChunk, Timings
-from causvid.generation.drift import Looks
+from causvid.generation.chunk import FrameChunk, Looks, Timings
 from causvid.generation.generator import Generator, seeded_noise
 from causvid.generation.prompts import Cue, Handover, PromptSchedule, PromptShare, SnappedSchedule
 from causvid.generation.sampler import new_sampler

@@ -20,10 +20,8 @@ ROTARY_BASE = 10_000.0
 class Past(Protocol):
     """The open chunk's place among the keys and values of the past, as a cached pass needs it."""
 
-    positions: Tensor
-    """Latent index of each frame of the open chunk, int64 `[f]`."""
-    rotary: Tensor | None
-    """Rotations of the open chunk's tokens; its first pass computes them, the others reuse them."""
+    positions: Tensor  # latent index of each frame of the open chunk, int64 `[f]`
+    rotary: Tensor | None  # rotations of its tokens: its first pass computes them for the others
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Take the open chunk's `[b, n, heads, d]`, return all visible ones `[b, m, heads, d]`."""

@@ -102,7 +102,8 @@ class KVCache:
             device=device,
             dtype=dtype,
         )
-        # The sink's keys before their rotation in time; renewing from here never adds up errors.
+        # The sink's keys before their rotation in time, none where that is absolute; renewing
+        # from here never adds up errors.
         self._sink_keys: Tensor | None = None
         self.reset()
 
@@ -112,7 +113,7 @@ class KVCache:
         self._ring_origin = self.sink
         self._sink_keys = None
         self._first = self._frames = self._ahead = 0
-        self._visible = slice(0, 0)  # of the storage's tokens
+        self._visible = slice(0, 0)  # tokens of the storage
         self._spans: tuple[_Span, ...] = ()
         self.rotary: Tensor | None = None  # of the open chunk; filled in by its first pass
 
@@ -262,11 +263,7 @@ class KVCache:
         self._visible = self._tokens(-ahead, ahead + self._visible_frames(end))
         self._spans = tuple(self._chunk_spans(first, first + self._frames))
         self.rotary = None
-        if (
-            self._sink_keys is not None
-            and self.sink_rotation == "renewed"
-            and first >= self.sink_end
-        ):
+        if self._sink_keys is not None and first >= self.sink_end:
             self._place_sink(max(self._ring_origin, end - self.ring) - self.sink)
 
     def _visible_frames(self, end: int) -> int:

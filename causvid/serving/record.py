@@ -15,8 +15,7 @@ from pydantic import Field
 from typing_extensions import Self
 
 import causvid
-from causvid.generation.chunk import FrameChunk
-from causvid.generation.drift import Looks
+from causvid.generation.chunk import FrameChunk, Looks
 from causvid.generation.stream import Stream
 from causvid.model.cpu import arithmetic_of
 from causvid.presets.preset import Preset

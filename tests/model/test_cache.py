@@ -117,6 +117,42 @@ def test_an_abandoned_chunk_leaves_no_trace():
     assert torch.equal(plain.storage, disturbed.storage)
 
 
+def test_frames_ahead_are_seen_and_leave_no_trace():
+    plain, cache = new_cache(8, 2), new_cache(11, 2, ahead=3)
+    for size in [1] + [3] * 6:
+        start = cache.cursor
+        cache.open(size, ahead=3)
+        wide = range(start, start + size + 3)
+        assert cache.positions.tolist() == list(wide)
+        for layer in range(2):
+            visible = cache.write(layer, keys_of(wide), values_of(wide))
+        alone = push(plain, size)
+        assert seen(visible) == sorted({*seen(alone), *wide})
+        assert_close(push(cache, size), alone)
+        for name, tensor in plain.tensors().items():
+            assert torch.equal(cache.tensors()[name], tensor), name
+
+
+def test_more_frames_ahead_than_there_are_slots_are_refused():
+    with pytest.raises(ValueError, match="window of at least 8"):
+        new_cache(7, 1, ahead=3).open(3, ahead=4)
+    with pytest.raises(ValueError, match=r"larger than the sink \(3\) and 3 frames ahead"):
+        new_cache(6, 3, ahead=3)
+
+
+def test_the_past_can_be_reopened_in_part():
+    cache = new_cache(8, 2)
+    for size in [1] + [3] * 4:
+        push(cache, size)
+    assert cache.reopen(keep_sink=True, frames=3) == (10, 3)
+    span = range(10, 13)
+    for layer in range(2):
+        visible = cache.write(layer, keys_of(span), values_of(span) + 100)
+    cache.advance()
+    assert seen(visible) == [0, 1, 110, 111, 112]
+    assert seen(push(cache, 3)) == [0, 1, 13, 14, 15, 110, 111, 112]
+
+
 def test_flush_leaves_the_sink_and_the_last_frame():
     cache = new_cache(8, 2)
     for size in [1, 3, 3, 3]:

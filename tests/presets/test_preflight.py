@@ -9,6 +9,7 @@ import torch
 
 from causvid.__main__ import main
 from causvid.generation.geometry import LatentGrid
+from causvid.generation.sampler import SAMPLERS
 from causvid.presets.catalogue import PRESETS
 from causvid.presets.costs import empty_models, prompt_flops, transformer_flops
 from causvid.presets.preflight import DoesNotFit, available_memory, preflight
@@ -155,3 +156,43 @@ def test_the_command_answers_by_its_exit_status(capsys):
 
 def test_this_machine_has_memory():
     assert available_memory("cpu") > 10**8
+
+
+@pytest.mark.parametrize(
+    ("sampler", "changes", "caches"),
+    [
+        ("recompute", {"window": 6}, 1),
+        ("rolling", {"window": 18, "sink": 3}, 1),
+        ("history", {"window": 6, "sink": 3}, 4),
+    ],
+)
+def test_samplers_are_counted_with_their_passes_and_caches(sampler, changes, caches):
+    preset = PRESETS["self-forcing"]
+    usual = dataclasses.replace(preset.generation, **changes)
+    other = dataclasses.replace(usual, sampler=sampler)
+    plain = check(dataclasses.replace(preset, published=usual), decoder="tiny")
+    result = check(dataclasses.replace(preset, published=other), decoder="tiny")
+    model, grid = empty_models(preset).transformer, LatentGrid(64, 96)
+    config = model.config
+    dim = config.num_attention_heads * config.attention_head_dim
+    one = 2 * 2 * config.num_layers * usual.window * grid.tokens_per_frame * dim
+    assert result.cache_bytes - plain.cache_bytes >= (caches - 1) * one
+
+    def work(name, config):
+        passes = SAMPLERS[name].passes(config, 20)
+        return sum(transformer_flops(model, grid, *cost) for cost in passes)
+
+    expected = work(sampler, other) - work("chunk", usual)
+    assert result.flops_per_chunk - plain.flops_per_chunk == expected
+
+
+def test_what_fits_has_a_window_that_suits_the_sampler():
+    generation = dataclasses.replace(
+        PRESETS["self-forcing"].generation, sampler="rolling", window=30, sink=3
+    )
+    preset = dataclasses.replace(PRESETS["self-forcing"], published=generation)
+    room = check(preset, text_encoder_on_cpu=True, decoder="tiny")
+    tight = check(preset, memory=room.total_bytes - 1)
+    assert tight.nearest.setting.window >= 18
+    with pytest.raises(ValueError, match="use a window of at least 15"):
+        check(preset, window=14)

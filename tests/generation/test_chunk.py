@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from causvid.generation.drift import Looks
+from causvid.generation.chunk import Looks
 
 
 def of(frames: np.ndarray) -> Looks:
