@@ -16,12 +16,12 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import numpy as np
 
 from causvid.benchmark import table
@@ -43,6 +43,18 @@ _REPORT = """() => {
   for (let e = document.querySelector('.cv-stage'); e; e = e.parentElement)
     if (e.report) return e.report;
 }"""
+
+
+_COLUMNS = {
+    "speed": "{speed:.2f}x",
+    "yield to picture": "{first_ms:.0f} ms",
+    "click to picture": "{click_ms:.0f} ms",
+    "yield to page": "{arrival_ms:.0f} ms",
+    "shown": "{shown} of {expected}",
+    "gaps": "{gaps}",
+    "in all": "{gap_ms:.0f} ms",
+    "stalls": "{stalls}",
+}  # of the printed table, from a `Playthrough`
 
 
 @dataclass(frozen=True)
@@ -133,25 +145,34 @@ class _Beats:
         return 0
 
     def _run(self) -> None:
-        prompt = self._job.request.prompts.cues[0].prompt
-        beat = FRAMES / self._device._fps / self._device.speed
+        request, fps, speed = self._job.request, self._device._fps, self._device.speed
+        beat = FRAMES / fps / speed
         chunks = []
         for index in range(CHUNKS):
-            if self._over.wait(max(0.0, self.began + (index + 1) * beat - time.perf_counter())):
+            due = (index + 1) * beat
+            if self._over.wait(max(0.0, self.began + due - time.perf_counter())):
                 return
-            chunk = self._device.chunk(index, prompt)
+            chunk = self._device.chunk(index, request.prompts.cues[0].prompt)
             chunks.append(ChunkRecord.of(chunk))
-            fps, speed = self._device._fps, self._device.speed
-            info = ChunkInfo.model_construct(
-                **dict(chunks[-1]), run=self._job.run, fps=fps, times_playback=speed
+            info = ChunkInfo(
+                **dict(chunks[-1]),
+                run=self._job.run,
+                fps=fps,
+                seed=request.seed,
+                chunks=CHUNKS,
+                seconds=chunk.end,
+                first_frame_seconds=beat,
+                elapsed_seconds=due,
+                chunk_times_playback=speed,
+                times_playback=speed,
             )
             self._deliver(Made(chunk, info))
-        seconds = CHUNKS * FRAMES / fps
         manifest = Manifest.model_construct(
-            request=self._job.request,
-            video=VideoRecord.model_construct(seconds=seconds, frames=CHUNKS * FRAMES),
-            timings=RunTimings.model_construct(total_seconds=CHUNKS * beat, times_playback=speed),
+            request=request,
+            video=VideoRecord.model_construct(seconds=chunk.end, frames=CHUNKS * FRAMES),
+            timings=RunTimings.model_construct(total_seconds=due, times_playback=speed),
             chunks=tuple(chunks),
+            stopped_by=None,
         )
         self._deliver(Ended(manifest))
 
@@ -190,21 +211,14 @@ def _browser() -> Iterator[Any]:
         browser.close()
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 @contextmanager
 def ticking(metronome: Metronome) -> Iterator[str]:
     """The address of the page with a metronome in place of the model, until the `with` ends."""
     settings = Settings(model=POCKET.name, device="cpu")
     service = Service(settings, Models(settings), metronome)
-    port = _free_port()
-    page = launch(service, server_port=port)
+    page = launch(service)  # on the first free port
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield page.local_url.rstrip("/")
     finally:
         page.close(verbose=False)
         service.close()
@@ -233,7 +247,9 @@ def measure_app(clicks: int = 4) -> Opening:
     Raises:
         ValueError: if there is no browser, or the app does not start.
     """
-    port = _free_port()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(PREFIX)},
@@ -249,7 +265,7 @@ def measure_app(clicks: int = 4) -> Opening:
             stdout=subprocess.DEVNULL,
         )
         try:
-            while not _serves(url):
+            while not _answers(url):
                 if app.poll() is not None:
                     raise ValueError(f"the app ended with {app.returncode} before it served a page")
                 time.sleep(0.05)
@@ -260,11 +276,10 @@ def measure_app(clicks: int = 4) -> Opening:
             app.wait()
 
 
-def _serves(url: str) -> bool:
+def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status == 200
-    except OSError:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.HTTPError:
         return False
 
 
@@ -311,25 +326,15 @@ def main(speeds: tuple[float, ...] = (0.5, 0.7, 1.25, 3.0), *, show: bool = True
     logging.getLogger("causvid.runs").setLevel(logging.WARNING)
     played, opening = measure(speeds), measure_app()
     if show:
-        cold, *warm = opening.click_ms
-        header = "speed,yield to picture,click to picture,yield to page,shown,gaps,in all,stalls"
         rows = [
-            (
-                f"{it.speed:.2f}x",
-                f"{it.first_ms:.0f} ms",
-                f"{it.click_ms:.0f} ms",
-                f"{it.arrival_ms:.0f} ms",
-                f"{it.shown} of {it.expected}",
-                f"{it.gaps}",
-                f"{it.gap_ms:.0f} ms",
-                f"{it.stalls}",
-            )
+            tuple(form.format(**dataclasses.asdict(it)) for form in _COLUMNS.values())
             for it in played
         ]
+        cold, *warm = opening.click_ms
         note = (
             f"app.py served its page after {opening.served_ms / 1000:.1f} s; click to picture with "
             f"the pocket model {cold:.0f} ms at first, then {statistics.median(warm):.0f} ms"
         )
-        print(f"{table(header.split(','), rows)}\n{note}")
+        print(f"{table(list(_COLUMNS), rows)}\n{note}")
     figures = {"player": [dataclasses.asdict(it) for it in played]}
     return {**figures, "app": dataclasses.asdict(opening)}

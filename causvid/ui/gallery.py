@@ -3,54 +3,42 @@
 The clips and their manifests lie in `examples/gallery`; `examples/render_gallery.py` makes them.
 """
 
-import base64
 import html
-import io
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import gradio as gr
-from PIL import Image
 
 from causvid.media import VideoReader
 from causvid.resources import ROOT
 from causvid.serving.record import Manifest
 from causvid.serving.service import Service
+from causvid.ui import PRIVATE
 from causvid.ui.files import static
+from causvid.ui.playback import jpeg
 
 _WELCOME = "Made beforehand from this prompt. Generate makes a new one, live."
 FOLDER = ROOT / "examples" / "gallery"
 
 
-@dataclass(frozen=True)
-class Clip:
+class Clip(NamedTuple):
     """A finished example."""
 
     path: Path
-    prompt: str
-    width: int
-    height: int
-    summary: str
+    manifest: Manifest
+
+    @property
+    def prompt(self) -> str:
+        return self.manifest.request.prompts.cues[0].prompt
 
 
 def clips_of(model: str) -> list[Clip]:
     """The examples that `model` has made."""
-    clips = []
-    for record in sorted(FOLDER.glob("*.json")):
-        manifest = Manifest.read(record)
-        video = record.with_suffix(".mp4")
-        if manifest.model.name != model or not video.exists():
-            continue
-        clips.append(
-            Clip(
-                path=video,
-                prompt=manifest.request.prompts.cues[0].prompt,
-                width=manifest.video.width,
-                height=manifest.video.height,
-                summary=f"Made beforehand, {manifest.video.seconds:.1f} s long",
-            )
-        )
-    return clips
+    clips = [
+        Clip(path.with_suffix(".mp4"), Manifest.read(path))
+        for path in sorted(FOLDER.glob("*.json"))
+    ]
+    return [it for it in clips if it.manifest.model.name == model and it.path.exists()]
 
 
 class Gallery:
@@ -83,32 +71,29 @@ def _show(clips: list[Clip], prompt: gr.Textbox, *, welcome: bool) -> None:
         elem_classes="cv-gallery",
         label="Examples",
     )
-    gallery.choose(_chosen, None, prompt, show_progress="hidden", api_visibility="private")
+    gallery.choose(_chosen, None, prompt, **PRIVATE)
 
 
 def _card(clip: Clip, *, welcome: bool) -> str:
-    """`welcome`: whether it plays on the empty stage, as what the first click would make."""
-    source = f"gradio_api/file={clip.path}"
+    """`welcome`: whether it plays in the empty player, as what the first click would make."""
+    source, prompt = (html.escape(it) for it in (f"gradio_api/file={clip.path}", clip.prompt))
+    video = clip.manifest.video
     greeting = f' data-welcome="{html.escape(_WELCOME)}"' if welcome else ""
     return (
-        f'<button type="button" data-url="{html.escape(source)}" data-width="{clip.width}" '
-        f'data-height="{clip.height}" data-summary="{html.escape(clip.summary)}" '
-        f'data-prompt="{html.escape(clip.prompt)}" aria-label="Play: {html.escape(clip.prompt)}"'
-        f"{greeting}>"
+        f'<button type="button" data-url="{source}" data-width="{video.width}" '
+        f'data-height="{video.height}" data-prompt="{prompt}" aria-label="Play: {prompt}" '
+        f'data-summary="Made beforehand, {video.seconds:.1f} s long"{greeting}>'
         # A poster, as previews that load themselves would take all of a browser's connections.
-        f'<video src="{html.escape(source)}" poster="{_poster(clip)}" preload="none" muted '
-        "playsinline loop></video>"
-        f"<span>{html.escape(clip.prompt)}</span></button>"
+        f'<video src="{source}" poster="{_poster(clip)}" preload="none" muted playsinline loop>'
+        f"</video><span>{prompt}</span></button>"
     )
 
 
 def _poster(clip: Clip) -> str:
     """The picture after one second, as a data URL."""
-    with VideoReader(clip.path, fps=1, height=clip.height, width=clip.width) as video:
-        picture = Image.fromarray(video.read(2)[-1])
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    size = clip.manifest.video
+    with VideoReader(clip.path, fps=1, height=size.height, width=size.width) as video:
+        return f"data:image/jpeg;base64,{jpeg(video.read(2)[-1])}"
 
 
 def _chosen(event: gr.EventData) -> str:

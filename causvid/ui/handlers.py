@@ -11,7 +11,7 @@ import gradio as gr
 from causvid.serving.request import Request
 from causvid.serving.run import Run, RunError
 from causvid.serving.service import Service
-from causvid.ui.playback import Playback, Screen, error_message
+from causvid.ui.playback import Playback, Screen
 from causvid.ui.player import PlayerColumn, Updates
 from causvid.ui.presence import Presence, listeners
 
@@ -75,23 +75,29 @@ class Handlers:
 
         return generate
 
-    async def extend(self, request: gr.Request, screen: dict[str, bool], seconds: float):
-        """Go on from where the last run ended."""
-        async for updates in self._go_on(request, screen, seconds):
-            yield updates
-
-    async def branch(
+    async def extend(
         self,
         request: gr.Request,
         screen: dict[str, bool],
         seconds: float,
-        prompt: str,
-        handover: str,
-    ):
-        """The same with another prompt."""
-        async for updates in self._go_on(
-            request, screen, seconds, prompt=prompt, handover=handover
-        ):
+        prompt: str | None = None,
+        handover: str = "recache",
+    ) -> AsyncIterator[Updates]:
+        """Go on from where the last run ended, with another prompt if one is given."""
+        session = request.session_hash
+        before = self._watching.get(session)
+
+        async def start() -> Run:
+            return self._service.extend(
+                self._run_of(request),
+                seconds,
+                prompt=prompt,
+                handover=handover,
+                session=session,
+                watched=True,
+            )
+
+        async for updates in self._play(request, start, screen, continues=before):
             yield updates
 
     def steer(self, request: gr.Request, prompt: str, handover: str) -> None:
@@ -108,23 +114,6 @@ class Handlers:
         """The browser is gone."""
         self._watching.pop(request.session_hash, None)
         self._service.leave(request.session_hash)
-
-    async def _go_on(
-        self, request: gr.Request, screen: dict[str, bool], seconds: float, **change: str
-    ) -> AsyncIterator[Updates]:
-        before = self._watching.get(request.session_hash)
-
-        async def start() -> Run:
-            return self._service.extend(
-                self._run_of(request),
-                seconds,
-                session=request.session_hash,
-                watched=True,
-                **change,
-            )
-
-        async for updates in self._play(request, start, screen, continues=before):
-            yield updates
 
     async def _play(
         self,
@@ -156,7 +145,7 @@ class Handlers:
         except gr.Error as error:
             yield {
                 **(column.ended() if run else {}),
-                column.player: error_message(error.message),
+                column.player: {"kind": "error", "text": error.message},
             }
             raise
 

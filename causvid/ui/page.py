@@ -141,7 +141,7 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
         longer = [screen, column.seconds]
         column.extend.click(handlers.extend, longer, column.outputs, js=GOES_ON, **PRIVATE)
         column.branch.click(
-            handlers.branch, [*longer, *changed], column.outputs, js=GOES_ON, **PRIVATE
+            handlers.extend, [*longer, *changed], column.outputs, js=GOES_ON, **PRIVATE
         )
         gr.on([column.steer.click, column.prompt.submit], handlers.steer, changed, None, **PRIVATE)
         column.stop.click(handlers.stop, None, None, **PRIVATE)

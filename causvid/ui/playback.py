@@ -12,16 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from causvid.media import Fragment, FragmentMuxer
+from causvid.media import FragmentMuxer
 from causvid.serving.job import Ended, Made
-from causvid.serving.record import ChunkInfo
 from causvid.serving.run import Results, Run
 
 Message = dict[str, Any]
-"""What `static/stage.js` understands; `kind` says which."""
-Beside = Literal["across", "down"]
-
-_JPEG_QUALITY = 80
+"""What `static/stage.js` understands; `kind` is "queue", "open", "chunk", "end" or "error"."""
 
 
 @dataclass(frozen=True)
@@ -64,66 +60,69 @@ class Playback:
         Raises:
             ValueError, RunError: as `Run.events`.
         """
-        run = self.run
-        height, width = self._size
-        shown = self._shown_muxer()
+        run, beside = self.run, self._beside
+        request = run.job.request
+        width = request.width * (1 + (beside == "across"))
+        height = request.height * (1 + (beside == "down"))
+        muxer = run.muxer
+        if beside is not None:  # source and result in one picture, so that they are in step
+            muxer = FragmentMuxer(run.fps, height, width, begin=run.muxer.frame_count)
         try:
             async for place in run.places():
-                yield queue_message(place)
-            yield open_message(
-                run.id,
-                shown,
-                width=width,
-                height=height,
-                fps=run.fps,
-                seconds=run.expected_seconds,
-                continues=self._continues,
-                beside=self._beside,
-            )
+                before = "1 video is" if place == 1 else f"{place} videos are"
+                yield {"kind": "queue", "text": f"{before} before yours …"}
+            yield {
+                "kind": "open",
+                "run": run.id,
+                "mime": muxer.mime,
+                "init": _text(muxer.init),
+                "width": width,
+                "height": height,
+                "fps": run.fps,
+                "seconds": run.expected_seconds,  # the whole length, if there is one
+                "continues": self._continues,
+                "beside": beside,
+            }
             async with aclosing(run.events()) as events:
                 async for event in events:
                     if isinstance(event, Ended):
                         self.results = await asyncio.to_thread(run.save)
-                        yield end_message(run.id, _summary(event))
+                        yield {"kind": "end", "run": run.id, "text": _summary(event)}
                         return
-                    frames = self._with_source(event)
-                    fragment = await asyncio.to_thread(self._encode, event, shown, frames)
-                    if self._pictures:
-                        yield jpeg_message(event.info, frames)
-                    else:
-                        yield chunk_message(event.info, fragment)
+                    yield await asyncio.to_thread(self._chunk, event, muxer)
         finally:
-            if shown is not run.muxer:
-                shown.close()
+            if muxer is not run.muxer:
+                muxer.close()
 
-    def _shown_muxer(self) -> FragmentMuxer:
-        """What is shown: the result, or source and result in one picture, so in step."""
-        run = self.run
-        if self._beside is None:
-            return run.muxer
-        height, width = self._size
-        return FragmentMuxer(run.fps, height, width, begin=run.muxer.frame_count)
-
-    @property
-    def _size(self) -> tuple[int, int]:
-        """Height and width of what is shown."""
-        request = self.run.job.request
-        across, down = self._beside == "across", self._beside == "down"
-        return request.height * (1 + down), request.width * (1 + across)
-
-    def _with_source(self, made: Made) -> np.ndarray:
-        chunk = made.chunk
-        if self._beside is None:
-            return chunk.frames
-        axis = 2 if self._beside == "across" else 1
-        return np.concatenate([chunk.source, chunk.frames], axis=axis)
-
-    def _encode(self, made: Made, shown: FragmentMuxer, frames: np.ndarray) -> Fragment:
-        fragment = self.run.muxer.append(made.chunk.frames)
-        return fragment if shown is self.run.muxer else shown.append(frames)
+    def _chunk(self, made: Made, muxer: FragmentMuxer) -> Message:
+        """Append a chunk to the run's video, and to what is shown if that is another."""
+        frames = made.chunk.frames
+        fragment = self.run.muxer.append(frames)
+        if self._beside is not None:
+            axis = 2 if self._beside == "across" else 1
+            frames = np.concatenate([made.chunk.source, frames], axis=axis)
+            fragment = muxer.append(frames)
+        if self._pictures:
+            data: Message = {"frames": [jpeg(frame) for frame in frames]}
+        else:
+            data = {"data": _text(fragment.data)}
+        info = made.info.model_dump(mode="json")
+        sent = time.time() * 1000
+        return {"kind": "chunk", "run": self.run.id, "info": info, **data, "sent": sent}
 
 
-def _beside(run: Run, screen: Screen) -> Beside | None:
+def jpeg(frame: np.ndarray) -> str:
+    """A picture, uint8 `[h, w, 3]`, as a JPEG file in base64."""
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "JPEG", quality=82)
+    return _text(buffer.getvalue())
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _beside(run: Run, screen: Screen) -> Literal["across", "down"] | None:
     """How source and result share the picture, where there is a source."""
     request = run.job.request
     if run.job.video is None:
@@ -142,69 +141,3 @@ def _summary(ended: Ended) -> str:
         f"{verb} {video.seconds:.1f} s in {timings.total_seconds:.1f} s: "
         f"{timings.times_playback:.1f} times playback speed.{why}"
     )
-
-
-def queue_message(place: int) -> Message:
-    before = "1 video is" if place == 1 else f"{place} videos are"
-    return {"kind": "queue", "text": f"{before} before yours …"}
-
-
-def open_message(
-    run: str,
-    muxer: FragmentMuxer,
-    *,
-    width: int,
-    height: int,
-    fps: float,
-    seconds: float | None,
-    continues: str | None,
-    beside: Beside | None,
-) -> Message:
-    """Announces a run. `seconds` is its whole length, if it has one; `beside`, where the source of
-    video-to-video stands in the picture."""
-    return {
-        "kind": "open",
-        "run": run,
-        "mime": muxer.mime,
-        "init": base64.b64encode(muxer.init).decode(),
-        "width": width,
-        "height": height,
-        "fps": fps,
-        "seconds": seconds,
-        "continues": continues,
-        "beside": beside,
-    }
-
-
-def chunk_message(info: ChunkInfo, fragment: Fragment) -> Message:
-    return {
-        "kind": "chunk",
-        "run": info.run,
-        "info": info.model_dump(mode="json"),
-        "data": base64.b64encode(fragment.data).decode(),
-        "sent": time.time() * 1000,
-    }
-
-
-def jpeg_message(info: ChunkInfo, frames: np.ndarray) -> Message:
-    """A chunk of uint8 frames `[t, h, w, 3]` for browsers without MediaSource."""
-    encoded = []
-    for frame in frames:
-        buffer = io.BytesIO()
-        Image.fromarray(frame).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-        encoded.append(base64.b64encode(buffer.getvalue()).decode())
-    return {
-        "kind": "chunk",
-        "run": info.run,
-        "info": info.model_dump(mode="json"),
-        "frames": encoded,
-        "sent": time.time() * 1000,
-    }
-
-
-def end_message(run: str, text: str) -> Message:
-    return {"kind": "end", "run": run, "text": text}
-
-
-def error_message(text: str) -> Message:
-    return {"kind": "error", "text": text}

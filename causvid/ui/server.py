@@ -124,19 +124,19 @@ def _theme() -> gr.themes.Base:
     """Soft, in the visitor's own fonts: nothing is fetched from elsewhere."""
     sans = ["ui-sans-serif", "system-ui", "sans-serif"]
     mono = ["ui-monospace", "Consolas", "monospace"]
+    in_both = {  # light and dark
+        "block_title_background_fill": "transparent",
+        "block_title_text_color": "*body_text_color",
+        "block_label_background_fill": "*block_background_fill",
+        "block_label_text_color": "*body_text_color",
+    }
     return gr.themes.Soft(
         primary_hue="indigo", neutral_hue="slate", radius_size="lg", font=sans, font_mono=mono
     ).set(
-        block_title_background_fill="transparent",
-        block_title_background_fill_dark="transparent",
+        **in_both,
+        **{f"{name}_dark": value for name, value in in_both.items()},
         block_title_padding="0",
-        block_title_text_color="*body_text_color",
-        block_title_text_color_dark="*body_text_color",
         block_title_text_weight="550",
-        block_label_background_fill="*block_background_fill",
-        block_label_background_fill_dark="*block_background_fill",
-        block_label_text_color="*body_text_color",
-        block_label_text_color_dark="*body_text_color",
         block_label_text_weight="550",
         input_placeholder_color="*neutral_500",
         input_placeholder_color_dark="*neutral_400",
