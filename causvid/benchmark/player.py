@@ -39,7 +39,8 @@ FRAMES = 12  # per chunk: 0.75 s at 16 frames a second
 CHUNKS = 14
 GAP = 2.4  # a gap is this many times the time between two pictures
 _SAME = Looks(1.0, 1.0, 1.0)
-_REPORT = """() => {
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+REPORT = """() => {
   for (let e = document.querySelector('.cv-stage'); e; e = e.parentElement)
     if (e.report) return e.report;
 }"""
@@ -191,8 +192,9 @@ class Opening:
 
 
 @contextmanager
-def _browser() -> Iterator[Any]:
-    """
+def chromium(*options: str) -> Iterator[Any]:
+    """Playwright's browser, started with more of Chromium's `options`.
+
     Raises:
         ValueError: if there is none.
     """
@@ -200,13 +202,11 @@ def _browser() -> Iterator[Any]:
         from playwright.sync_api import sync_playwright
     except ImportError:
         raise ValueError("this needs Playwright: pip install playwright") from None
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
+    if CHROMIUM is None:
         raise ValueError("this needs Chromium on the path")
+    arguments = ["--headless", "--no-sandbox", "--disable-gpu", *options]
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser
         browser.close()
 
@@ -232,7 +232,7 @@ def measure(speeds: tuple[float, ...]) -> list[Playthrough]:
     """
     generation = POCKET.generation
     metronome = Metronome(generation.fps, (generation.height, generation.width))
-    with ticking(metronome) as url, _browser() as browser:
+    with ticking(metronome) as url, chromium() as browser:
         played = []
         for speed in speeds:
             metronome.speed = speed
@@ -257,7 +257,7 @@ def measure_app(clicks: int = 4) -> Opening:
         f"{PREFIX}MODEL": POCKET.name,
         f"{PREFIX}DEVICE": "cpu",
     }
-    with _browser() as browser:
+    with chromium() as browser:
         began = time.perf_counter()
         app = subprocess.Popen(
             [sys.executable, "-m", "causvid", "serve"],
@@ -287,11 +287,11 @@ def _report(browser: Any, url: str, rest: float = 0) -> dict[str, Any]:
     """What `static/stage.js` measured of one run, `rest` seconds after its end."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(url)
-    page.wait_for_function(_REPORT)
+    page.wait_for_function(REPORT)
     page.locator(".cv-go:visible").click()
     page.wait_for_selector(".cv-stage[data-state=ended]", timeout=120_000)
     page.wait_for_timeout(1000 * rest)
-    report = page.evaluate(_REPORT)
+    report = page.evaluate(REPORT)
     page.close()
     return report
 

@@ -6,7 +6,6 @@ Chromium is found on the path; without it these tests are skipped, except in CI.
 
 import base64
 import os
-import shutil
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 from causvid.benchmark import player as measure
+from causvid.benchmark.player import CHROMIUM, REPORT
 from causvid.generation.prompts import PromptSchedule
 from causvid.media import FragmentMuxer, write_video
 from causvid.ui.files import static
@@ -23,16 +23,11 @@ if os.environ.get("CI"):
     import playwright.sync_api as playwright
 else:
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="needs Chromium"),
 ]
 
-REPORT = """() => {
-  const stage = document.querySelector('.cv-stage');
-  for (let e = stage; e; e = e.parentElement) if (e.report) return e.report;
-}"""
 PHONE = {"width": 390, "height": 844}
 
 
@@ -46,19 +41,9 @@ def app(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--use-fake-device-for-media-stream",  # a camera
-                "--use-fake-ui-for-media-stream",  # and the permission to use it
-            ],
-        )
+    camera = "--use-fake-device-for-media-stream"
+    with measure.chromium(camera, "--use-fake-ui-for-media-stream") as browser:  # and may use it
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -781,10 +766,7 @@ def test_closing_the_page_gives_the_device_back(visit, app, browser):
     generate(page)
     wait_for(page, lambda: len(report(page)["chunks"]) >= 1)
     page.close()
-    deadline = time.monotonic() + 30
-    while app.service.device.load != (0, 0) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert app.service.device.load == (0, 0)
+    assert app.reaches(0, seconds=30)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
