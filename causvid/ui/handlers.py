@@ -55,7 +55,7 @@ class Handlers:
         self._service = service
         self._column = column
         self._presence = presence
-        self._watching: dict[str, str] = {}  # session → run
+        self._shown: dict[str, str] = {}  # session → run whose video its player has
 
     def generate(
         self, read: Read, screen: gr.components.Component
@@ -85,7 +85,7 @@ class Handlers:
     ) -> AsyncIterator[Updates]:
         """Go on from where the last run ended, with another prompt if one is given."""
         session = request.session_hash
-        before = self._watching.get(session)
+        before = self._shown.get(session)
 
         async def start() -> Run:
             return self._service.extend(
@@ -107,12 +107,12 @@ class Handlers:
 
     def stop(self, request: gr.Request) -> None:
         """End the run that is shown; what was made stays."""
-        if (run := self._watching.get(request.session_hash)) is not None:
+        if (run := self._shown.get(request.session_hash)) is not None:
             self._service.stop(run)
 
     def leave(self, request: gr.Request) -> None:
-        """The browser is gone."""
-        self._watching.pop(request.session_hash, None)
+        """Forget a browser that is gone, and end its runs."""
+        self._shown.pop(request.session_hash, None)
         self._service.leave(request.session_hash)
 
     async def _play(
@@ -127,7 +127,7 @@ class Handlers:
         try:
             with explained():
                 run = await start()
-            self._watching[session] = run.id
+            self._shown[session] = run.id
             playback = Playback(run, Screen(**screen), continues=continues)
             with (
                 explained(run.id),
@@ -138,7 +138,7 @@ class Handlers:
                 async with aclosing(playback.messages()) as messages:
                     async for message in messages:
                         yield {column.player: message}
-            if self._watching.get(session) != run.id:
+            if self._shown.get(session) != run.id:
                 return  # the player shows a newer run, whose buttons these are now
             ended = run.ended
             yield column.ended(playback.results, bool(ended and ended.continuable))
@@ -150,6 +150,6 @@ class Handlers:
             raise
 
     def _run_of(self, request: gr.Request) -> str:
-        if request.session_hash not in self._watching:
+        if request.session_hash not in self._shown:
             raise ValueError("there is no video yet: generate one first")
-        return self._watching[request.session_hash]
+        return self._shown[request.session_hash]

@@ -31,14 +31,14 @@ from causvid.ui.schedule_tab import ScheduleTab
 from causvid.ui.tabs import ImageTab, Tab, TextTab, VideoTab
 
 TABS = (TextTab, ImageTab, VideoTab, ScheduleTab)
-# A `Screen`, in place of the first input. A video that goes on keeps its shape.
+# Puts a `Screen` in place of the first input. An extension keeps the shape of what it extends.
 _SCREEN = """(_, ...values) => {
-  const stage = document.querySelector('.cv-stage');
+  const player = document.querySelector('.cv-stage');
   const pictures = !(window.ManagedMediaSource || window.MediaSource);
   return [{pictures, narrow: NARROW}, ...values];
 }"""
-NEW = _SCREEN.replace("NARROW", "stage.clientWidth < 560")
-GOES_ON = _SCREEN.replace("NARROW", "stage.dataset.beside === 'down'")
+NEW = _SCREEN.replace("NARROW", "player.clientWidth < 560")
+GOES_ON = _SCREEN.replace("NARROW", "player.dataset.beside === 'down'")
 
 
 class Page(gr.Blocks):

@@ -1,10 +1,9 @@
-"""Who still listens: a run that nobody follows any more is ended.
+"""Runs are ended when nobody listens to them any more.
 
-What a run yields travels down an event stream, one for all calls of a client (`/queue/data`) or one
-for a single call made over plain HTTP (`/call/NAME/EVENT`). Gradio closes a generator whose stream
-was dropped, but at its next yield only, and waits for ever for a stream that nobody opens. Here
-streams are counted as they open and close, and whoever serves a run is told when the last one of
-its listeners is gone.
+What a run yields travels down an event stream: one for all calls of a client (`/queue/data`), or
+one for a single call over plain HTTP (`/call/NAME/EVENT`). Gradio closes a generator whose stream
+was dropped, but at its next yield only, and waits for ever for a stream that nobody opens.
+`Presence` counts streams as they open and close, and calls back when a run's last one is gone.
 
 It knows the addresses of Gradio's event streams, and nothing of runs. Everything happens on the
 server's event loop.
@@ -25,7 +24,7 @@ LOST = 8.0  # seconds without an answer from the other end of a connection
 
 
 def listeners() -> frozenset[str]:
-    """The names under which one can listen to the event that is being handled."""
+    """The streams of the event that is being handled, by session and by event."""
     request, event = LocalContext.request.get(None), LocalContext.event_id.get(None)
     return frozenset(filter(None, (getattr(request, "session_hash", None), event)))
 
@@ -40,10 +39,10 @@ class Presence:
 
     @contextmanager
     def expects(self, names: Iterable[str], gone: Callable[[], None]) -> Iterator[None]:
-        """Meanwhile, call `gone` as soon as nobody listens under any of the names.
+        """Inside, call `gone` as soon as no stream of these names is open.
 
-        A stream that was dropped is gone at once. One that ended in order, or has not been opened
-        yet, is waited for.
+        After a dropped stream that is at once. For one that ended in order, or is not open yet,
+        another is waited for.
         """
         watch = _Watch(frozenset(names), gone)
         self._watches.add(watch)
@@ -51,11 +50,11 @@ class Presence:
             self._update(watch, dropped=False)
             yield
         finally:
-            watch.rest()
+            watch.cancel_timer()
             self._watches.discard(watch)
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
-        """The app, its event streams being counted."""
+        """The app, with its event streams counted."""
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             name = _stream_name(scope)
@@ -85,7 +84,7 @@ class Presence:
             self._update(watch, dropped=dropped)
 
     def _update(self, watch: "_Watch", *, dropped: bool) -> None:
-        watch.rest()
+        watch.cancel_timer()
         if any(name in self._open for name in watch.names):
             return
         if dropped:
@@ -100,7 +99,7 @@ class _Watch:
         self.names, self.gone = names, gone
         self.timer: asyncio.TimerHandle | None = None
 
-    def rest(self) -> None:
+    def cancel_timer(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -120,10 +119,10 @@ def _stream_name(scope: Scope) -> str | None:
 
 
 def notice_lost_networks(sockets: Iterable[socket.socket], seconds: float = LOST) -> None:
-    """Let connections end whose other end has not answered for so long.
+    """End connections whose other end has not answered for so long.
 
-    A network that is lost closes nothing. Without this, the kernel goes on sending to nobody for a
-    quarter of an hour. Connections inherit it from the socket that accepts them.
+    A lost network closes nothing: the kernel would go on sending for a quarter of an hour.
+    Connections inherit these options from the socket that accepts them.
     """
     for listening in sockets:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # while nothing is sent

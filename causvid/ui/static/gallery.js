@@ -1,5 +1,5 @@
-/* Examples: a card plays under the pointer, and on the stage when it is chosen. One of them plays
- * there as soon as there is a stage.
+/* Examples: a card plays under the pointer, and in the player when it is chosen. One of them plays
+ * there as soon as there is a player.
  */
 function play(card, more) {
   const { url, width, height } = card.dataset;

@@ -1,4 +1,4 @@
-/* The stage: messages from the server to player, strip and status line.
+/* The player with its strip and status line, from the server's messages.
  *
  * A message is the component's value: {kind: 'queue' | 'open' | 'chunk' | 'end' | 'error'}.
  * `element`, `props` and `watch` are Gradio's. What was measured is kept in `element.report`, for
@@ -39,10 +39,10 @@ function setState(state, text) {
 function open(message) {
   const goesOn = message.continues && message.continues === report.run;
   report.run = message.run;
-  report.first = null;
-  if (goesOn) {
+  if (goesOn) { // the time to the first picture stays that of the beginning
     player.reopen(message.seconds);
   } else {
+    report.first = null;
     report.chunks = [];
     report.frames = [];
     strip.clear();
@@ -58,7 +58,7 @@ function open(message) {
 }
 
 /* A picture of another shape may have grown out of the window that it was looked at in. At once, and
- * twice: a sticky stage moves with the page, so the first aim may miss. */
+ * twice: a sticky player moves with the page, so the first aim may miss. */
 function keepInSight() {
   if (shareInSight() <= 0) return;
   const aim = () => screen.scrollIntoView({ block: 'nearest', behavior: 'instant' });
@@ -110,8 +110,8 @@ function receive(message) {
   }
 }
 
-/* An example: a finished video from the server. While a run is on the stage, it stays there; the
- * example that welcomes a visitor is for an empty stage only. */
+/* An example: a finished video from the server. While a run is shown, it stays; the example
+ * that welcomes a visitor is for an empty player only. */
 function playClip(message) {
   const { state } = root.dataset;
   if (state === 'live' || state === 'waiting' || (message.welcome && state !== 'idle')) return;
@@ -129,7 +129,7 @@ function playClip(message) {
 }
 
 watch('value', () => receive(props.value));
-receive(props.value); // a run may have begun before the stage was there
+receive(props.value); // a run may have begun before the player was there
 document.addEventListener('causvid:clip', (event) => playClip(event.detail));
 
 document.addEventListener('click', (event) => {
