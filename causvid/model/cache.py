@@ -136,7 +136,8 @@ class KVCache:
         """Prepare the slots of the next chunk of `frames` latent frames.
 
         Args:
-            ahead: so many latent frames more are seen and see, and are not remembered.
+            ahead: number of further latent frames that take part in attention and are not
+                remembered.
 
         Raises:
             ValueError: if the chunk is larger than what the window leaves beside the sink, or
@@ -144,7 +145,7 @@ class KVCache:
         """
         self._open(self.cursor, frames, ahead)
 
-    @torch.compiler.disable  # the spans of every chunk are others
+    @torch.compiler.disable  # the spans differ from chunk to chunk
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store the open chunk's rotated `keys` and `values` `[b, n, heads, d]` of one layer.
 

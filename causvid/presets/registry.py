@@ -61,7 +61,7 @@ def get_preset(model: str | Path | Preset, token: str | None = None) -> Preset:
 
 
 def list_presets() -> dict[str, Preset]:
-    """All presets that have a name, by it: those that come along first.
+    """All named presets, by name: those of the catalogue first.
 
     Raises:
         PresetError: if an installed package or the file offers what is none.

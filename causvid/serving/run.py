@@ -42,12 +42,12 @@ class Run:
     Args:
         job: what to make.
         device: where.
-        muxer: the video so far; whoever watches appends to it.
+        muxer: the video so far; the side that watches appends to it.
         results: a folder for the files that the viewer may fetch.
         fps: of the video.
         session: who asks.
         call_of: the call of an API that makes a request again, for the manifest.
-        over: told once when nothing more will come.
+        over: called once, after the last event.
 
     Raises:
         ValueError: if no more runs can wait.
@@ -200,6 +200,6 @@ class Run:
         """Hand it to `events`; whether its loop still runs."""
         try:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-        except RuntimeError:  # the server is gone, and with it whoever waited
+        except RuntimeError:  # the event loop is closed
             return False
         return True

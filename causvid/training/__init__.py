@@ -1,5 +1,5 @@
-"""The recipe: teacher, causal initialisation, distribution matching. Nothing imports this package.
+"""The recipes and their stages: teacher, causal initialisation, distribution matching.
 
-The same code trains the pocket model on one CPU core and a full-size one on a cluster; see
-`causvid.commands.train` for the command and `stages` for the settings.
+The same code trains the pocket model on one CPU core and one of Wan's size on a cluster:
+`causvid.commands.train` is the command, `recipes` has the settings, `run` the stages.
 """

@@ -58,7 +58,7 @@ def render_clip(
     then = scene.changed(rng) if turn and not lost else scene
 
     def encoded(start: int, latents: int) -> Tensor:
-        """So many latents of the first scene, or with the change that lies among them."""
+        """`latents` latents from frame `start` on; the scene changes if `turn` is among them."""
         size = {"height": height, "width": width, "start": start, "seed": seed}
         size["frames"] = 1 + (latents - 1) * codec.temporal_stride
         if not 0 < turn < latents:

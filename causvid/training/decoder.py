@@ -1,4 +1,4 @@
-"""The decoder stage: convolutions learn what a linear map cannot, and the linear map not to ring.
+"""The decoder stage: convolutions beside the linear map reduce the error that it leaves.
 
 The encoder stays frozen, so latents made before remain valid. Once there is a student, the stage
 can be run again, to see past that student's errors. Clips and pixels are those of

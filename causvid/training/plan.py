@@ -100,7 +100,7 @@ class _Costs:
         return self.forward(*self.chunks.sizes(frames))
 
     def activations(self, frames: int) -> int:
-        """Bytes kept for the backward pass of so many latent frames."""
+        """Bytes kept for the backward pass of `frames` latent frames."""
         config = self.transformer.config
         width = config.num_attention_heads * config.attention_head_dim
         tokens = frames * self.grid.tokens_per_frame
