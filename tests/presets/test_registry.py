@@ -13,6 +13,8 @@ from causvid.presets.catalogue import PRESETS
 from causvid.presets.preflight import preflight
 from causvid.presets.preset import PresetError, Size
 from causvid.presets.registry import FILE, describe, get_preset, list_presets
+from causvid.serving.models import Models
+from causvid.serving.settings import Settings, SettingsError
 from tests.standin import save_standin
 
 
@@ -61,6 +63,18 @@ class TestFolder:
         assert get_preset(copy).has_tiny_decoder
         assert preflight(copy, decoder="tiny").weights_bytes > preflight(copy).weights_bytes
         assert load(copy, device="cpu", tiny_decoder=True).tiny_vae is not None
+
+    def test_a_visitor_names_what_is_offered_and_no_folders(self, folder, copy):
+        models = Models(Settings(model=str(folder), device="cpu"))
+        assert models.preset("standin").folder == folder
+        for other in (str(folder), str(copy), "ada/boats"):
+            with pytest.raises(ValueError, match="offered are standin"):
+                models.open(other)
+
+    def test_two_folders_of_one_name_are_not_offered_together(self, folder, tmp_path):
+        other = shutil.copytree(folder, tmp_path / "elsewhere" / "standin")
+        with pytest.raises(SettingsError, match="another model is called 'standin', too: rename"):
+            Settings(model=str(folder), models=(str(other),), device="cpu")
 
     def test_its_card_states_the_licence(self, copy):
         assert get_preset(copy).licence.commercial_use
