@@ -278,12 +278,19 @@ def _read_variables(given: Sequence[str]) -> dict[str, str]:
 
 def _weights(variables: Mapping[str, str], hardware: str) -> dict[str, str | None]:
     """The Hub repositories that the Space will load from → commit, `None` for the newest."""
+    from causvid.presets.catalogue import PRESETS
     from causvid.presets.registry import default_preset, get_preset
     from causvid.serving.settings import PREFIX
 
     names = [variables.get(f"{PREFIX}MODEL", "")]
     names += variables.get(f"{PREFIX}MODELS", "").split(",")
     presets = [get_preset(name.strip()) for name in names if name.strip()]
+    for preset in presets:
+        if preset.folder is not None and preset.hub is None and preset.name not in PRESETS:
+            raise DeployError(
+                f"{preset.folder} is a folder of this machine: upload it to the Hub with "
+                f"`hf upload OWNER/NAME {preset.folder}`, and name OWNER/NAME instead"
+            )
     if not presets:
         presets = [default_preset("cpu" if hardware.startswith("cpu") else "cuda")]
     return {name: commit for preset in presets for name, commit in preset.repositories().items()}

@@ -15,6 +15,7 @@ from causvid.commands.deploy import LARGE_FILE, DeployError, carry_out, pinned, 
 from causvid.presets import preset
 from causvid.presets.catalogue import PRESETS
 from causvid.resources import REVISIONS, ROOT
+from tests.standin import save_standin
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -246,6 +247,12 @@ def test_a_dry_run_says_everything_but_secrets_and_sends_nothing(monkeypatch, ca
         "Nothing was sent.",
     ):
         assert part in said
+
+
+def test_weights_of_this_machine_have_to_be_on_the_hub_first(checkout, tmp_path):
+    folder = save_standin(tmp_path).folder
+    with pytest.raises(DeployError, match="upload it to the Hub with `hf upload"):
+        plan("ada/live", "cpu-basic", variables=[f"CAUSVID_MODEL={folder}"], root=checkout)
 
 
 def test_large_files_are_pointed_out(checkout):
