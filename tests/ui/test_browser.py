@@ -642,7 +642,7 @@ def test_what_the_page_says_is_about_the_model_chosen(visit, two_models):
     chips = page.locator(".cv-chip:visible")
     prompt.fill("a red dragon")
     wait_for(page, lambda: remark.count() == 1)
-    assert page.locator(".cv-model", has_text="Stand-in").count() == 1
+    assert page.locator(".cv-model", has_text="standin").count() == 1
     assert page.locator(".cv-licence:visible").count() == 0
     small = chips.all_inner_texts()
 
@@ -660,8 +660,8 @@ def test_what_the_page_says_is_about_the_model_chosen(visit, two_models):
     choose(page, "Prompt schedule")
     page.locator(".cv-licence:visible").wait_for()
     wait_for(page, lambda: "Under water" in chips.all_inner_texts())
-    choose_model(page, "Stand-in")
-    page.locator(".cv-model", has_text="Stand-in").wait_for()
+    choose_model(page, "standin")
+    page.locator(".cv-model", has_text="standin").wait_for()
     wait_for(page, lambda: "A day passes" in chips.all_inner_texts())
     wait_for(page, lambda: cues(page) and "desert" in cues(page)[0])
     choose(page, "Text to video")
