@@ -86,9 +86,9 @@ class KVCache:
         dtype: torch.dtype | None = None,
     ):
         if not 0 <= sink < window - ahead:
-            beside = f" and {ahead} frames ahead" if ahead else ""
             raise ValueError(
-                f"the window ({window} frames) must be larger than the sink ({sink}){beside}"
+                f"the window ({window} frames) must be larger than the sink ({sink}) and the "
+                f"frames ahead ({ahead})"
             )
         self.window = window
         self.sink = sink
@@ -246,18 +246,16 @@ class KVCache:
         )
         slots[..., : filled.shape[4], :] = filled
         if "sink_keys" in state:
-            self._sink_keys = torch.view_as_complex(
-                state["sink_keys"].to(self.storage.device).contiguous()
-            )
+            pairs = state["sink_keys"].to(self.storage.device)
+            self._sink_keys = torch.view_as_complex(pairs.contiguous())
 
     def _open(self, first: int, frames: int, ahead: int) -> None:
         end = first + frames
         beyond_sink = end - max(first, self.sink_end)
         if frames + ahead < 1 or beyond_sink > self.ring or ahead > self.ahead:
-            beside = f" and {self.ahead} frames ahead" if self.ahead else ""
             raise ValueError(
                 f"a chunk of {frames} latent frames does not fit a window of {self.window} with a "
-                f"sink of {self.sink}{beside}: use a window of at least "
+                f"sink of {self.sink}: use a window of at least "
                 f"{self.sink + frames + max(ahead, self.ahead)}"
             )
         self._first, self._frames, self._ahead = first, frames + ahead, ahead
@@ -288,9 +286,8 @@ class KVCache:
         start = first
         for frame in range(first + 1, end + 1):
             if frame == end or self._slot(frame) != self._slot(frame - 1) + 1:
-                source = ((edge - first) * self.tokens_per_frame for edge in (start, frame))
-                slots = self._tokens(self._slot(start), frame - start)
-                yield _Span(slice(*source), slots)
+                source = slice(*((i - first) * self.tokens_per_frame for i in (start, frame)))
+                yield _Span(source, self._tokens(self._slot(start), frame - start))
                 start = frame
 
     def _sink_view(self) -> Tensor:

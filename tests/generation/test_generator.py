@@ -102,6 +102,21 @@ def test_each_step_is_asked_at_its_level_and_the_clean_pass_comes_last(generator
     assert_close(clean, noise * (1 - generator.config.levels(0)[1].sigma))
 
 
+def test_levels_may_be_given_for_every_frame(generator, prompt_encoder):
+    memory = Memory(generator.new_cache(), generator.encode_text(prompt_encoder("a car")))
+    noise = torch.randn(generator.chunk_shape(1))
+    high, low = generator.config.levels(1)
+
+    def predicted(levels):
+        memory.cache.open(3)
+        with torch.inference_mode():
+            return generator.predict_clean(noise, levels, memory)
+
+    assert torch.equal(predicted([high] * 3), predicted(high))
+    mixed = predicted([low, low, high])
+    assert not torch.allclose(mixed, predicted(high)) and not torch.allclose(mixed, predicted(low))
+
+
 def test_strength_starts_at_its_own_level_and_keeps_the_remaining_ones(generator):
     levels = generator.source_levels(0.9, 1)
     assert levels[0].sigma == levels[0].time == 0.9

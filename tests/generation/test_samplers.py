@@ -12,7 +12,7 @@ from causvid.generation.config import GenerationConfig, SamplerName
 from causvid.generation.generator import Generator, Memory, seeded_noise
 from causvid.generation.geometry import ChunkPattern, LatentGrid
 from causvid.generation.sampler import SAMPLERS, new_sampler
-from causvid.generation.source import VideoSource
+from causvid.generation.source import VideoSource, to_frames
 from causvid.generation.stream import Stream, StreamInterrupted
 from causvid.model.codec import TinyCodec
 
@@ -81,6 +81,15 @@ def test_chunks_tile_the_time_axis(begin):
 def test_a_long_video_begins_with_the_short_one(begin):
     short = frames_of(begin(STORY, chunk_count=6))
     assert np.array_equal(short, frames_of(begin(STORY, chunk_count=9))[: len(short)])
+
+
+def test_streaming_equals_the_whole_clip_at_once(begin, autoencoder):
+    stream = begin(chunk_count=2)
+    streamed = frames_of(stream)
+    codec = TinyCodec(autoencoder)
+    whole = to_frames(codec.decode(stream._sampler.history, codec.start()))
+    difference = np.abs(whole.astype(int) - streamed.astype(int))
+    assert difference.max() <= 1  # rounding to 8 bits after sums in another order
 
 
 def test_seeds_and_prompts_matter_and_nothing_else_does(begin):

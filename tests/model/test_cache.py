@@ -136,7 +136,7 @@ def test_frames_ahead_are_seen_and_leave_no_trace():
 def test_more_frames_ahead_than_there_are_slots_are_refused():
     with pytest.raises(ValueError, match="window of at least 8"):
         new_cache(7, 1, ahead=3).open(3, ahead=4)
-    with pytest.raises(ValueError, match=r"larger than the sink \(3\) and 3 frames ahead"):
+    with pytest.raises(ValueError, match=r"larger than the sink \(3\) and the frames ahead \(3\)"):
         new_cache(6, 3, ahead=3)
 
 
