@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
 from packaging.requirements import Requirement
@@ -96,23 +96,25 @@ class Plan:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    many = {"action": "append", "default": []}
     parser.add_argument("repo", metavar=PLACEHOLDER, help="the Space, created if it is not there")
     parser.add_argument(
         "--hardware", required=True, help="zero-a10g (ZeroGPU), cpu-basic, l4x1, a100-large, …"
     )
     parser.add_argument("--private", action="store_true", help="if it is created now")
     parser.add_argument(
-        "--variable", metavar="NAME=VALUE", **many, help="a public setting; may be repeated"
+        "--variable",
+        metavar="NAME=VALUE",
+        action="append",
+        help="a public setting, repeatable",
     )
     parser.add_argument(
-        "--secret", metavar="NAME", **many, help="its value is that of the environment; likewise"
+        "--secret", metavar="NAME", action="append", help="its value is the environment's; likewise"
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, no more")
 
 
 def main(args: argparse.Namespace) -> int:
-    made = plan(args.repo, args.hardware, args.private, args.variable, args.secret)
+    made = plan(args.repo, args.hardware, args.private, args.variable or (), args.secret or ())
     print(made.describe())
     if args.dry_run:
         print("Nothing was sent.")
@@ -169,9 +171,10 @@ def plan(
     # The README has the Space's own name in its links, and what it runs on in its header.
     readme = (root / "README.md").read_text(encoding="utf-8")
     card = huggingface_hub.SpaceCard(readme.replace(ADDRESS + PLACEHOLDER, ADDRESS + repo))
-    card.data.suggested_hardware = hardware
+    data: dict[str, Any] = {"suggested_hardware": hardware}
     if weights:
-        card.data.models = list(weights)
+        data["models"] = list(weights)
+    vars(card.data).update(data)
     files["README.md"] = str(card)
     requirements = (root / REQUIREMENTS).read_text(encoding="utf-8")
     files[REQUIREMENTS] = pinned(requirements, zero=hardware.startswith("zero"))
@@ -186,13 +189,14 @@ def carry_out(plan: Plan, api: "HfApi", environment: Mapping[str, str] = os.envi
     """
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
+    hardware = huggingface_hub.SpaceHardware(plan.hardware)
     try:
         weights = {repo: it or api.model_info(repo).sha for repo, it in plan.weights.items()}
         api.create_repo(
             plan.repo,
             repo_type="space",
             space_sdk="gradio",
-            space_hardware=plan.hardware,
+            space_hardware=hardware,
             private=plan.private,
             exist_ok=True,
         )
@@ -200,8 +204,8 @@ def carry_out(plan: Plan, api: "HfApi", environment: Mapping[str, str] = os.envi
             api.add_space_variable(plan.repo, name, value)
         for name in plan.secrets:
             api.add_space_secret(plan.repo, name, environment[name])
-        if api.get_space_runtime(plan.repo).requested_hardware != plan.hardware:
-            api.request_space_hardware(plan.repo, plan.hardware)
+        if api.get_space_runtime(plan.repo).requested_hardware != hardware:
+            api.request_space_hardware(plan.repo, hardware)
         files = dict(plan.files)
         if weights:
             files[REVISIONS] = json.dumps(weights, indent=2) + "\n"
@@ -235,6 +239,7 @@ def pinned(requirements: str, *, zero: bool) -> str:
         zero: for ZeroGPU, which offers few versions of torch: the newest of those allowed.
     """
     lines = []
+    offered: tuple[str, ...]
     for line in _requirements(requirements):
         requirement = Requirement(line)
         if zero and requirement.name == "torch":

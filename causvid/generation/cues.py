@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
-from typing import Literal
+from typing import Any, Literal, cast
 
 MAX_START = 1e7  # seconds, four months: beyond it a frame count is surely a mistake
 MAX_BLEND = 999  # chunks
@@ -85,7 +85,7 @@ class Handover:
         if re.fullmatch(_HANDOVER, words) is None:
             raise ScheduleError(f"hand-over {text[:40]!r} is unknown; expected {_HANDOVER_FORM}")
         if not words.startswith("blend"):
-            return cls(words)
+            return cls(cast(Any, words))
         return cls("blend", int(words.removeprefix("blend").strip(" :=")))
 
     def weight(self, age: int) -> float:
@@ -225,7 +225,7 @@ def _shortest(seconds: float) -> int | float:
     return int(seconds) if seconds.is_integer() else seconds
 
 
-def _read_cells(place: str, start: object, prompt: object, handover: object = None) -> Cue:
+def _read_cells(place: str, start: Any, prompt: Any, handover: object = None) -> Cue:
     try:
         if not isinstance(handover, str | None):
             raise ScheduleError(f"hand-over is {handover!r:.40}; expected {_HANDOVER_FORM}")

@@ -134,10 +134,11 @@ class PromptSchedule:
             ScheduleError: names the line or row, what came and what was expected.
         """
         if isinstance(source, Path):
+            name = source.name
             try:
                 source = source.read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
-                raise ScheduleError(f"cannot read a schedule from {source.name}: {error}") from None
+                raise ScheduleError(f"cannot read a schedule from {name}: {error}") from None
         if isinstance(source, str):
             looks_like_json = re.match(r"\s*(\{|\[\s*[\[{])", source)
             return cls(read_decoded(_decode(source)) if looks_like_json else read_text(source))

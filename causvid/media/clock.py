@@ -5,7 +5,7 @@ Time is kept in `Fraction` seconds: 30000/1001 frames a second drift in floating
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, TypeVar
@@ -40,7 +40,7 @@ def as_rate(fps: Rate) -> Fraction:
 
 def at_rate(
     timed: Iterable[Timed[Frame]], rate: Fraction, shape: Callable[[Frame], np.ndarray]
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """Resample to a constant rate: frame n is what is shown at (n + 1/2) / rate.
 
     The middle of each interval, so that jitter of less than half an interval changes nothing and a
@@ -48,7 +48,9 @@ def at_rate(
     Anything at all gives at least one frame.
     """
     emitted = 0
-    for current, following in itertools.pairwise(itertools.chain(timed, [None])):
+    whole: Iterable[Timed[Frame] | None] = itertools.chain(timed, [None])
+    for current, following in itertools.pairwise(whole):
+        assert current is not None, "only the last is"
         end = following.start if following else current.start + current.duration
         due = math.ceil(end * rate - Fraction(1, 2))  # every n with (n + 1/2) / rate < end
         if following is None:

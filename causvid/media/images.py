@@ -7,7 +7,7 @@ known before a pixel is decoded, and every failure is a `ValueError`. It knows n
 
 import io
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
@@ -48,12 +48,11 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_IMAGE_PIXELS) -> np
             raise ValueError(
                 f"got an array of {source.dtype} {list(source.shape)}; expected uint8 [h, w, 3]"
             )
+        channels = source.shape[-1]
         try:
             source = Image.fromarray(source)
         except TypeError:
-            raise ValueError(
-                f"got {source.shape[2]} channels; expected 3, or 4 with alpha"
-            ) from None
+            raise ValueError(f"got {channels} channels; expected 3, or 4 with alpha") from None
     if not isinstance(source, Image.Image):
         raise ValueError(f"got {type(source).__name__}; expected a path, bytes, image or array")
     _check_size(source, "the picture", max_pixels)
@@ -114,7 +113,7 @@ def _resize(
     return np.array(image)
 
 
-def _decode(file: io.IOBase, name: str, max_pixels: int) -> np.ndarray:
+def _decode(file: IO[bytes], name: str, max_pixels: int) -> np.ndarray:
     try:
         image = Image.open(file, formats=IMAGE_FORMATS)
     except Image.DecompressionBombError:
@@ -159,8 +158,7 @@ def _upright_rgb(image: Image.Image) -> np.ndarray:
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return ImageCms.profileToProfile(
-            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
+        srgb = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, source, srgb, outputMode="RGB") or image
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image  # a broken profile, or one for another mode: the colours are a guess then

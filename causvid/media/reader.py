@@ -10,6 +10,7 @@ them.
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import av
 import numpy as np
@@ -84,12 +85,13 @@ class VideoReader:
         self._size = (height, width)
         self._mode = mode
         rate = as_rate(fps)
+        timed: Iterator[Timed[Any]]
         if isinstance(source, str | Path | bytes) or hasattr(source, "read"):
             if source_fps is not None:
                 raise ValueError("source_fps is for an iterable of frames; a file has its own rate")
-            self._file = VideoFile(source, max_pixels, max_seconds)
-            self.info = self._file.info
-            name, timed = self._file.name, self._file.frames()
+            file = VideoFile(cast(BinaryIO, source), max_pixels, max_seconds)
+            self._file, self.info = file, file.info
+            name, timed = file.name, file.frames()
         elif source_fps is None:
             raise ValueError("an iterable of frames needs its rate; pass source_fps")
         else:
@@ -129,6 +131,7 @@ class VideoReader:
 
     def _shape(self, frame: av.VideoFrame | np.ndarray) -> np.ndarray:
         if isinstance(frame, av.VideoFrame):
+            assert self._file, "frames of video come from a file"
             picture, pixel_aspect = _displayed(frame, self._file.pixel_aspect, *self._size)
             return fit(picture, *self._size, self._mode, pixel_aspect=pixel_aspect)
         return fit(frame, *self._size, self._mode)
@@ -144,7 +147,7 @@ def _displayed(
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     # Row-major 3x3 that takes (x, y, 1) to the display: x' = a x + c y, y' = b x + d y.
-    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32) if matrix else (1, 0, 0, 0, 1)
+    a, b, _, c, d, *_ = np.frombuffer(cast(Any, matrix), np.int32) if matrix else (1, 0, 0, 0, 1)
     turned = abs(b) > abs(a)
     if turned:
         height, width = width, height

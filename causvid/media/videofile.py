@@ -63,14 +63,14 @@ class VideoFile:
     """An opened video file whose first frame has been decoded."""
 
     def __init__(self, source: VideoSource, max_pixels: int, max_seconds: float | None):
-        path = Path(source) if isinstance(source, str | Path) else None
-        self.name = path.name if path else "the file"
+        self.name = Path(source).name if isinstance(source, str | Path) else "the file"
         self._packet_count = 0
         self._end = Fraction(0)
+        file: BinaryIO
         with ExitStack() as stack:
-            if path:
+            if isinstance(source, str | Path):
                 try:
-                    file = stack.enter_context(path.open("rb"))
+                    file = stack.enter_context(Path(source).open("rb"))
                 except OSError as error:
                     raise ValueError(f"cannot read {self.name}: {error.strerror}") from None
             else:
@@ -79,9 +79,10 @@ class VideoFile:
             self._stream = self._video_stream()
             self._check_size(max_pixels)
             self._decoded = self._decode()
-            self._first = next(self._decoded, None)
-            if self._first is None:
+            first = next(self._decoded, None)
+            if first is None:
                 raise ValueError(f"no picture in {self.name} can be decoded; {_EXPECTED}")
+            self._first = first
             aspect = float(self._stream.sample_aspect_ratio or 1)
             self.pixel_aspect = aspect if 0.1 < aspect < 10 else 1.0  # nothing real is beyond
             self.info = self._describe()
@@ -101,7 +102,7 @@ class VideoFile:
         """The description with length and frame count found by reading on to the end."""
         for _ in self._packets():
             pass
-        origin = (self._first.pts or 0) * self._stream.time_base
+        origin = (self._first.pts or 0) * self._time_base
         duration = float(self._end - origin)
         info = dataclasses.replace(
             self.info,
@@ -114,7 +115,7 @@ class VideoFile:
 
     def frames(self) -> Iterator[Timed[av.VideoFrame]]:
         """Decoded frames on a clock that starts at 0 and never goes back."""
-        time_base = self._stream.time_base
+        time_base = self._time_base
         step = 1 / (self._rate() or Fraction(25))
         origin: Fraction | None = None
         last = expected = Fraction(0)
@@ -191,6 +192,11 @@ class VideoFile:
                 continue
             yield from frames
 
+    @property
+    def _time_base(self) -> Fraction:
+        """Seconds of a tick; every stream that was decoded from has one."""
+        return self._stream.time_base or Fraction(1)
+
     def _rate(self) -> Fraction | None:
         rate = self._stream.average_rate
         return rate if rate and 0 < rate <= MAX_RATE else None
@@ -199,7 +205,7 @@ class VideoFile:
         stream, frame = self._stream, self._first
         duration = None
         if stream.duration:
-            duration = float(stream.duration * stream.time_base)
+            duration = float(stream.duration * self._time_base)
         elif self._container.duration:
             duration = self._container.duration / av.time_base
         rotation = -frame.rotation % 360

@@ -68,10 +68,10 @@ class VideoWriter:
             ValueError: if they are something else, or not of the size of the first.
         """
         for frame in as_clip(frames, self._size):
-            if self._container is None:
-                self._size = frame.shape[:2]
+            if self._container is None or self._stream is None:
+                height, width = self._size = frame.shape[:2]
                 self._container = open_mp4(self._part, {"movflags": "faststart"}, self._rate)
-                self._stream = add_h264(self._container, self._rate, *self._size, self._options)
+                self._stream = add_h264(self._container, self._rate, height, width, self._options)
             encoded = self._stream.encode(to_yuv(frame, self.frame_count, self._rate))
             self._container.mux(encoded)
             self.frame_count += 1
@@ -82,7 +82,7 @@ class VideoWriter:
         Raises:
             ValueError: if there was no frame.
         """
-        if self._container is None:
+        if self._container is None or self._stream is None:
             raise ValueError(f"there are no frames to write to {self._path.name}")
         try:
             self._container.mux(self._stream.encode())
@@ -158,11 +158,11 @@ def open_mp4(
     target: Path | BinaryIO, options: Mapping[str, str], rate: Fraction
 ) -> OutputContainer:
     """An MP4 container whose clock ticks a whole number of times a frame."""
-    target = str(target.absolute()) if isinstance(target, Path) else target
+    file = str(target.absolute()) if isinstance(target, Path) else target
     ticks = rate.numerator if rate.numerator >= 1000 else rate.numerator * 1000
     # bitexact leaves out the name of the library's version.
     exact = {"video_track_timescale": str(ticks), "fflags": "bitexact"}
-    return av.open(target, "w", format="mp4", options={**exact, **options})
+    return av.open(file, "w", format="mp4", options={**exact, **options})
 
 
 def add_h264(

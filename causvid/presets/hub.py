@@ -60,7 +60,7 @@ def fetch_folder(
             snapshot_download(
                 folder.repo,
                 revision=folder.commit,
-                allow_patterns=patterns,
+                allow_patterns=None if patterns is None else list(patterns),
                 token=token,
                 local_files_only=not _reachable(),
             )

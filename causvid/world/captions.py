@@ -8,7 +8,8 @@ ground is the sea). Nothing here understands grammar: "not red" is red.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ _SPECIAL_MOTIONS = {
     ("rocket", "rise"): ("takes off", "launches"),
     ("rocket", "fall"): ("lands", "landing"),
 }
-_KEYWORDS = {
+_KEYWORDS: dict[str, Mapping[str, Any]] = {
     "ground": {
         "meadow": ("meadow", "grass", "field"),
         "sea": ("sea", "ocean", "water"),
@@ -225,6 +226,7 @@ def _placed(scene: Scene, pick: Callable[[tuple[str, ...]], str]) -> str:
     """The place, with a preposition that suits where the object is."""
     at_rest, place = pick(_PLACES[scene.ground]).split(maxsplit=1)
     travels = scene.motion in ("left", "right")
+    prepositions: tuple[str, ...]
     aloft = scene.object in ("balloon", "bird") or scene.motion in ("rise", "fall")
     if aloft or (scene.object == "rocket" and travels):
         prepositions = _ABOVE
@@ -246,7 +248,7 @@ def words_of(text: str) -> list[str]:
 
 def _all_words() -> tuple[str, ...]:
     words = {"a", "an", "the", "through", *_ABOVE, *_MEANINGS}
-    tables: list[dict] = [_OBJECT_NAMES, _COLOUR_NAMES, _PLACES, _TIME_PHRASES]
+    tables: list[Mapping[Any, Any]] = [_OBJECT_NAMES, _COLOUR_NAMES, _PLACES, _TIME_PHRASES]
     tables += [_WEATHER_PHRASES, _TRAVEL, _MOTION_PHRASES, _SPECIAL_MOTIONS, *_KEYWORDS.values()]
     for table in tables:
         for phrases in table.values():

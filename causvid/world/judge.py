@@ -48,9 +48,10 @@ class _Tower(nn.Module):
             inputs = outputs
         self.layers = nn.Sequential(*layers)
         self.project = nn.Linear(2 * inputs, features)
-        for layer in self.layers[::2]:
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
 
     def forward(self, pictures: Tensor) -> Tensor:
         seen = self.layers(pictures)

@@ -129,8 +129,8 @@ def pines(air: Air, frame: Frame, period: int) -> Painter:
 
     def painter(x: Plane, y: Plane) -> tuple[Plane, Plane]:
         u, v, scale = _tile(x, y, frame, period)
-        alpha = np.zeros((y.shape[0], x.shape[1]), np.float32)
-        white = np.zeros_like(alpha)
+        alpha: Plane = np.zeros((y.shape[0], x.shape[1]), np.float32)
+        white: Plane = np.zeros_like(alpha)
         for top, bottom, half in tiers:
             side = (np.abs(u) - (v - top) * (half / (bottom - top))) * 0.9
             tier = cover(np.maximum(side, v - bottom) * scale)
