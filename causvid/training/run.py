@@ -228,7 +228,8 @@ class Run:
         if self.recipe.codec is not None:
             stride = self.recipe.codec.spatial_stride
         elif self.base_folder is not None:
-            stride = AutoencoderKLWan.load_config(self.base_folder / "vae")["scale_factor_spatial"]
+            vae = AutoencoderKLWan.load_config(self.base_folder / "vae")
+            stride = vae.get("scale_factor_spatial", stride)  # published folders do not say
         patch = CausalWanTransformer.load_config(self.transformer_folder("teacher"))["patch_size"]
         return LatentGrid(
             generation.height, generation.width, spatial_stride=stride, patch=patch[1]
