@@ -92,6 +92,10 @@ def _folder(**options: Any) -> dict[str, Any]:
     return {"type": Path, "metavar": "FOLDER", **options}
 
 
+def _model(**options: Any) -> dict[str, Any]:
+    return {"metavar": "MODEL", **options}
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "recipe": {
         "default": "pocket",
@@ -103,8 +107,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "wan-1.3b: a folder or Hub repository in diffusers' layout that has teacher, codec "
         "and text encoder (default: Wan 2.1 1.3B)",
     },
-    "start-from": _folder(
-        help="an exported folder that stands in for stages which the run does not have"
+    "start-from": _model(
+        help="an exported model (a folder, a preset's name, a Hub id) that stands in for stages "
+        "which the run does not have"
     ),
     "seed": {"type": int, "default": 0, "help": "of everything random (default: 0)"},
     "precision": {
@@ -130,15 +135,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "STAGE",
         "help": "the stage (or --name) whose student is taken (default: the last one before this)",
     },
-    "keep": _folder(
-        help="an exported folder whose student's first chunks are kept, not the trained one's"
+    "keep": _model(
+        help="an exported model whose student's first chunks are kept, not the trained one's"
     ),
     "out": {"type": Path, "help": "where to (default: in the run; judge: required)"},
-    "taught-since": _folder(
+    "taught-since": _model(
         help="add to the student what the run's teacher has learned since it was that of this "
-        "exported folder"
+        "exported model"
     ),
-    "mean-with": _folder(help="the student is the mean of the run's and of this exported folder's"),
+    "mean-with": _model(help="the student is the mean of the run's and of this exported model's"),
     "processes": {"type": int, "default": 64, "help": "on how many devices (default: 64)"},
     "json": {"action": "store_true", "help": "one JSON object"},
     "logs": _folder(

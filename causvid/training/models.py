@@ -18,6 +18,7 @@ from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.hub import fetch_folder
 from causvid.presets.preset import HubFolder, Preset
+from causvid.presets.registry import get_preset
 from causvid.training.recipes import TransformerShape
 from causvid.training.teacher_model import TeacherModel
 from causvid.world.tokenizer import tiny_text_encoder
@@ -129,6 +130,23 @@ def base_folder(base: str | None, preset: Preset) -> Path:
     if repository is None:
         raise ValueError(f"the preset {preset.name!r} has no base: pass --base FOLDER")
     return fetch_folder(repository, _BASE_PARTS, "training needs its base")
+
+
+def exported_folder(model: str) -> Path:
+    """The folder of a model that `train export` wrote, by a preset's name, its path or a Hub id.
+
+    Raises:
+        ValueError: if there is no such model, or it is not in one folder.
+    """
+    preset = get_preset(model)
+    if preset.hub is not None:
+        return fetch_folder(preset.hub, None, f"training takes {model!r}")
+    if preset.folder is None:
+        raise ValueError(
+            f"{model!r} is no folder that `train export` wrote, but parts on the Hub: pass such a "
+            "folder, or train with a recipe that has a --base"
+        )
+    return preset.folder
 
 
 def load_exported(folder: Path, *, teacher: bool) -> TeacherModel:

@@ -49,6 +49,7 @@ from causvid.training.models import (
     average_with,
     base_folder,
     export,
+    exported_folder,
     load_codec,
     load_text_encoder,
     load_transformer,
@@ -89,7 +90,7 @@ class Run:
 
     Args:
         base: a folder or a Hub repository in place of the recipe's base.
-        start_from: an exported folder that stands in for stages which the run does not have.
+        start_from: an exported model that stands in for stages which the run does not have.
         precision: `"no"`, `"bf16"`, or `"auto"` for what the device computes natively.
         name: the stage's folder in place of its own name.
         stop: a step before which a stage pauses.
@@ -98,7 +99,7 @@ class Run:
     folder: Path
     recipe: Recipe
     base: str | None = None
-    start_from: Path | None = None
+    start_from: str | None = None
     seed: int = 0
     precision: str = "auto"
     checkpoint_seconds: float = 300.0
@@ -119,6 +120,10 @@ class Run:
         if self.recipe.preset is None:
             return None
         return base_folder(self.base, PRESETS[self.recipe.preset])
+
+    @cached_property
+    def start_folder(self) -> Path | None:
+        return None if self.start_from is None else exported_folder(self.start_from)
 
     def train(
         self, name: str, stage: Stage, companions: dict[str, PreTrainedModel] | None = None
@@ -148,10 +153,10 @@ class Run:
         """
         if self.has(stage):
             return finished_average(self.folder / stage) / "transformer"
-        if self.start_from is not None and stage != "teacher":
-            return self.start_from / "transformer"
-        if self.start_from is not None and (self.start_from / "teacher").is_dir():
-            return self.start_from / "teacher"
+        if self.start_folder is not None and stage != "teacher":
+            return self.start_folder / "transformer"
+        if self.start_folder is not None and (self.start_folder / "teacher").is_dir():
+            return self.start_folder / "teacher"
         if stage == "teacher" and self.base_folder is not None:
             return self.base_folder / "transformer"
         return finished_average(self.folder / stage)  # says what is missing
@@ -215,7 +220,7 @@ class Run:
             ValueError: if there is no codec.
         """
         own = [self.folder / "vae"]
-        own += [self.start_from / "vae"] if self.start_from is not None else []
+        own += [self.start_folder / "vae"] if self.start_folder is not None else []
         own += [self.base_folder / "vae"] if self.base_folder is not None else []
         for folder in own:
             if folder.exists():
@@ -298,11 +303,11 @@ def data(run: Run, config: DataConfig, *, shards: int, videos: Path | None) -> N
 
 def teacher(run: Run, config: FlowConfig) -> None:
     if run.base_folder is None:
-        if run.start_from is None:
+        if run.start_folder is None:
             model = new_model(run.shape, len(run.tokenizer), run.seed)
         else:
-            encoder = load_text_encoder(run.start_from)
-            model = TeacherModel(load_transformer(run.start_from / "teacher"), encoder)
+            encoder = load_text_encoder(run.start_folder)
+            model = TeacherModel(load_transformer(run.start_folder / "teacher"), encoder)
         condition = tokens_of(run.tokenizer, model.transformer.config.text_length)
     else:
         model = run.transformer("teacher")
@@ -350,7 +355,7 @@ def ode(run: Run, config: OdeConfig, *, student: str | None) -> None:
     run.train("ode", stage, run.companions(encoder))
 
 
-def forcing(run: Run, config: ForcingConfig, *, student: str | None, keep: Path | None) -> None:
+def forcing(run: Run, config: ForcingConfig, *, student: str | None, keep: str | None) -> None:
     begun = run.student_of("forcing", student)
     model, encoder = run.transformer(begun), run.text_encoder(begun)
     stage = ForcingStage(
@@ -366,7 +371,7 @@ def forcing(run: Run, config: ForcingConfig, *, student: str | None, keep: Path 
 
 
 def dmd(
-    run: Run, config: DmdConfig, *, student: str | None, keep: Path | None, prompts: Path | None
+    run: Run, config: DmdConfig, *, student: str | None, keep: str | None, prompts: Path | None
 ) -> None:
     judging = "teacher" if config.teacher == "bidirectional" else "causal"
     teacher, critic = run.transformer(judging, trained=False), run.transformer(judging)
@@ -386,10 +391,10 @@ def dmd(
     run.train("dmd", stage, run.companions(encoder))
 
 
-def _earlier(run: Run, begun: str, keep: Path | None) -> CausalWanTransformer:
+def _earlier(run: Run, begun: str, keep: str | None) -> CausalWanTransformer:
     """The student whose first chunks are kept."""
     if keep is not None:
-        return load_transformer(keep / "transformer", run.frozen_dtype)
+        return load_transformer(exported_folder(keep) / "transformer", run.frozen_dtype)
     return run.transformer(begun, trained=False)
 
 
@@ -403,25 +408,24 @@ def export_student(
     *,
     student: str | None,
     out: Path | None,
-    taught_since: Path | None,
-    mean_with: Path | None,
+    taught_since: str | None,
+    mean_with: str | None,
 ) -> None:
     taken = run.student_of("export", student)
     model = load_transformer(run.transformer_folder(taken))
     encoder = run.text_encoder(taken)
     # The base's own teacher is not written again.
-    own = run.base_folder is None or run.has("teacher") or run.start_from is not None
-    teacher = None
-    if own:
-        teacher = TeacherModel(load_transformer(run.transformer_folder("teacher")), encoder)
+    taught, teacher = run.transformer_folder("teacher"), None
+    if run.base_folder is None or taught != run.base_folder / "transformer":
+        teacher = TeacherModel(load_transformer(taught), encoder)
     if taught_since is not None:
         if teacher is None:
             raise ValueError("--taught-since needs a teacher that this run has trained")
-        former = load_transformer(taught_since / "teacher")
+        former = load_transformer(exported_folder(taught_since) / "teacher")
         add_difference(model, teacher.transformer, former)
         encoder = run.text_encoder("teacher")
     if mean_with is not None:
-        average_with(model, load_transformer(mean_with / "transformer"))
+        average_with(model, load_transformer(exported_folder(mean_with) / "transformer"))
     export(
         out or run.folder / "model",
         TeacherModel(model, encoder),

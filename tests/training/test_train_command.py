@@ -30,7 +30,7 @@ def train(*arguments: object) -> int:
 
 @pytest.mark.slow
 def test_a_fresh_clone_renders_trains_and_exports(tmp_path):
-    run = ("--run", tmp_path / "run", "--start-from", SHIPPED)
+    run = ("--run", tmp_path / "run", "--start-from", "pocket")
     assert train("data", *run, "--shards", 1, "--clips", 2) == 0
     assert train("teacher", *run, "--stop", 1) == 0
     assert train("causal", *run, "--stop", 1) == 0
@@ -155,6 +155,12 @@ def test_a_student_is_exported_with_what_its_teacher_has_learned_since(tmp_path)
     assert not torch.equal(newer["proj_out.weight"], older["proj_out.weight"])
     words = weights_of(tmp_path / "out", "text_encoder")
     assert_close(words, weights_of(taught, "text_encoder"))
+
+
+def test_a_model_that_is_no_exported_folder_is_refused(tmp_path, capsys):
+    for model, said in (("self-forcing", "parts on the Hub"), ("./nothing", "no folder")):
+        assert train("causal", "--run", tmp_path, "--start-from", model) == 2
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stage", ["causal", "ode", "dmd", "export"])
