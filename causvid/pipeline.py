@@ -278,7 +278,7 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
                     parts.append(chunk.frames)
                     bar.update()
             schedule = stream.schedule
-        frames = np.concatenate(parts)[None]
+        frames: Any = np.concatenate(parts)[None]
         if output_type == "np":
             frames = frames.astype(np.float32) / 255
         elif output_type == "pt":

@@ -203,6 +203,7 @@ def codec_costs(
     """Costs of the first chunk and of every later one, a `source`'s encoding included."""
     models = empty_models(preset)
     module = models.tiny_vae if decoder == "tiny" else models.vae
+    assert module is not None, "callers check that there is a tiny decoder"
     config = json.dumps(dict(module.config), default=str, sort_keys=True)
     return _codec_costs(type(module), config, preset.generation.chunks, size, dtype, source)
 

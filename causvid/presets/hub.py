@@ -4,7 +4,7 @@ What can go wrong is a `PresetError` that names the cure, without waiting for re
 no network.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def fetch_file(file: HubFile, what: str, token: str | None = None) -> Path:
 
 
 def fetch_folder(
-    folder: HubFolder, patterns: Sequence[str] | None, what: str, token: str | None = None
+    folder: HubFolder, patterns: list[str] | None, what: str, token: str | None = None
 ) -> Path:
     """The local copy of a repository's files that match one of `patterns`, or of all.
 

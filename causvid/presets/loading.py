@@ -29,7 +29,7 @@ from causvid.presets.hub import fetch_file, fetch_folder
 from causvid.presets.preset import HubFile, Preset, PresetError
 from causvid.presets.registry import get_preset
 
-_PARTS_OF_BASE = ("vae/*", "text_encoder/*", "tokenizer/*")
+_PARTS_OF_BASE = ["vae/*", "text_encoder/*", "tokenizer/*"]
 
 
 def load(
@@ -71,6 +71,7 @@ load_preset = load  # its name in version 0.1
 
 def fetch_base(preset: Preset, token: str | None = None) -> Path:
     """The local folder with a preset's codec, text encoder and tokenizer."""
+    assert preset.base is not None, "a preset that is no folder has a base"
     what = f"preset {preset.name!r} needs its components"
     return fetch_folder(preset.base, _PARTS_OF_BASE, what, token)
 
@@ -110,13 +111,14 @@ def _assembled(
 def _transformer(
     preset: Preset, device: torch.device, dtype: torch.dtype, token: str | None
 ) -> CausalWanTransformer:
+    assert preset.weights is not None, "a preset that is no folder has weights"
     path = _fetch(preset, preset.weights, token)
     lora = _fetch(preset, preset.lora, token) if preset.lora else None
     with init_empty_weights():
         model = CausalWanTransformer(**dataclasses.asdict(preset.transformer))
     try:
         state = transformer_names(read_state(path, preset.weights.entries))
-        if lora is not None:
+        if lora is not None and preset.lora is not None:
             merge_lora(state, transformer_names(read_state(lora, preset.lora.entries)))
         fill(model, state, source=preset.weights.url, device=device, dtype=dtype)
     except CheckpointError as error:
@@ -127,6 +129,7 @@ def _transformer(
 def _tiny_autoencoder(
     preset: Preset, device: torch.device, dtype: torch.dtype, token: str | None
 ) -> TinyAutoencoder:
+    assert preset.tiny_decoder is not None, "it was asked for and checked"
     with init_empty_weights():
         model = TinyAutoencoder()
     try:

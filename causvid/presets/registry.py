@@ -30,7 +30,7 @@ from causvid.presets.preset import HubFolder, Licence, Preset, PresetError, Size
 FILE = "CAUSVID_PRESETS"
 GROUP = "causvid.presets"
 _HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-_SMALL_FILES = ("*.json", "tokenizer/*", "README.md")
+_SMALL_FILES = ["*.json", "tokenizer/*", "README.md"]
 
 
 def get_preset(model: str | Path | Preset, token: str | None = None) -> Preset:
@@ -140,8 +140,9 @@ def _changed(file: Path, name: str, entry: dict[str, Any]) -> Preset:
         entry["published"] = entry.pop("generation")
     for key, value in entry.items():
         old = values.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        values[key] = {**old, **value} if both else value
+        if isinstance(old, dict) and isinstance(value, dict):
+            value = {**old, **value}
+        values[key] = value
     try:
         return TypeAdapter(Preset).validate_python(values)
     except ValidationError as error:
