@@ -4,12 +4,12 @@ import argparse
 import dataclasses
 import json
 
-from causvid.commands import picture_size
+from causvid.generation.parameters import parse_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", help="a preset, a folder, or a Hub id")
-    parser.add_argument("--size", type=picture_size, help="WxH in pixels (default: as trained)")
+    parser.add_argument("--size", help="WxH in pixels (default: as trained)")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of the video")
     parser.add_argument("--window", type=int, help="latent frames that a chunk can see")
     parser.add_argument("--decoder", choices=("full", "tiny"), default="full")
@@ -30,11 +30,13 @@ def main(args: argparse.Namespace) -> int:
     from causvid.presets.preflight import preflight
     from causvid.presets.registry import default_preset
 
+    height, width = parse_size(args.size)
+    size = None if height is None or width is None else (height, width)
     on_gpu = args.memory is not None or torch.cuda.is_available()
     device = args.device or ("cuda" if on_gpu else "cpu")
     result = preflight(
         args.model or default_preset(device),
-        args.size,
+        size,
         args.seconds,
         device,
         decoder=args.decoder,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from causvid.generation.config import GenerationConfig
 from causvid.generation.geometry import LatentGrid, Timeline
+from causvid.generation.parameters import check_strength
 from causvid.generation.schedule import CLEAN, Level, add_noise, clean_from_velocity, per_frame
 from causvid.model.cache import GradientMemory, KVCache, TextCache
 from causvid.model.offload import execution_device, onload
@@ -113,8 +114,7 @@ class Generator:
         Args:
             strength: in (0, 1]; 1 ignores the source.
         """
-        if not 0 < strength <= 1:
-            raise ValueError(f"strength must lie in (0, 1], got {strength}")
+        check_strength(strength)
         time = max(strength - self.config.source_time_offset / 1000, 0.0)
         remaining = [level for level in self.config.levels(chunk) if level.sigma < strength]
         return (Level(time, strength), *remaining)

@@ -20,6 +20,15 @@ STRENGTH = Interval(gt=0, le=1)
 """How far video-to-video may leave its source: from hardly at all to ignoring it."""
 
 
+def check_strength(strength: float) -> None:
+    """
+    Raises:
+        ValueError: if it is outside `STRENGTH`.
+    """
+    if not STRENGTH.gt < strength <= STRENGTH.le:
+        raise ValueError(f"strength must lie in ({STRENGTH.gt}, {STRENGTH.le}], got {strength}")
+
+
 def parse_size(text: str | None) -> tuple[int | None, int | None]:
     """Height and width, pixels, from `WIDTHxHEIGHT`; both `None` from an empty text.
 

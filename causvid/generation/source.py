@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from causvid.generation.parameters import STRENGTH
+from causvid.generation.parameters import check_strength
 from causvid.model.codec import CodecState, VideoCodec
 
 
@@ -72,8 +72,7 @@ class VideoSource:
     def __init__(
         self, frames: Iterable[np.ndarray], *, strength: float = 0.7, adaptive: bool = False
     ):
-        if not STRENGTH.gt < strength <= STRENGTH.le:
-            raise ValueError(f"strength must lie in (0, 1], got {strength}")
+        check_strength(strength)
         self._frames: Iterator[np.ndarray] = iter(frames)
         self.strength = strength
         self.adaptive = adaptive
