@@ -268,7 +268,8 @@ def main(args: argparse.Namespace) -> None:
         _plan(args.recipe, recipe, **values)
         return
 
-    from causvid.training.run import RUNNERS, Run, curves
+    from causvid.training.launch import RUNNERS, curves
+    from causvid.training.run import Run
 
     if args.stage == "curves":
         curves(args.run, **values)

@@ -1,0 +1,246 @@
+"""What runs each stage: the stage's models, data and settings of a `Run`, put together."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from causvid.model.codec import codec_for
+from causvid.model.transformer import CausalWanTransformer
+from causvid.training.clips import captioned_videos, encode_shard, render_shard
+from causvid.training.codec import fit_codec
+from causvid.training.config import (
+    CodecConfig,
+    DataConfig,
+    DecoderConfig,
+    DmdConfig,
+    FlowConfig,
+    ForcingConfig,
+    JudgeConfig,
+    OdeConfig,
+    TrajectoryConfig,
+)
+from causvid.training.curves import Axis, draw_curves
+from causvid.training.decoder import DecoderStage
+from causvid.training.dmd import DmdStage
+from causvid.training.forcing import ForcingStage
+from causvid.training.judge import JudgeStage, new_judge
+from causvid.training.models import (
+    add_difference,
+    average_with,
+    export,
+    exported_folder,
+    load_codec,
+    load_text_encoder,
+    load_transformer,
+    new_model,
+)
+from causvid.training.ode import OdeStage, write_trajectories
+from causvid.training.precision import use_training_attention
+from causvid.training.remakes import Remaker
+from causvid.training.run import Run
+from causvid.training.teacher import CausalStage, TeacherStage
+from causvid.training.teacher_model import TeacherModel, tokens_of
+from causvid.training.trainer import finished_average
+from causvid.world.judge import Judge
+
+
+def codec(run: Run, config: CodecConfig) -> None:
+    folder = run.folder / "vae"
+    if folder.exists():
+        raise ValueError(f"{folder} exists and its latents may be in use; fit into another --run")
+    fit_codec(config, seed=run.seed).save_pretrained(folder)
+
+
+def decoder(run: Run, config: DecoderConfig, *, student: str | None) -> None:
+    vae = load_codec(run.codec_folder)
+    remake = None
+    if student is not None:
+        model = run.transformer(student, trained=False)
+        length = model.config.text_length
+        remake = Remaker(run.generator(model), run.prompts(run.text_encoder(student), length))
+    folder = run.train("decoder", DecoderStage(vae, config, remake=remake, seed=run.seed))
+    load_codec(finished_average(folder)).save_pretrained(run.folder / "vae")
+
+
+def data(run: Run, config: DataConfig, *, shards: int, videos: Path | None) -> None:
+    vae = load_codec(run.codec_folder)
+    if run.base_folder is not None:
+        vae.to(run.accelerator.device)
+    codec = codec_for(vae)
+    generation, folder = run.recipe.generation, run.folder / "latents"
+    if videos is None:
+        if config.world is None:
+            raise ValueError("this recipe renders no clips: pass a folder of them with --videos")
+        size = {"height": generation.height, "width": generation.width}
+        for index in run.shards(shards):
+            render_shard(codec, folder, index, config, **size)
+        run.accelerator.wait_for_everyone()
+        return
+    found = captioned_videos(videos)
+    for index in run.shards(-(-len(found) // config.clips)):
+        part = found[index * config.clips : (index + 1) * config.clips]
+        encode_shard(codec, folder, index, part, config, generation)
+    run.accelerator.wait_for_everyone()
+
+
+def teacher(run: Run, config: FlowConfig) -> None:
+    if run.base_folder is None:
+        if run.start_folder is None:
+            model = new_model(run.shape, len(run.tokenizer), run.seed)
+        else:
+            encoder = load_text_encoder(run.start_folder)
+            model = TeacherModel(load_transformer(run.start_folder / "teacher"), encoder)
+        condition = tokens_of(run.tokenizer, model.transformer.config.text_length)
+    else:
+        model = run.transformer("teacher")
+        condition = run.prompts(run.text_encoder(), model.config.text_length)
+    run.train("teacher", TeacherStage(model, condition, run.cache(), config, seed=run.seed))
+
+
+def causal(run: Run, config: FlowConfig) -> None:
+    model, encoder = run.transformer("teacher"), run.text_encoder()
+    condition = run.prompts(encoder, model.config.text_length)
+    stage = CausalStage(
+        model, condition, run.cache(), config, chunks=run.recipe.generation.chunks, seed=run.seed
+    )
+    run.train("causal", stage, run.companions(encoder))
+
+
+def trajectories(run: Run, config: TrajectoryConfig, *, shards: int, prompts: Path | None) -> None:
+    model = run.transformer("teacher", trained=False)
+    condition = run.prompts(run.text_encoder(), model.config.text_length)
+    captions, accelerator = run.captions(prompts), run.accelerator
+    use_training_attention(model, accelerator.device, accelerator.mixed_precision)
+    model.to(accelerator.device)
+    with accelerator.autocast():
+        for index in run.shards(shards):
+            write_trajectories(
+                model,
+                condition,
+                captions,
+                run.folder / "trajectories",
+                index,
+                config,
+                run.recipe.generation,
+                run.grid,
+                seed=run.seed,
+            )
+    accelerator.wait_for_everyone()
+
+
+def ode(run: Run, config: OdeConfig, *, student: str | None) -> None:
+    begun = run.student_of("ode", student)
+    model, encoder = run.transformer(begun), run.text_encoder(begun)
+    condition = run.prompts(encoder, model.config.text_length)
+    trajectories, generation = run.cache("trajectories"), run.recipe.generation
+    stage = OdeStage(model, condition, trajectories, config, generation, seed=run.seed)
+    run.train("ode", stage, run.companions(encoder))
+
+
+def forcing(run: Run, config: ForcingConfig, *, student: str | None, keep: str | None) -> None:
+    begun = run.student_of("forcing", student)
+    model, encoder = run.transformer(begun), run.text_encoder(begun)
+    stage = ForcingStage(
+        model,
+        run.prompts(encoder, model.config.text_length),
+        run.cache(),
+        config,
+        run.recipe.generation,
+        earlier=_earlier(run, begun, keep) if config.lessons.first_weight else None,
+        seed=run.seed,
+    )
+    run.train("forcing", stage, run.companions(encoder))
+
+
+def dmd(
+    run: Run, config: DmdConfig, *, student: str | None, keep: str | None, prompts: Path | None
+) -> None:
+    judging = "teacher" if config.teacher == "bidirectional" else "causal"
+    teacher, critic = run.transformer(judging, trained=False), run.transformer(judging)
+    begun = run.student_of("dmd", student)
+    model, encoder = run.transformer(begun), run.text_encoder(judging)
+    lessons = config.teacher_forcing_weight and config.lessons.first_weight
+    stage = DmdStage(
+        run.generator(model),
+        teacher,
+        critic,
+        run.prompts(encoder, model.config.text_length),
+        run.captions(prompts),
+        config,
+        earlier=_earlier(run, begun, keep) if lessons else None,
+        seed=run.seed,
+    )
+    run.train("dmd", stage, run.companions(encoder))
+
+
+def _earlier(run: Run, begun: str, keep: str | None) -> CausalWanTransformer:
+    """The student whose first chunks are kept."""
+    if keep is not None:
+        return load_transformer(exported_folder(keep) / "transformer", run.frozen_dtype)
+    return run.transformer(begun, trained=False)
+
+
+def judge(run: Run, config: JudgeConfig, *, out: Path) -> None:
+    folder = run.train("judge", JudgeStage(new_judge(run.seed), config, seed=run.seed))
+    Judge.from_pretrained(finished_average(folder)).half().save_pretrained(out)
+
+
+def export_student(
+    run: Run,
+    *,
+    student: str | None,
+    out: Path | None,
+    taught_since: str | None,
+    mean_with: str | None,
+) -> None:
+    taken = run.student_of("export", student)
+    model = load_transformer(run.transformer_folder(taken))
+    encoder = run.text_encoder(taken)
+    # The base's own teacher is not written again.
+    taught, teacher = run.transformer_folder("teacher"), None
+    if run.base_folder is None or taught != run.base_folder / "transformer":
+        teacher = TeacherModel(load_transformer(taught), encoder)
+    if taught_since is not None:
+        if teacher is None:
+            raise ValueError("--taught-since needs a teacher that this run has trained")
+        former = load_transformer(exported_folder(taught_since) / "teacher")
+        add_difference(model, teacher.transformer, former)
+        encoder = run.text_encoder("teacher")
+    if mean_with is not None:
+        average_with(model, load_transformer(exported_folder(mean_with) / "transformer"))
+    export(
+        out or run.folder / "model",
+        TeacherModel(model, encoder),
+        teacher,
+        load_codec(run.codec_folder),
+        run.tokenizer,
+        run.recipe.generation,
+        published=run.base_folder is not None,
+    )
+
+
+def curves(folder: Path, logs: Sequence[Path] | None, out: Path | None, against: Axis) -> None:
+    if logs:
+        found = {str(stage): stage / "log.jsonl" for stage in logs}
+        draw_curves(found, out or Path("curves.png"), against=against)
+        return
+    stages = sorted(folder.glob("*/log.jsonl"))
+    if not stages:
+        raise ValueError(f"no stage in {folder} has a log: pass --run with a trained run")
+    for log in stages:
+        draw_curves({log.parent.name: log}, log.with_name("curves.png"), against=against)
+
+
+RUNNERS: dict[str, Callable[..., None]] = {
+    "codec": codec,
+    "decoder": decoder,
+    "data": data,
+    "teacher": teacher,
+    "causal": causal,
+    "trajectories": trajectories,
+    "ode": ode,
+    "forcing": forcing,
+    "dmd": dmd,
+    "judge": judge,
+    "export": export_student,
+}
+"""Stage → what runs it: `(run, settings, **options)`; `export` has no settings."""
