@@ -5,26 +5,23 @@ Time is kept in `Fraction` seconds: 30000/1001 frames a second drift in floating
 
 import itertools
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable
 from fractions import Fraction
-from typing import Generic, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Rate = int | float | Fraction
-Frame = TypeVar("Frame")
 
 MAX_RATE = 1000  # frames a second, the time base of the coarsest containers
 
 
-@dataclass(frozen=True)
-class Timed(Generic[Frame]):
+class Timed(NamedTuple):
     """A frame and when it is shown, in seconds since the first one."""
 
     start: Fraction
     duration: Fraction
-    frame: Frame
+    frame: Any
 
 
 def as_rate(fps: Rate) -> Fraction:
@@ -39,7 +36,7 @@ def as_rate(fps: Rate) -> Fraction:
 
 
 def at_rate(
-    timed: Iterable[Timed[Frame]], rate: Fraction, shape: Callable[[Frame], np.ndarray]
+    timed: Iterable[Timed], rate: Fraction, shape: Callable[[Any], np.ndarray]
 ) -> Generator[np.ndarray, None, None]:
     """Resample to a constant rate: frame n is what is shown at (n + 1/2) / rate.
 
@@ -48,7 +45,7 @@ def at_rate(
     Anything at all gives at least one frame.
     """
     emitted = 0
-    whole: Iterable[Timed[Frame] | None] = itertools.chain(timed, [None])
+    whole: Iterable[Timed | None] = itertools.chain(timed, [None])
     for current, following in itertools.pairwise(whole):
         assert current is not None, "only the last is"
         end = following.start if following else current.start + current.duration
@@ -58,15 +55,3 @@ def at_rate(
         if due > emitted:
             yield from itertools.repeat(shape(current.frame), due - emitted)
             emitted = due
-
-
-def limited(timed: Iterable[Timed[Frame]], seconds: float, name: str) -> Iterator[Timed[Frame]]:
-    """Pass frames on until one ends after `seconds`.
-
-    Raises:
-        ValueError: at that frame, before it is used.
-    """
-    for item in timed:
-        if item.start + item.duration > seconds:
-            raise ValueError(f"{name} is longer than {seconds:g} s, the longest video allowed")
-        yield item

@@ -7,7 +7,7 @@ known before a pixel is decoded, and every failure is a `ValueError`. It knows n
 
 import io
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
@@ -16,7 +16,6 @@ from PIL import Image, ImageCms, ImageOps
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 MAX_IMAGE_PIXELS = 50_000_000  # the photographs of 48-megapixel phones pass
 
-FitMode = Literal["crop", "pad"]
 ImageSource = str | Path | bytes | Image.Image | np.ndarray
 
 
@@ -59,23 +58,15 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_IMAGE_PIXELS) -> np
     return _upright_rgb(source)
 
 
-def fit(
-    picture: np.ndarray,
-    height: int,
-    width: int,
-    mode: FitMode = "crop",
-    *,
-    pixel_aspect: float = 1.0,
-) -> np.ndarray:
-    """Scale uint8 `[h, w, 3]` to `[height, width, 3]`. Never stretches; a fitting size is identity.
+def fit(picture: np.ndarray, height: int, width: int, *, pixel_aspect: float = 1.0) -> np.ndarray:
+    """Scale uint8 `[h, w, 3]` to fill `[height, width, 3]`, and cut what protrudes evenly on both
+    sides. Never stretches; a fitting size is identity.
 
     Args:
-        mode: "crop" fills the frame and cuts what protrudes, evenly on both sides; "pad" shows
-            everything and fills the rest with black.
         pixel_aspect: width of one source pixel over its height; anamorphic video is not 1.
 
     Raises:
-        ValueError: if the picture is not uint8 `[h, w, 3]`, or the mode is unknown.
+        ValueError: if the picture is not uint8 `[h, w, 3]`.
     """
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise ValueError(
@@ -84,28 +75,10 @@ def fit(
     source_height, source_width = picture.shape[:2]
     # Compared as displayed: `ratio` > 1 means that the source is wider than the frame.
     ratio = (source_width * pixel_aspect / source_height) / (width / height)
-    if mode == "crop":
-        box_width = source_width / max(1.0, ratio)
-        box_height = source_height * min(1.0, ratio)
-        left, top = (source_width - box_width) / 2, (source_height - box_height) / 2
-        box = (left, top, left + box_width, top + box_height)
-        return _resize(picture, height, width, box)
-    if mode != "pad":
-        raise ValueError(f"fit mode is {mode!r}; expected 'crop' or 'pad'")
-    inner_width = max(1, round(width * min(1.0, ratio)))
-    inner_height = max(1, round(height / max(1.0, ratio)))
-    left, top = (width - inner_width) // 2, (height - inner_height) // 2
-    framed = np.zeros((height, width, 3), np.uint8)
-    box = (0.0, 0.0, source_width, source_height)
-    framed[top : top + inner_height, left : left + inner_width] = _resize(
-        picture, inner_height, inner_width, box
-    )
-    return framed
-
-
-def _resize(
-    picture: np.ndarray, height: int, width: int, box: tuple[float, float, float, float]
-) -> np.ndarray:
+    box_width = source_width / max(1.0, ratio)
+    box_height = source_height * min(1.0, ratio)
+    left, top = (source_width - box_width) / 2, (source_height - box_height) / 2
+    box = (left, top, left + box_width, top + box_height)
     # Pillow widens its kernel when it shrinks, so this is antialiased; the gap spends a box filter
     # on the first part of a large reduction, which nobody sees and which is many times faster.
     image = Image.fromarray(picture)

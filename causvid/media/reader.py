@@ -7,18 +7,17 @@ non-square pixels are honoured. Sound is not read. `videofile.py` opens the file
 them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import av
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation
 
-from causvid.media.clock import Rate, Timed, as_rate, at_rate, limited
-from causvid.media.images import FitMode, fit
-from causvid.media.videofile import GRACE, VideoFile, VideoInfo, VideoSource
+from causvid.media.clock import Rate, as_rate, at_rate
+from causvid.media.images import fit
+from causvid.media.videofile import VideoFile, VideoInfo, VideoSource
 
 MAX_VIDEO_PIXELS = 7680 * 4320  # 8K: a larger frame is more likely an attack than a recording
 _UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED
@@ -36,7 +35,7 @@ def probe(
         ValueError: as `VideoReader`.
     """
     with VideoFile(source, max_pixels, max_seconds) as file:
-        return file.info if file.info.duration else file.counted(max_seconds)
+        return file.info if file.info.duration else file.counted()
 
 
 class VideoReader:
@@ -50,29 +49,24 @@ class VideoReader:
     reader closes itself at its end; `close` or the `with` statement free the file earlier.
 
     Attributes:
-        info: what the header tells, None for an iterable of frames.
+        info: what the header tells.
     """
 
     def __init__(
         self,
-        source: VideoSource | Iterable[np.ndarray],
+        source: VideoSource,
         fps: Rate,
         height: int,
         width: int,
         *,
-        source_fps: Rate | None = None,
-        mode: FitMode = "crop",
         max_pixels: int = MAX_VIDEO_PIXELS,
         max_seconds: float | None = None,
     ):
         """Open the source and decode its first frame.
 
         Args:
-            source: a path, the bytes of a file, a binary file object, or an iterable of uint8
-                `[h, w, 3]` frames.
-            fps, height, width: what to deliver.
-            source_fps: the rate of an iterable of frames; a file knows its own.
-            mode: how other shapes are made to fit, see `fit`.
+            source: a path, the bytes of a file, or a binary file object.
+            fps, height, width: what to deliver; other shapes are made to `fit`.
             max_pixels: files with larger frames are refused before one is decoded.
             max_seconds: longer files are refused, at once where the header tells the length,
                 otherwise when the limit is passed. Half a second of grace.
@@ -80,27 +74,11 @@ class VideoReader:
         Raises:
             ValueError: if it is no video, nothing in it can be decoded, or a limit is exceeded.
         """
-        self.info: VideoInfo | None = None
-        self._file: VideoFile | None = None
         self._size = (height, width)
-        self._mode = mode
         rate = as_rate(fps)
-        timed: Iterator[Timed[Any]]
-        if isinstance(source, str | Path | bytes) or hasattr(source, "read"):
-            if source_fps is not None:
-                raise ValueError("source_fps is for an iterable of frames; a file has its own rate")
-            file = VideoFile(cast(BinaryIO, source), max_pixels, max_seconds)
-            self._file, self.info = file, file.info
-            name, timed = file.name, file.frames()
-        elif source_fps is None:
-            raise ValueError("an iterable of frames needs its rate; pass source_fps")
-        else:
-            step = 1 / as_rate(source_fps)
-            name = "the video"
-            timed = (Timed(index * step, step, frame) for index, frame in enumerate(source))
-        if max_seconds is not None:
-            timed = limited(timed, max_seconds + GRACE, name)
-        self._frames = at_rate(timed, rate, self._shape)
+        self._file = VideoFile(source, max_pixels, max_seconds)
+        self.info = self._file.info
+        self._frames = at_rate(self._file.frames(), rate, self._shape)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return self
@@ -120,8 +98,7 @@ class VideoReader:
     def close(self) -> None:
         """Free the file; the reader is then at its end. Closing twice is allowed."""
         self._frames.close()
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -129,12 +106,9 @@ class VideoReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _shape(self, frame: av.VideoFrame | np.ndarray) -> np.ndarray:
-        if isinstance(frame, av.VideoFrame):
-            assert self._file, "frames of video come from a file"
-            picture, pixel_aspect = _displayed(frame, self._file.pixel_aspect, *self._size)
-            return fit(picture, *self._size, self._mode, pixel_aspect=pixel_aspect)
-        return fit(frame, *self._size, self._mode)
+    def _shape(self, frame: av.VideoFrame) -> np.ndarray:
+        picture, pixel_aspect = _displayed(frame, self._file.pixel_aspect, *self._size)
+        return fit(picture, *self._size, pixel_aspect=pixel_aspect)
 
 
 def _displayed(

@@ -10,6 +10,7 @@ Sizes, rates and colours are as the file has them; `reader.py` makes them what i
 
 import dataclasses
 import io
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from av.video.stream import VideoStream
 from causvid.media.clock import MAX_RATE, Timed
 
 # Containers round their length up, to a whole packet of sound for instance.
-GRACE = 0.5  # seconds
+_GRACE = 0.5  # seconds
 
 # Time stamps that go back by less are mere disorder.
 _JITTER = Fraction(1, 2)  # seconds
@@ -64,6 +65,7 @@ class VideoFile:
 
     def __init__(self, source: VideoSource, max_pixels: int, max_seconds: float | None):
         self.name = Path(source).name if isinstance(source, str | Path) else "the file"
+        self._max_seconds = max_seconds
         self._packet_count = 0
         self._end = Fraction(0)
         file: BinaryIO
@@ -86,7 +88,7 @@ class VideoFile:
             aspect = float(self._stream.sample_aspect_ratio or 1)
             self.pixel_aspect = aspect if 0.1 < aspect < 10 else 1.0  # nothing real is beyond
             self.info = self._describe()
-            self._check_duration(self.info, max_seconds)
+            self._check_duration(self.info)
             self._resources = stack.pop_all()
 
     def close(self) -> None:
@@ -98,7 +100,7 @@ class VideoFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def counted(self, max_seconds: float | None) -> VideoInfo:
+    def counted(self) -> VideoInfo:
         """The description with length and frame count found by reading on to the end."""
         for _ in self._packets():
             pass
@@ -110,13 +112,18 @@ class VideoFile:
             frames=self._packet_count,
             fps=self._packet_count / duration if duration > 0 else self.info.fps,
         )
-        self._check_duration(info, max_seconds)
+        self._check_duration(info)
         return info
 
-    def frames(self) -> Iterator[Timed[av.VideoFrame]]:
-        """Decoded frames on a clock that starts at 0 and never goes back."""
+    def frames(self) -> Iterator[Timed]:
+        """Decoded frames on a clock that starts at 0 and never goes back.
+
+        Raises:
+            ValueError: at a frame that ends after the longest time allowed.
+        """
         time_base = self._time_base
         step = 1 / (self._rate() or Fraction(25))
+        limit = math.inf if self._max_seconds is None else self._max_seconds + _GRACE
         origin: Fraction | None = None
         last = expected = Fraction(0)
         for frame in chain([self._first], self._decoded):
@@ -127,8 +134,12 @@ class VideoFile:
                 origin = time - expected
             start = max(time - origin, last)
             duration = frame.duration * time_base if frame.duration else step
-            yield Timed(start, duration, frame)
             last, expected = start, start + duration
+            if expected > limit:
+                raise ValueError(
+                    f"{self.name} is longer than {limit:g} s, the longest video allowed"
+                )
+            yield Timed(start, duration, frame)
 
     def _open(self, file: BinaryIO, max_pixels: int) -> InputContainer:
         options = {
@@ -163,10 +174,11 @@ class VideoFile:
         codec.thread_type = "AUTO"
         codec.thread_count = 2  # enough to outrun playback; many viewers may share the machine
 
-    def _check_duration(self, info: VideoInfo, max_seconds: float | None) -> None:
-        if max_seconds is not None and (info.duration or 0) > max_seconds + GRACE:
+    def _check_duration(self, info: VideoInfo) -> None:
+        allowed = self._max_seconds
+        if allowed is not None and (info.duration or 0) > allowed + _GRACE:
             raise ValueError(
-                f"{self.name} is {info.duration:.1f} s long; allowed are {max_seconds:g} s"
+                f"{self.name} is {info.duration:.1f} s long; allowed are {allowed:g} s"
             )
 
     def _packets(self) -> Iterator[av.Packet]:
