@@ -27,6 +27,12 @@ def existing(name: str) -> Path:
     return Path(name)
 
 
+def keep(source: Path, out: Path) -> None:
+    """End here if `save` would overwrite what the video is made from."""
+    if source.resolve() in (out.resolve(), out.with_suffix(".json").resolve()):
+        raise SystemExit(f"{source} would be overwritten; pass another name to --out")
+
+
 def save(job: Job, out: Path) -> dict:
     """Follow a run, printing its chunks as they come; save video and manifest. The manifest."""
     for _, info, final in job:

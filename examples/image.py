@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from common import connect, existing, save
+from common import connect, existing, keep, save
 from gradio_client import handle_file
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -13,6 +13,7 @@ parser.add_argument("--seconds", type=float, default=5)
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--out", type=Path, default=Path("image.mp4"))
 args = parser.parse_args()
+keep(args.picture, args.out)
 
 job = connect().submit(
     handle_file(args.picture),

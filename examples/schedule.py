@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from common import connect, existing, save
+from common import connect, existing, keep, save
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("schedule", type=existing, help="timed prompts, as lines or as JSON")
@@ -11,6 +11,7 @@ parser.add_argument("--seconds", type=float, default=12)
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--out", type=Path, default=Path("schedule.mp4"))
 args = parser.parse_args()
+keep(args.schedule, args.out)
 
 job = connect().submit(
     args.schedule.read_text(encoding="utf-8"),

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from common import connect, existing, save
+from common import connect, existing, keep, save
 from gradio_client import handle_file
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -14,6 +14,7 @@ parser.add_argument("--adaptive", action="store_true", help="less where the sour
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--out", type=Path, default=Path("video.mp4"))
 args = parser.parse_args()
+keep(args.video, args.out)
 
 job = connect().submit(
     handle_file(args.video),

@@ -104,6 +104,7 @@ def test_a_batch_goes_on_where_it_was(run, files, tmp_path):
         ("image.py", ["nothing.png", WORDS], "there is no file nothing.png"),
         ("image.py", ["story", WORDS], "not a picture"),
         ("video.py", ["picture", WORDS], "picture.png"),
+        ("video.py", ["clip", WORDS, "--out", "clip"], "would be overwritten"),
         ("reproduce.py", ["story"], "is no manifest"),
     ],
 )

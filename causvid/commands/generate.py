@@ -53,6 +53,10 @@ def main(args: argparse.Namespace) -> int:
 
     if sum(it is not None for it in (args.prompt, args.schedule, args.manifest)) != 1:
         raise ValueError("pass a PROMPT, --schedule FILE or --manifest FILE, and one of them only")
+    record = args.out.with_suffix(".json")
+    for given in (args.schedule, args.image, args.video):
+        if given and given.resolve() in (args.out.resolve(), record.resolve()):
+            raise ValueError(f"{given} would be overwritten; pass another name to --out")
     values: dict[str, Any] = {}
     if args.manifest is not None:
         made = Manifest.read(args.manifest).request
@@ -94,14 +98,13 @@ def main(args: argparse.Namespace) -> int:
                 bar.update()
                 bar.set_postfix_str(f"{recorder.frames_per_second:.1f} frames/s")
         manifest = recorder.manifest()
-    path = args.out.with_suffix(".json")
-    manifest.save(path)
+    manifest.save(record)
     if not args.quiet:
         video, timings = manifest.video, manifest.timings
         print(
             f"{args.out}: {video.frames} frames, {video.seconds:.2f} s at "
             f"{video.width}x{video.height}; first frame after "
             f"{timings.first_frame_seconds:.2f} s, {timings.times_playback:.1f} times playback "
-            f"speed; manifest {path}; {execution.in_force(pipeline)}"
+            f"speed; manifest {record}; {execution.in_force(pipeline)}"
         )
     return 0

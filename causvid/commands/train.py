@@ -1,4 +1,4 @@
-"""Train a stage of a recipe, or go on with it where it stopped.
+"""`python -m causvid train`: train a stage of a recipe, or go on with it where it stopped.
 
 The stages, in the order of the pocket recipe; every one reads what the ones before it left in the
 run's folder. `causvid train STAGE --help` lists its settings, `--show` prints them resolved.

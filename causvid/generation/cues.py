@@ -180,6 +180,11 @@ def read_decoded(data: object) -> tuple[Cue, ...]:
         ScheduleError: names the row, counted from 1.
     """
     if isinstance(data, Mapping):
+        if "request" in data:
+            raise ScheduleError(
+                "this is the manifest of a video, not a schedule; its schedule is request.prompts, "
+                "and `generate --manifest FILE` makes the video again"
+            )
         if (version := data.get("version", 1)) != 1:
             raise ScheduleError(f"schedule version is {version!r:.20}; expected 1")
         found = data.get("cues", data.get("prompts"))

@@ -123,6 +123,22 @@ def test_a_manifest_makes_its_video_again(tmp_path, capsys):
     assert again.read_bytes() != made.read_bytes(), "what is given besides replaces it"
 
 
+def test_what_a_video_is_made_from_is_not_overwritten(tmp_path, capsys):
+    story = tmp_path / "story.json"
+    story.write_text('[[0, "a red car"]]')
+    assert generate(tmp_path / "story.mp4", "--schedule", story, "--seconds", 1) == 2
+    assert "story.json would be overwritten" in capsys.readouterr().err
+    assert generate(story, "a car", "--video", tmp_path / "." / "story.json") == 2
+    assert story.read_text() == '[[0, "a red car"]]'
+
+
+def test_a_manifest_in_place_of_a_schedule_is_named(tmp_path, capsys):
+    manifest = tmp_path / "made.json"
+    manifest.write_text('{"version": 1, "request": {}}')
+    assert generate(tmp_path / "again.mp4", "--schedule", manifest) == 2
+    assert "`generate --manifest FILE`" in capsys.readouterr().err
+
+
 def test_an_unknown_model_names_near_ones(capsys):
     assert main(["generate", "a car", "--model", "self-forcing-dm"]) == 2
     assert "did you mean" in capsys.readouterr().err
@@ -165,4 +181,5 @@ def test_help_says_what_every_part_of_a_command_does(command, parts, capsys):
         main([command, "--help"])
     said = capsys.readouterr().out
     for part in parts:
-        assert re.search(rf"^    {part} +\w", said, re.MULTILINE), part
+        # What it does stands beside a short name, and below a long one.
+        assert re.search(rf"^    {part}( +|\n {{12,}})\w", said, re.MULTILINE), part

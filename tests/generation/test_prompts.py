@@ -139,6 +139,7 @@ class TestErrors:
             ('{"start": ' + "9" * 5000 + "}", "not a schedule"),
             ('{"version": 2, "cues": []}', "version is 2; expected 1"),
             ('{"version": 1, "cues": []}', "there is no cue"),
+            ({"version": 1, "request": {}}, "the manifest of a video, not a schedule"),
             ('{"cue": []}', "got {'cue': []}; expected"),
             ({"cues": "0s: a"}, "got '0s: a'; expected"),
             ([[0, "a"], "b"], "row 2: got 'b'; expected start, prompt, handover"),
