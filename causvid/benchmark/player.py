@@ -28,6 +28,7 @@ from causvid.benchmark import table
 from causvid.generation.chunk import Looks
 from causvid.generation.stream import FrameChunk, Timings
 from causvid.presets.catalogue import POCKET
+from causvid.serving.device import Ticket
 from causvid.serving.job import Ended, Event, Job, Made
 from causvid.serving.models import Models
 from causvid.serving.record import ChunkInfo, ChunkRecord, Manifest, RunTimings, VideoRecord
@@ -123,30 +124,19 @@ class Metronome:
         )
 
 
-class _Beats:
+class _Beats(Ticket):
     def __init__(self, device: Metronome, job: Job, deliver: Callable[[Event], None]):
-        self.began: float | None = time.perf_counter()
-        self._device, self._job, self._deliver = device, job, deliver
+        super().__init__(job, deliver)
+        self.began: float = time.perf_counter()
+        self._device = device
         self._over = threading.Event()
         threading.Thread(target=self._run, daemon=True).start()
-
-    def taken(self) -> None:
-        """A metronome does not wait."""
-
-    def steer(self, prompt: str, handover: str) -> None:
-        """A metronome shows no prompts."""
 
     def stop(self) -> None:
         self._over.set()
 
-    def cancel(self) -> None:
-        self._over.set()
-
-    def place(self) -> int:
-        return 0
-
     def _run(self) -> None:
-        request, fps, speed = self._job.request, self._device._fps, self._device.speed
+        request, fps, speed = self.job.request, self._device._fps, self._device.speed
         beat = FRAMES / fps / speed
         chunks = []
         for index in range(CHUNKS):
@@ -157,7 +147,7 @@ class _Beats:
             chunks.append(ChunkRecord.of(chunk))
             info = ChunkInfo(
                 **dict(chunks[-1]),
-                run=self._job.run,
+                run=self.job.run,
                 fps=fps,
                 seed=request.seed,
                 chunks=CHUNKS,
@@ -167,7 +157,7 @@ class _Beats:
                 chunk_times_playback=speed,
                 times_playback=speed,
             )
-            self._deliver(Made(chunk, info))
+            self.report(Made(chunk, info))
         manifest = Manifest.model_construct(
             request=request,
             video=VideoRecord.model_construct(seconds=chunk.end, frames=CHUNKS * FRAMES),
@@ -175,7 +165,7 @@ class _Beats:
             chunks=tuple(chunks),
             stopped_by=None,
         )
-        self._deliver(Ended(manifest))
+        self.report(Ended(manifest))
 
 
 @dataclass(frozen=True)

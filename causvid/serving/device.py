@@ -25,14 +25,21 @@ class Busy(ValueError):
     """No more runs can wait."""
 
 
-class Ticket(Protocol):
+class Ticket:
     """One run on a device, as its owner sees it; callable from any thread.
+
+    A device subclasses it: `stop` is needed, `taken`, `steer` and `place` are where it has a use
+    for them.
 
     Attributes:
         began: when it left the queue, on the clock of `perf_counter`.
     """
 
-    began: float | None
+    def __init__(self, job: Job, deliver: Callable[[Event], None]):
+        self.job = job
+        self.silent = False
+        self.began: float | None = None
+        self._deliver = deliver
 
     def taken(self) -> None:
         """The owner has taken a chunk."""
@@ -42,12 +49,21 @@ class Ticket(Protocol):
 
     def stop(self) -> None:
         """End soon, and tell with `Ended` what was made."""
+        raise NotImplementedError
 
     def cancel(self) -> None:
         """End soon and tell nothing more."""
+        self.silent = True
+        self.stop()
 
     def place(self) -> int:
         """How many runs are before this one in the queue; 0 once it has begun."""
+        return 0
+
+    def report(self, event: Event) -> None:
+        """Used by the device."""
+        if not self.silent:
+            self._deliver(event)
 
 
 class Device(Protocol):
@@ -111,28 +127,6 @@ class SharedDevice:
             self._changed.notify_all()
         self._thread.join(timeout=30)
 
-    # Called by tickets, from any thread
-
-    def _place(self, turn: "_Turn") -> int:
-        with self._changed:
-            return self._queue.index(turn) + 1 if turn in self._queue else 0
-
-    def _end_soon(self, turn: "_Turn", *, silently: bool) -> None:
-        with self._changed:
-            turn.stopping = True
-            turn.silent = turn.silent or silently
-            if turn in self._queue:  # it has not begun: nothing to wait for
-                self._queue.remove(turn)
-                if not turn.silent:
-                    self._active.appendleft(turn)
-            self._changed.notify_all()
-        turn.production.interrupt()
-
-    def _taken(self, turn: "_Turn") -> None:
-        with self._changed:
-            turn.take_one()
-            self._changed.notify_all()
-
     # The device's own thread
 
     def _admit(self) -> None:
@@ -169,7 +163,7 @@ class SharedDevice:
         """The first run that can use a turn; it goes to the end of the line."""
         now = time.perf_counter()
         for turn in self._active:
-            if turn.due(self._lead) <= now:
+            if turn.due() <= now:
                 self._active.remove(turn)
                 self._active.append(turn)
                 return turn
@@ -177,64 +171,64 @@ class SharedDevice:
 
     def _pause(self) -> float | None:
         """Seconds until a paced run is due; `None` to wait for a change."""
-        due = min((turn.due(self._lead) for turn in self._active), default=math.inf)
+        due = min((turn.due() for turn in self._active), default=math.inf)
         return None if due == math.inf else max(0.0, due - time.perf_counter())
 
 
-class _Turn:
-    """The ticket of a run on a `SharedDevice`, and its bookkeeping there."""
+class _Turn(Ticket):
+    """A run on a `SharedDevice`, whose lock and queues it shares."""
 
     def __init__(self, device: SharedDevice, job: Job, deliver: Callable[[Event], None]):
+        super().__init__(job, deliver)
         self.production = Production(device._open_model, job)
         self.stopping = False
-        self.silent = False
-        self.unread = 0
         self._device = device
-        self._deliver = deliver
+        self._unread = 0
         self._playback: float | None = None  # when the first frame could be seen
         self._made = 0.0  # seconds of video
         self._left = math.inf  # when the last step ended
-        self.began: float | None = None  # when it left the queue
         self._wanted = 0.0  # when the viewer last caught up
 
-    # Ticket
-
     def taken(self) -> None:
-        self._device._taken(self)
+        with self._device._changed:
+            if self._unread >= MAX_UNREAD:
+                self._wanted = time.perf_counter()
+            self._unread -= 1
+            self._device._changed.notify_all()
 
     def steer(self, prompt: str, handover: str) -> None:
         self.production.steer(prompt, handover)
 
     def stop(self) -> None:
-        self._device._end_soon(self, silently=False)
-
-    def cancel(self) -> None:
-        self._device._end_soon(self, silently=True)
+        device = self._device
+        with device._changed:
+            self.stopping = True
+            if self in device._queue:  # it has not begun: nothing to wait for
+                device._queue.remove(self)
+                if not self.silent:
+                    device._active.appendleft(self)
+            device._changed.notify_all()
+        self.production.interrupt()
 
     def place(self) -> int:
-        return self._device._place(self)
+        queue = self._device._queue
+        with self._device._changed:
+            return queue.index(self) + 1 if self in queue else 0
 
-    # Used by the device
-
-    def take_one(self) -> None:
-        if self.unread >= MAX_UNREAD:
-            self._wanted = time.perf_counter()
-        self.unread -= 1
-
-    def due(self, lead: float) -> float:
+    def due(self) -> float:
         """When the next chunk is wanted, on the clock of `perf_counter`."""
         if self.stopping:
             return 0.0
-        if self.unread >= MAX_UNREAD:
+        if self._unread >= MAX_UNREAD:
             return math.inf
-        if not self.production.job.paced or self._playback is None:
+        if not self.job.paced or self._playback is None:
             return 0.0
-        return self._playback + self._made - lead
+        return self._playback + self._made - self._device._lead
 
     def advance(self) -> bool:
         """Make one chunk; whether the run is over."""
         production = self.production
-        if (wanted := max(self._wanted, self.due(self._device._lead))) > self._left:
+        if (wanted := max(self._wanted, self.due())) > self._left:
             production.idle(wanted - self._left)
         made = None if self.stopping and self.silent else production.step()
         self._left = time.perf_counter()
@@ -245,10 +239,6 @@ class _Turn:
             return True
         self._playback = self._playback or self._left
         self._made += len(made.chunk.frames) / made.info.fps
-        self.unread += 1
+        self._unread += 1
         self.report(made)
         return False
-
-    def report(self, event: Event) -> None:
-        if not self.silent:
-            self._deliver(event)

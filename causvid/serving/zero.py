@@ -12,8 +12,9 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
+from causvid.serving.device import Ticket
 from causvid.serving.job import Ended, Event, Failed, Job, OpenModel, Production
 
 # Files in the job's folder.
@@ -23,8 +24,10 @@ _PROMPT = "prompt.json"  # the newest prompt that it was steered to: its number,
 _POLL = 0.05  # seconds
 _TO_END = 6.0  # seconds for the step in progress, the snapshot and the way back
 
+Lent = Callable[[Job], Generator[Event, None, None]]
 
-def carry_out(open_model: OpenModel, job: Job, seconds: float) -> Iterator[Event]:
+
+def carry_out(open_model: OpenModel, job: Job, seconds: float) -> Generator[Event, None, None]:
     """Make the whole job, or as much as there is time for, in the process that has the device.
 
     Args:
@@ -82,7 +85,7 @@ class LentDevice:
         call: carries out a job in the process that has the device; `carry_out`, decorated.
     """
 
-    def __init__(self, call: Callable[[Job], Iterator[Event]]):
+    def __init__(self, call: Lent):
         self._call = call
 
     def submit(self, job: Job, deliver: Callable[[Event], None]) -> "_Call":
@@ -92,28 +95,19 @@ class LentDevice:
         """Nothing is held between calls."""
 
 
-class _Call:
-    def __init__(
-        self,
-        call: Callable[[Job], Iterator[Event]],
-        job: Job,
-        deliver: Callable[[Event], None],
-    ):
-        self._call, self._job, self._deliver = call, job, deliver
-        self._silent = False
+class _Call(Ticket):
+    def __init__(self, call: Lent, job: Job, deliver: Callable[[Event], None]):
+        super().__init__(job, deliver)
+        self._call = call
         self._steered = itertools.count(1)
-        self.began: float | None = None
         # The platform reads the visitor's quota from the context of the web request.
         context = contextvars.copy_context()
         threading.Thread(
             target=context.run, args=(self._run,), name=f"run {job.run}", daemon=True
         ).start()
 
-    def taken(self) -> None:
-        """The platform buffers between the processes."""
-
     def steer(self, prompt: str, handover: str) -> None:
-        number, folder = next(self._steered), self._job.folder
+        number, folder = next(self._steered), self.job.folder
         part = folder / f"{number}.part"
         with contextlib.suppress(FileNotFoundError):  # forgotten, which also ends it
             part.write_text(json.dumps([number, prompt, handover]), encoding="utf-8")
@@ -121,29 +115,21 @@ class _Call:
 
     def stop(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            (self._job.folder / _STOP).touch()
-
-    def cancel(self) -> None:
-        self._silent = True
-        self.stop()
-
-    def place(self) -> int:
-        return 0
+            (self.job.folder / _STOP).touch()
 
     def _run(self) -> None:
         last: Event | None = None
         try:
-            with contextlib.closing(self._call(self._job)) as events:
+            with contextlib.closing(self._call(self.job)) as events:
                 for last in events:
-                    if self._silent:  # closing the platform's generator gives the device back
+                    if self.silent:  # closing the platform's generator gives the device back
                         return
                     self.began = self.began or time.perf_counter()
-                    self._deliver(last)
+                    self.report(last)
             if not isinstance(last, Ended):
-                self._deliver(Failed(RuntimeError("the device was taken away during the run")))
+                self.report(Failed(RuntimeError("the device was taken away during the run")))
         except Exception as error:
-            if not self._silent:
-                self._deliver(Failed(_explained(error)))
+            self.report(Failed(_explained(error)))
 
 
 # What the platform's errors contain, and what a visitor can do.

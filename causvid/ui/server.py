@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -66,7 +66,7 @@ def _lent_device(settings: Settings, models: Models) -> LentDevice:
         return lent_seconds(job, settings.gpu_seconds)
 
     @spaces.GPU(duration=duration)
-    def carry_out_lent(job: Job) -> Iterator[Event]:
+    def carry_out_lent(job: Job) -> Generator[Event, None, None]:
         yield from carry_out(models.open, job, duration(job))
 
     return LentDevice(carry_out_lent)
