@@ -71,25 +71,25 @@ class Pen:
 
     def disc(self, x: float, y: float, radius: float) -> Plane:
         """Signed distance to a disc."""
-        return np.hypot(self.u - np.float32(x), self.v - np.float32(y)) - np.float32(radius)
+        return np.hypot(self.u - x, self.v - y) - radius
 
     def oval(self, x: float, y: float, a: float, b: float, turn: float = 0.0) -> Plane:
         """Near signed distance to an ellipse with half axes a and b, turned clockwise."""
-        u, v = self.u - np.float32(x), self.v - np.float32(y)
+        u, v = self.u - x, self.v - y
         if turn:
             cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
             u, v = u * cos + v * sin, v * cos - u * sin
-        p, q = u * np.float32(1 / a), v * np.float32(1 / b)
-        level = np.sqrt(p * p + q * q + np.float32(1e-6))
-        steep = np.hypot(p * np.float32(1 / a), q * np.float32(1 / b)) + np.float32(1e-3)
+        p, q = u * (1 / a), v * (1 / b)
+        level = np.sqrt(p * p + q * q + 1e-6)
+        steep = np.hypot(p * (1 / a), q * (1 / b)) + 1e-3
         return level * (level - 1) / steep
 
     def box(self, x: float, y: float, a: float, b: float, round_: float = 0.0) -> Plane:
         """Signed distance to a box with half sides a and b and rounded corners."""
-        p = np.abs(self.u - np.float32(x)) - np.float32(a - round_)
-        q = np.abs(self.v - np.float32(y)) - np.float32(b - round_)
+        p = np.abs(self.u - x) - (a - round_)
+        q = np.abs(self.v - y) - (b - round_)
         outside = np.hypot(np.maximum(p, 0), np.maximum(q, 0))
-        return outside + np.minimum(np.maximum(p, q), 0) - np.float32(round_)
+        return outside + np.minimum(np.maximum(p, q), 0) - round_
 
     def polygon(self, *points: tuple[float, float]) -> Plane:
         """Signed distance to the lines of a convex polygon, its corners clockwise on screen."""
@@ -97,9 +97,7 @@ class Pen:
         for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):
             length = float(np.hypot(x1 - x0, y1 - y0))
             nx, ny = (y1 - y0) / length, (x0 - x1) / length
-            sides.append(
-                self.u * np.float32(nx) + self.v * np.float32(ny) - np.float32(nx * x0 + ny * y0)
-            )
+            sides.append(self.u * nx + self.v * ny - (nx * x0 + ny * y0))
         return np.maximum.reduce(sides)
 
 
@@ -107,7 +105,7 @@ def _shaded(colour: Colour, shade: Plane, dark: float = 0.52, bright: float = 0.
     """A colour lit from the upper left: shade 0 is the highlight, 1 the far side."""
     high, low = column(mix(colour, (1.0, 1.0, 1.0), bright)), column(lit(colour, (dark,) * 3))
     middle = column(colour)
-    up = np.clip(1 - shade * np.float32(2.2), 0, 1)
+    up = np.clip(1 - shade * 2.2, 0, 1)
     down = smooth(0.42, 1.05, shade)
     return middle + (high - middle) * up + (low - middle) * down
 
@@ -117,11 +115,11 @@ def _ball(pen: Pen, colour: Colour, act: Act) -> None:
     roll = 0.5 + act.travel / 0.95
     cos, sin = np.float32(np.cos(roll)), np.float32(np.sin(roll))
     p, q = u * cos + v * sin, v * cos - u * sin
-    shade = np.hypot(u + np.float32(0.34), v + np.float32(0.38)) * np.float32(0.72)
+    shade = np.hypot(u + 0.34, v + 0.38) * 0.72
     shape = pen.disc(0, 0, 0.95)
     pen.fill(shape, _shaded(colour, shade))
-    depth = np.sqrt(np.maximum(np.float32(0.92) - p * p - q * q, 0))
-    band = np.abs(q * np.float32(0.9) + depth * np.float32(0.25)) - np.float32(0.17)
+    depth = np.sqrt(np.maximum(0.92 - p * p - q * q, 0))
+    band = np.abs(q * 0.9 + depth * 0.25) - 0.17
     pen.fill(np.maximum(shape, band), _shaded(_CREAM, shade, 0.62, 0.6))
     pen.glow(np.exp(-(pen.disc(-0.36, -0.42, 0) ** 2) * 26) * 0.75, (1.0, 1.0, 1.0))
 
@@ -129,19 +127,19 @@ def _ball(pen: Pen, colour: Colour, act: Act) -> None:
 def _balloon(pen: Pen, colour: Colour, act: Act) -> None:
     u, v = pen.u, pen.v
     for x in (-0.2, 0.2):
-        rope = np.abs(u - np.float32(x) * (2.2 - v * np.float32(1.5))) - np.float32(0.018)
-        pen.fill(np.maximum(rope, np.abs(v - np.float32(0.6)) - np.float32(0.24)), _INK)
+        rope = np.abs(u - x * (2.2 - v * 1.5)) - 0.018
+        pen.fill(np.maximum(rope, np.abs(v - 0.6) - 0.24), _INK)
     # A circle that runs into a cone: the half width of the envelope at every height.
-    round_part = np.sqrt(np.maximum(np.float32(0.74**2) - (v + np.float32(0.3)) ** 2, 1e-6))
-    cone = np.float32(0.63) - (v - np.float32(0.09)) * np.float32(1.02)
+    round_part = np.sqrt(np.maximum((0.74**2) - (v + 0.3) ** 2, 1e-6))
+    cone = 0.63 - (v - 0.09) * 1.02
     half = np.where(v < np.float32(0.09), round_part, cone)
     top = pen.disc(0, -0.3, 0.74)
-    lower = np.maximum((np.abs(u) - half) * np.float32(0.7), v - np.float32(0.47))
+    lower = np.maximum((np.abs(u) - half) * 0.7, v - 0.47)
     shape = np.where(v < np.float32(0.09), top, lower)
-    across = np.clip(u / np.maximum(half, np.float32(0.05)), -1, 1)
-    gore = np.sin(np.arcsin(across * np.float32(0.98)) * np.float32(6) + np.float32(0.9))
+    across = np.clip(u / np.maximum(half, 0.05), -1, 1)
+    gore = np.sin(np.arcsin(across * 0.98) * 6 + 0.9)
     gore *= 1 - smooth(0.82, 1.0, np.abs(across))  # too fine to see near the outline
-    shade = np.hypot(u + np.float32(0.26), v + np.float32(0.6)) * np.float32(0.8)
+    shade = np.hypot(u + 0.26, v + 0.6) * 0.8
     paint = _shaded(colour, shade)
     light = _shaded(mix(colour, _CREAM, 0.72), shade, 0.66)
     pen.fill(shape, paint + (light - paint) * smooth(-0.35, 0.35, gore))
@@ -152,8 +150,8 @@ def _balloon(pen: Pen, colour: Colour, act: Act) -> None:
 
 def _car(pen: Pen, colour: Colour, act: Act) -> None:
     u, v = pen.u, pen.v
-    shade = np.clip((v + np.float32(0.5)) * np.float32(0.95), 0, 1.1)
-    cabin = pen.polygon((-0.55, -0.52), (0.3, -0.52), (0.62, 0.0), (-0.78, 0.0)) - np.float32(0.05)
+    shade = np.clip((v + 0.5) * 0.95, 0, 1.1)
+    cabin = pen.polygon((-0.55, -0.52), (0.3, -0.52), (0.62, 0.0), (-0.78, 0.0)) - 0.05
     pen.fill(cabin, _shaded(colour, shade))
     for pane in (
         ((-0.5, -0.44), (-0.17, -0.44), (-0.17, -0.06), (-0.66, -0.06)),
@@ -171,25 +169,25 @@ def _car(pen: Pen, colour: Colour, act: Act) -> None:
         pen.fill(pen.disc(x, 0.45, 0.29), _INK)
         pen.fill(pen.disc(x, 0.45, 0.16), _STEEL)
         cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-        p = (u - np.float32(x)) * cos + (v - np.float32(0.45)) * sin
-        pen.fill(np.maximum(np.abs(p) - np.float32(0.035), pen.disc(x, 0.45, 0.15)), _INK)
+        p = (u - x) * cos + (v - 0.45) * sin
+        pen.fill(np.maximum(np.abs(p) - 0.035, pen.disc(x, 0.45, 0.15)), _INK)
 
 
 def _boat(pen: Pen, colour: Colour, act: Act) -> None:
     u, v = pen.u, pen.v
     pen.fill(pen.box(-0.04, -0.25, 0.03, 0.78), _WOOD)
-    shade = np.clip(np.float32(0.62) - u * np.float32(0.55) + v * np.float32(0.22), 0, 1)
+    shade = np.clip(0.62 - u * 0.55 + v * 0.22, 0, 1)
     main = pen.polygon((-0.1, -0.95), (-0.1, 0.36), (-0.92, 0.36))
     belly = pen.disc(0.55, -1.0, 1.62)
-    pen.fill(np.maximum(main, belly - np.float32(0.3)), _shaded(colour, shade))
+    pen.fill(np.maximum(main, belly - 0.3), _shaded(colour, shade))
     pen.fill(
         pen.polygon((0.04, -0.82), (0.8, 0.36), (0.04, 0.36)),
-        _shaded(mix(colour, _CREAM, 0.25), np.clip(shade + np.float32(0.12), 0, 1)),
+        _shaded(mix(colour, _CREAM, 0.25), np.clip(shade + 0.12, 0, 1)),
     )
     hull = pen.polygon((-1.12, 0.46), (1.2, 0.46), (0.82, 0.9), (-0.84, 0.9))
-    pen.fill(hull, _shaded(_CREAM, np.clip(v * np.float32(0.75), 0, 1), 0.6))
-    pen.fill(np.maximum(hull, np.abs(v - np.float32(0.56)) - np.float32(0.055)), colour)
-    pen.fill(np.maximum(hull, np.float32(0.76) - v), _WOOD)
+    pen.fill(hull, _shaded(_CREAM, np.clip(v * 0.75, 0, 1), 0.6))
+    pen.fill(np.maximum(hull, np.abs(v - 0.56) - 0.055), colour)
+    pen.fill(np.maximum(hull, 0.76 - v), _WOOD)
 
 
 def _bird(pen: Pen, colour: Colour, act: Act) -> None:
@@ -200,7 +198,7 @@ def _bird(pen: Pen, colour: Colour, act: Act) -> None:
     pen.fill(np.maximum(tail, -pen.polygon((-1.3, 0.0), (-1.3, 0.2), (-1.05, 0.1))), dark)
     _wing(pen, dark, flap, -0.12)
     pen.fill(pen.polygon((0.85, -0.3), (1.27, -0.14), (0.85, -0.06)), rgb(255, 170, 30))
-    shade = np.hypot(u - np.float32(0.1), v + np.float32(0.42)) * np.float32(0.8)
+    shade = np.hypot(u - 0.1, v + 0.42) * 0.8
     body = np.minimum(pen.oval(0.0, 0.08, 0.74, 0.36, -0.12), pen.disc(0.6, -0.2, 0.33))
     pen.fill(body, _shaded(colour, shade, 0.55, 0.2))
     belly = pen.oval(0.1, 0.25, 0.5, 0.19, -0.12)
@@ -216,7 +214,7 @@ def _wing(pen: Pen, colour: Colour, flap: float, shift: float) -> None:
     front, back = (0.3 + shift, 0.0), (-0.42 + shift, 0.04)
     tip, corner = (-0.34 + shift, -lift), (0.0 + shift, -0.86 * lift)
     points = (corner, front, back, tip) if lift > 0 else (front, corner, tip, back)
-    pen.fill(pen.polygon(*points) - np.float32(0.06), colour)
+    pen.fill(pen.polygon(*points) - 0.06, colour)
 
 
 def _rocket(pen: Pen, colour: Colour, act: Act) -> None:
@@ -228,20 +226,20 @@ def _rocket(pen: Pen, colour: Colour, act: Act) -> None:
             (0.3, 0.12, rgb(255, 236, 130)),
         ):
             reach = np.float32(length * flicker)
-            along = (v - np.float32(0.66)) / reach
-            half = np.float32(width) * np.sqrt(np.clip(1 - along, 0, 1))
-            side = np.maximum((np.abs(u) - half) * np.float32(0.8), -(v - np.float32(0.62)))
+            along = (v - 0.66) / reach
+            half = width * np.sqrt(np.clip(1 - along, 0, 1))
+            side = np.maximum((np.abs(u) - half) * 0.8, -(v - 0.62))
             pen.glow(pen.cover(np.maximum(side, (along - 1) * reach)), flame)
     dark = lit(colour, (0.72, 0.72, 0.72))
     pen.fill(pen.polygon((-0.3, 0.2), (-0.3, 0.66), (-0.68, 0.84), (-0.62, 0.5)), colour)
     pen.fill(pen.polygon((0.3, 0.2), (0.62, 0.5), (0.68, 0.84), (0.3, 0.66)), dark)
     # Two arcs that meet in the nose.
     arcs = np.maximum(pen.disc(-1.46, 0.1, 1.86), pen.disc(1.46, 0.1, 1.86))
-    shape = np.maximum(arcs, v - np.float32(0.68))
-    shade = np.clip(np.float32(0.5) + u * np.float32(1.25), 0, 1.05)
+    shape = np.maximum(arcs, v - 0.68)
+    shade = np.clip(0.5 + u * 1.25, 0, 1.05)
     pen.fill(shape, _shaded(_STEEL, shade, 0.58, 0.9))
-    pen.fill(np.maximum(shape, v + np.float32(0.36)), _shaded(colour, shade))
-    pen.fill(np.maximum(shape, np.float32(0.5) - v), _shaded(colour, shade))
+    pen.fill(np.maximum(shape, v + 0.36), _shaded(colour, shade))
+    pen.fill(np.maximum(shape, 0.5 - v), _shaded(colour, shade))
     pen.fill(pen.disc(0, -0.08, 0.19), lit(colour, (0.6, 0.6, 0.6)))
     pen.fill(pen.disc(0, -0.08, 0.13), _GLASS)
 

@@ -112,14 +112,14 @@ def _paint_ground(picture: Plane, ground: str, air: Air, frame: Frame) -> None:
     faded = mix(far, air.haze, 0.45 if ground == "sea" else 0.25)
     colours = ramp([(0, faded), (0.25, mix(far, near, 0.35)), (1, near)], depth[:, 0])
     land = picture[:, first:]
-    blend(land, np.clip(rows - horizon + np.float32(0.5), 0, 1), colours[:, :, None])
+    blend(land, np.clip(rows - horizon + 0.5, 0, 1), colours[:, :, None])
     if ground == "sea" and air.weather != "rain":
-        spread = (0.05 + 0.16 * depth) * np.float32(frame.unit)
-        path = np.exp(-(((x - np.float32(SUN_PLACE[air.time][0] * frame.width)) / spread) ** 2))
-        blend(land, path * (0.55 - 0.4 * depth) * np.float32(air.sunshine), air.glint)
+        spread = (0.05 + 0.16 * depth) * frame.unit
+        path = np.exp(-(((x - (SUN_PLACE[air.time][0] * frame.width)) / spread) ** 2))
+        blend(land, path * (0.55 - 0.4 * depth) * air.sunshine, air.glint)
 
 
 @lru_cache(maxsize=36)
-def backdrop(ground: str, time: str, weather: str, height: int, width: int) -> Backdrop:
+def backdrop(ground: str, time: str, weather: str, frame: Frame) -> Backdrop:
     """The backdrop of a ground, time and weather at a size. All 36 of one size are kept."""
-    return Backdrop(ground, Air(time, weather), Frame(height, width))
+    return Backdrop(ground, Air(time, weather), frame)

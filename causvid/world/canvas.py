@@ -30,6 +30,10 @@ class Frame:
     height: int
     width: int
 
+    def __post_init__(self) -> None:
+        if self.height < 16 or self.width < 16:
+            raise ValueError(f"a picture must be at least 16x16, got {self.height}x{self.width}")
+
     @property
     def unit(self) -> float:
         return min(float(self.height), self.width / 1.25)
@@ -67,12 +71,12 @@ def ramp(stops: list[tuple[float, Colour]], at: Plane) -> Plane:
 
 def cover(distance: Plane) -> Plane:
     """Coverage in [0, 1] of a shape given by its signed distance in pixels."""
-    return np.clip(np.float32(0.5) - distance, 0, 1)
+    return np.clip(0.5 - distance, 0, 1)
 
 
 def smooth(low: float, high: float, at: Plane) -> Plane:
     """0 below `low`, 1 above `high` and a smooth cubic between them."""
-    t = np.clip((at - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
+    t = np.clip((at - low) * (1 / (high - low)), 0, 1)
     return t * t * (3 - 2 * t)
 
 

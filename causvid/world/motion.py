@@ -13,7 +13,7 @@ import numpy as np
 
 from causvid.world.actors import ACTORS
 from causvid.world.canvas import Frame
-from causvid.world.scene import Scene
+from causvid.world.scene import FPS, HEIGHT, WIDTH, Scene
 
 RADIUS = 0.2
 """Radius of an object, in units of the frame."""
@@ -57,21 +57,24 @@ def loop_span(frame: Frame) -> float:
     return frame.height + 2 * _EDGE * RADIUS * frame.unit
 
 
-def comes_back(scene: Scene, frame: Frame, time: int) -> float:
-    """Seconds from the beginning to where a rising or falling object comes back for the `time`-th
-    time, from 1, while the last of it leaves on the other side.
+def return_frame(scene: Scene, time: int, *, height: int = HEIGHT, width: int = WIDTH) -> int:
+    """Index of the frame at which a rising or falling object comes back for the `time`-th time,
+    from 1, while the last of it leaves on the other side.
 
     Raises:
-        ValueError: if the object does neither.
+        ValueError: if the object does neither, or `time` is below 1.
     """
+    if time < 1:
+        raise ValueError(f"an object comes back for the first time or a later one, got {time}")
     if scene.motion not in LOOPING:
         raise ValueError(f"what rises or falls comes back, not what does this: {scene.motion!r}")
+    frame = Frame(height, width)
     span, edge = loop_span(frame), _EDGE * RADIUS * frame.unit
     if scene.motion == "rise":
-        climbed = _RISE_FROM * frame.height + edge
+        climbed = _RISE_FROM * height + edge
     else:
-        climbed = span - edge - _FALL_FROM * frame.height
-    return (climbed + (time - 1) * span) / span * _LOOP_SECONDS
+        climbed = span - edge - _FALL_FROM * height
+    return round((climbed + (time - 1) * span) / span * _LOOP_SECONDS * FPS)
 
 
 def pose(scene: Scene, frame: Frame, clock: float) -> Pose:

@@ -7,7 +7,8 @@ stands sideways, and how far the world has scrolled.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,42 +16,26 @@ from numpy.typing import NDArray
 from causvid.world.actors import ACTORS, PAINT, Act, Pen
 from causvid.world.backdrop import backdrop
 from causvid.world.canvas import Frame, Plane, grid, mix
-from causvid.world.motion import GROUND_LINE, LOOPING, RADIUS, Pose, comes_back, loop_span, pose
-from causvid.world.scene import Scene
+from causvid.world.motion import GROUND_LINE, LOOPING, RADIUS, Pose, loop_span, pose
+from causvid.world.scene import FPS, HEIGHT, WIDTH, Scene
 from causvid.world.sky import Air
-from causvid.world.weather import draw_rain, draw_snow
+from causvid.world.weather import draw_weather
 
-HEIGHT, WIDTH, FPS = 128, 224, 16
 SWITCH_FRAMES = 8
 """How many frames a change of scene dissolves over."""
-
 
 _GLIDE_SECONDS = 0.35
 
 
-@dataclass(frozen=True)
-class _Chance:
-    """What the seed decides."""
-
-    place: float
-    """Of the object beside the middle, in widths."""
-    scroll: float
-    """Of the camera at the beginning, in units."""
-
-    @classmethod
-    def of(cls, seed: int) -> _Chance:
-        rng = np.random.default_rng(seed)
-        place, scroll = rng.uniform(-1, 1, 2)
-        return cls(0.02 * float(place), 0.06 * float(scroll))
-
-
-@dataclass(frozen=True)
-class _Entrance:
+class _Entrance(NamedTuple):
     """How far a scene is displaced, in pixels, at the frame where it takes over."""
 
-    frame: int
+    frame: int = 0
     height: float = 0.0
     scroll: float = 0.0
+
+
+_AT_ONCE = _Entrance()
 
 
 def render(
@@ -75,8 +60,11 @@ def render(
     Raises:
         ValueError: for sizes below 16 pixels, a negative start or length, or a rate not above 0.
     """
-    _check(frames, height, width, fps, start)
-    return _draw(scene, _Entrance(0), frames, Frame(height, width), fps, start, seed, appears)
+    if not fps > 0:
+        raise ValueError(f"fps must be above 0, got {fps}")
+    if frames < 0 or start < 0:
+        raise ValueError(f"frames and start must not be negative, got {frames} and {start}")
+    return _draw(scene, Frame(height, width), frames, start, seed, appears=appears, fps=fps)
 
 
 def render_switch(
@@ -87,7 +75,6 @@ def render_switch(
     frames: int,
     height: int = HEIGHT,
     width: int = WIDTH,
-    fps: float = FPS,
     start: int = 0,
     seed: int = 0,
     dissolve: int = SWITCH_FRAMES,
@@ -104,64 +91,40 @@ def render_switch(
     Raises:
         ValueError: as `render`, or if `at` or `dissolve` is negative.
     """
-    _check(frames, height, width, fps, start)
-    if at < 0 or dissolve < 0:
-        raise ValueError(f"at and dissolve must not be negative, got {at} and {dissolve}")
-    frame = Frame(height, width)
-    before, after = (pose(scene, frame, at / fps) for scene in (first, then))
+    if min(frames, start, at, dissolve) < 0:
+        raise ValueError(
+            "frames, start, at and dissolve must not be negative, got "
+            f"{frames}, {start}, {at} and {dissolve}"
+        )
+    frame, dissolve = Frame(height, width), max(dissolve, 1)
+    before, after = (pose(scene, frame, at / FPS) for scene in (first, then))
     entrance = _Entrance(at, before.height - after.height, before.scroll - after.scroll)
-    lead = max(0, min(frames, at + max(dissolve, 1) - 1 - start))
-    tail_start = max(start, at)
-    tail = frames - (tail_start - start)
-    clip = np.empty((frames, height, width, 3), np.uint8)
-    clip[:lead] = _draw(first, _Entrance(0), lead, frame, fps, start, seed)
-    if tail <= 0:
-        return clip
-    new = _draw(then, entrance, tail, frame, fps, tail_start, seed)
-    both = max(0, lead - (tail_start - start))
-    clip[frames - tail + both :] = new[both:]
-    if both:
-        index = np.arange(tail_start, tail_start + both)
-        share = ((index - at + 1) / dissolve).astype(np.float32)[:, None, None, None]
-        old = clip[frames - tail : frames - tail + both]
-        old[:] = np.rint(old + share * (new[:both].astype(np.float32) - old)).astype(np.uint8)
-    return clip
-
-
-def return_frame(
-    scene: Scene, time: int, *, height: int = HEIGHT, width: int = WIDTH, fps: float = FPS
-) -> int:
-    """Index of the frame at which a rising or falling object comes back for the `time`-th time.
-
-    Raises:
-        ValueError: if the object does neither, or `time` is below 1.
-    """
-    if time < 1:
-        raise ValueError(f"an object comes back for the first time or a later one, got {time}")
-    return round(comes_back(scene, Frame(height, width), time) * fps)
-
-
-def _check(frames: int, height: int, width: int, fps: float, start: int) -> None:
-    if height < 16 or width < 16:
-        raise ValueError(f"a picture must be at least 16x16, got {height}x{width}")
-    if frames < 0 or start < 0:
-        raise ValueError(f"frames and start must not be negative, got {frames} and {start}")
-    if not fps > 0:
-        raise ValueError(f"fps must be above 0, got {fps}")
+    old_frames = max(0, min(frames, at + dissolve - 1 - start))
+    new_start = max(start, at)
+    new_frames = max(0, start + frames - new_start)
+    old = _draw(first, frame, old_frames, start, seed)
+    new = _draw(then, frame, new_frames, new_start, seed, entrance)
+    both = old_frames + new_frames - frames
+    gone = np.arange(1, both + 1) + (new_start - at)  # frames of the change
+    share = (gone / dissolve).astype(np.float32)[:, None, None, None]
+    fading = old[old_frames - both :]
+    mixed = np.rint(fading + share * (new[:both].astype(np.float32) - fading)).astype(np.uint8)
+    return np.concatenate([old[: old_frames - both], mixed, new[both:]])
 
 
 def _draw(
     scene: Scene,
-    entrance: _Entrance,
-    frames: int,
     frame: Frame,
-    fps: float,
+    frames: int,
     start: int,
     seed: int,
+    entrance: _Entrance = _AT_ONCE,
     appears: int = 0,
+    fps: float = FPS,
 ) -> NDArray[np.uint8]:
-    chance = _Chance.of(seed)
-    world = backdrop(scene.ground, scene.time, scene.weather, frame.height, frame.width)
+    place, scroll = np.random.default_rng(seed).uniform(-1, 1, 2).tolist()
+    aside = 0.02 * place * frame.width
+    world = backdrop(scene.ground, scene.time, scene.weather, frame)
     clip = np.empty((frames, frame.height, frame.width, 3), np.uint8)
     picture = np.empty((3, frame.height, frame.width), np.float32)
     for i in range(frames):
@@ -173,18 +136,15 @@ def _draw(
             height=now.height + entrance.height * glide,
             scroll=now.scroll + entrance.scroll,
         )
-        camera = now.scroll + chance.scroll * frame.unit
+        camera = now.scroll + 0.06 * scroll * frame.unit
         world.paint(picture, camera, clock)
         if now.flying:
             world.paint_front(picture, camera, clock)
         if start + i >= appears:
-            _draw_object(picture, scene, frame, now, clock, chance.place * frame.width, world.air)
+            _draw_object(picture, scene, frame, now, clock, aside, world.air)
         if not now.flying:
             world.paint_front(picture, camera, clock)
-        if scene.weather == "rain":
-            draw_rain(picture, world.air, frame, clock)
-        elif scene.weather == "snowfall":
-            draw_snow(picture, world.air, frame, clock)
+        draw_weather(picture, world.air, frame, clock)
         np.clip(picture, 0, 1, out=picture)
         picture *= 255
         picture += 0.5
@@ -208,13 +168,13 @@ def _draw_object(
     reach = radius * (1.25 if now.tilt else 1.0)
     left = max(0, int(centre - actor.half_width * reach))
     right = min(frame.width, int(centre + actor.half_width * reach) + 2)
-    u = (gx[:, left:right] - np.float32(centre)) * np.float32(facing / radius)
+    u = (gx[:, left:right] - centre) * (facing / radius)
     span = loop_span(frame)
     for y in (now.height, now.height - span, now.height + span):
         top = max(0, int(y - actor.top * reach))
         bottom = min(frame.height, int(y + actor.bottom * reach) + 2)
         if top < bottom:
-            v = (gy[top:bottom] - np.float32(y)) * np.float32(1 / radius)
+            v = (gy[top:bottom] - y) * (1 / radius)
             pen = Pen(picture[:, top:bottom, left:right], u, v, 1 / radius, now.tilt, light)
             actor.paint(pen, PAINT[scene.colour], act)
         if scene.motion not in LOOPING:
@@ -231,7 +191,7 @@ def _draw_shadow(
     top, bottom = int(line - 2.2 * half_h), min(frame.height, int(line + 2.2 * half_h) + 1)
     left, right = max(0, int(centre - 1.5 * half_w)), min(frame.width, int(centre + 1.5 * half_w))
     gx, gy = grid(frame.height, frame.width)
-    p = (gx[:, left:right] - np.float32(centre)) * np.float32(1 / half_w)
-    q = (gy[top:bottom] - np.float32(line)) * np.float32(1 / half_h)
-    depth = np.exp(np.float32(-1.2) * p**4) * np.exp(-q * q)
-    picture[:, top:bottom, left:right] *= 1 - np.float32(0.42 - 0.26 * away) * depth
+    p = (gx[:, left:right] - centre) * (1 / half_w)
+    q = (gy[top:bottom] - line) * (1 / half_h)
+    depth = np.exp((-1.2) * p**4) * np.exp(-q * q)
+    picture[:, top:bottom, left:right] *= 1 - (0.42 - 0.26 * away) * depth

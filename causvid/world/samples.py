@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import imageio.v3 as iio
 import numpy as np
@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from causvid.world.captions import caption
-from causvid.world.render import FPS, HEIGHT, WIDTH, render, render_switch
-from causvid.world.scene import Scene, Split
+from causvid.world.render import render, render_switch
+from causvid.world.scene import FPS, HEIGHT, WIDTH, Scene, Split
 
 _SHEET_FRAMES = 5
 _LINE, _GAP = 18, 4  # pixels of a contact sheet: height of a row's text, space between cells
 _PAPER, _INK, _ALERT = (18, 20, 28), (235, 235, 240), (255, 138, 120)
 
 
-@dataclass(frozen=True)
-class Shot:
+class Shot(NamedTuple):
     """The part of a clip, from frame `frame` on, that shows one scene and has one caption."""
 
     frame: int
@@ -30,43 +29,11 @@ class Shot:
     caption: str
 
 
-@dataclass(frozen=True, eq=False)
-class CaptionedClip:
+class CaptionedClip(NamedTuple):
     """Frames `uint8 [t, h, w, 3]` and their shots: one, or two if the scene changes."""
 
     frames: NDArray[np.uint8]
-    shots: tuple[Shot, ...]
-
-
-def sample_clip(
-    rng: np.random.Generator,
-    *,
-    frames: int,
-    height: int = HEIGHT,
-    width: int = WIDTH,
-    switch_at: int | None = None,
-    split: Split = "train",
-) -> CaptionedClip:
-    """A clip of a random scene with a random caption.
-
-    Args:
-        switch_at: the frame where the scene changes to a related one, or None.
-
-    Raises:
-        ValueError: as `render`, or if the change lies outside the clip.
-    """
-    if switch_at is not None and not 0 < switch_at < frames:
-        raise ValueError(f"switch_at must lie inside the {frames} frames, got {switch_at}")
-    scene = Scene.sample(rng, split)
-    first = Shot(0, scene, caption(scene, rng))
-    seed = int(rng.integers(2**31))
-    size = {"frames": frames, "height": height, "width": width}
-    if switch_at is None:
-        return CaptionedClip(render(scene, seed=seed, **size), (first,))
-    other = scene.changed(rng, split)
-    second = Shot(switch_at, other, caption(other, rng))
-    pictures = render_switch(scene, other, at=switch_at, seed=seed, **size)
-    return CaptionedClip(pictures, (first, second))
+    shots: list[Shot]
 
 
 def sample_clips(
@@ -87,12 +54,21 @@ def sample_clips(
     frames = round(seconds * FPS)
     if count < 1 or frames < 2:
         raise ValueError(f"need at least one clip of two frames, got {count} of {frames}")
+    size = {"frames": frames, "height": height, "width": width}
     rng = np.random.default_rng(seed)
-    switches = [frames // 2 if index % 4 == 3 else None for index in range(count)]
-    return [
-        sample_clip(rng, frames=frames, height=height, width=width, switch_at=at, split=split)
-        for at in switches
-    ]
+    clips = []
+    for index in range(count):
+        scene = Scene.sample(rng, split)
+        shots = [Shot(0, scene, caption(scene, rng))]
+        details = int(rng.integers(2**31))
+        if index % 4 < 3:
+            pictures = render(scene, seed=details, **size)
+        else:
+            other = scene.changed(rng, split)
+            shots.append(Shot(frames // 2, other, caption(other, rng)))
+            pictures = render_switch(scene, other, at=frames // 2, seed=details, **size)
+        clips.append(CaptionedClip(pictures, shots))
+    return clips
 
 
 def write_clips(folder: str | Path, clips: list[CaptionedClip]) -> list[Path]:
@@ -131,8 +107,7 @@ def write_clips(folder: str | Path, clips: list[CaptionedClip]) -> list[Path]:
     return [*paths, folder / "captions.jsonl", folder / "sheet.png"]
 
 
-@dataclass(frozen=True, eq=False)
-class SheetRow:
+class SheetRow(NamedTuple):
     """A row of a contact sheet: frames uint8 `[n, h, w, 3]` side by side, a line of text above.
 
     Attributes:

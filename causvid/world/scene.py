@@ -6,51 +6,44 @@ for it. This module knows neither pixels nor words.
 
 from __future__ import annotations
 
-import itertools
 import zlib
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cache
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
 Split = Literal["train", "held_out"]
 
+FPS = 16
+HEIGHT, WIDTH = 128, 224
+"""Pixels of a clip, unless another size is asked for."""
+
 OBJECTS = ("ball", "balloon", "car", "boat", "bird", "rocket")
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple")
 GROUNDS = ("meadow", "sea", "desert", "snow")
-TIMES = ("day", "sunset", "night")
-WEATHERS = ("clear", "rain", "snowfall")
-MOTIONS = ("still", "left", "right", "rise", "fall", "bounce")
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "object": OBJECTS,
-    "colour": COLOURS,
+    "colour": ("red", "orange", "yellow", "green", "blue", "purple"),
     "ground": GROUNDS,
-    "time": TIMES,
-    "weather": WEATHERS,
-    "motion": MOTIONS,
+    "time": ("day", "sunset", "night"),
+    "weather": ("clear", "rain", "snowfall"),
+    "motion": ("still", "left", "right", "rise", "fall", "bounce"),
 }
 
-MOTIONS_OF: dict[str, tuple[str, ...]] = {
-    "ball": ("still", "left", "right", "fall", "bounce"),
-    "balloon": ("still", "left", "right", "rise", "fall"),
-    "car": ("still", "left", "right", "bounce"),
-    "boat": ("still", "left", "right", "bounce"),
-    "bird": ("still", "left", "right", "rise", "fall"),
-    "rocket": ("still", "left", "right", "rise", "fall"),
+CHOICES_OF: dict[str, dict[str, tuple[str, ...]]] = {
+    "ground": {
+        **dict.fromkeys(OBJECTS, GROUNDS),
+        "car": ("meadow", "desert", "snow"),
+        "boat": ("sea",),
+    },
+    "motion": {
+        "ball": ("still", "left", "right", "fall", "bounce"),
+        **dict.fromkeys(("balloon", "bird", "rocket"), ("still", "left", "right", "rise", "fall")),
+        **dict.fromkeys(("car", "boat"), ("still", "left", "right", "bounce")),
+    },
 }
-
-GROUNDS_OF: dict[str, tuple[str, ...]] = {
-    "ball": GROUNDS,
-    "balloon": GROUNDS,
-    "car": ("meadow", "desert", "snow"),
-    "boat": ("sea",),
-    "bird": GROUNDS,
-    "rocket": GROUNDS,
-}
-
-_HELD_OUT_ONE_IN = 10
+"""Where each object can be and how it can move, its default first."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +66,7 @@ class Scene:
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
-        for name, table in (("ground", GROUNDS_OF), ("motion", MOTIONS_OF)):
+        for name, table in CHOICES_OF.items():
             value, allowed = getattr(self, name), table[self.object]
             if value not in allowed:
                 raise ValueError(
@@ -89,7 +82,7 @@ class Scene:
             raise ValueError(f"unknown attributes {sorted(unknown)}, expected {list(ATTRIBUTES)}")
         kind = attributes.get("object", cls.object)
         if kind in OBJECTS:
-            for name, table in (("ground", GROUNDS_OF), ("motion", MOTIONS_OF)):
+            for name, table in CHOICES_OF.items():
                 if attributes.get(name) not in table[kind]:
                     attributes[name] = table[kind][0]
         return cls(**attributes)
@@ -97,40 +90,31 @@ class Scene:
     @classmethod
     def sample(cls, rng: np.random.Generator, split: Split = "train") -> Scene:
         """A random scene of the split: the object first, then each attribute uniformly."""
-        if split not in ("train", "held_out"):
-            raise ValueError(f"split is {split!r}, expected 'train' or 'held_out'")
-        while True:
+
+        def draw() -> Scene:
             kind = _pick(rng, OBJECTS)
-            scene = cls(
-                object=kind,
-                colour=_pick(rng, COLOURS),
-                ground=_pick(rng, GROUNDS_OF[kind]),
-                time=_pick(rng, TIMES),
-                weather=_pick(rng, WEATHERS),
-                motion=_pick(rng, MOTIONS_OF[kind]),
-            )
-            if scene.split == split:
-                return scene
+            rest = list(ATTRIBUTES.items())[1:]
+            options = {name: CHOICES_OF.get(name, {}).get(kind, values) for name, values in rest}
+            return cls(kind, **{name: _pick(rng, values) for name, values in options.items()})
+
+        return _first_of(split, draw)
+
+    def changed(self, rng: np.random.Generator, split: Split = "train") -> Scene:
+        """Another scene of the split that differs in one to three attributes, as a user steers."""
+
+        def draw() -> Scene:
+            names = rng.permutation(list(ATTRIBUTES))[: rng.integers(1, 4)]
+            wanted = {str(name): _pick(rng, ATTRIBUTES[name]) for name in names}
+            return Scene.nearest(**{**self.to_dict(), **wanted})
+
+        return _first_of(split, draw, other_than=self)
 
     @property
     def split(self) -> Split:
         """Held out for one in ten combinations of object, colour, ground and time."""
-        return "held_out" if held_out(self.object, self.colour, self.ground, self.time) else "train"
-
-    def changed(self, rng: np.random.Generator, split: Split = "train") -> Scene:
-        """Another scene of the split that differs in one to three attributes, as a user steers."""
-        if split not in ("train", "held_out"):
-            raise ValueError(f"split is {split!r}, expected 'train' or 'held_out'")
-        while True:
-            names = rng.permutation(list(ATTRIBUTES))[: rng.integers(1, 4)]
-            wanted = {str(name): _pick(rng, ATTRIBUTES[name]) for name in names}
-            other = Scene.nearest(**{**self.to_dict(), **wanted})
-            if other != self and other.split == split:
-                return other
-
-    def replace(self, **attributes: str) -> Scene:
-        """This scene with some attributes replaced. Raises ValueError as the constructor does."""
-        return replace(self, **attributes)
+        combination = f"{self.object} {self.colour} {self.ground} {self.time}"
+        one_in_ten = zlib.crc32(combination.encode()) % 10 == 0  # the same on every machine
+        return "held_out" if one_in_ten else "train"
 
     def to_dict(self) -> dict[str, str]:
         """Attribute names and values, in the order of ``ATTRIBUTES``."""
@@ -138,23 +122,16 @@ class Scene:
 
     def labels(self) -> tuple[int, ...]:
         """The index of each attribute's value in ``ATTRIBUTES``, for classifiers."""
-        return tuple(ATTRIBUTES[f.name].index(getattr(self, f.name)) for f in fields(self))
+        return tuple(ATTRIBUTES[name].index(value) for name, value in self.to_dict().items())
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-@cache
-def held_out(kind: str, colour: str, ground: str, time: str) -> bool:
-    """Whether this combination is kept from training. The same on every machine."""
-    return zlib.crc32(f"{kind} {colour} {ground} {time}".encode()) % _HELD_OUT_ONE_IN == 0
-
-
-HELD_OUT: frozenset[tuple[str, str, str, str]] = frozenset(
-    (kind, colour, ground, time)
-    for kind in OBJECTS
-    for colour, ground, time in itertools.product(COLOURS, GROUNDS_OF[kind], TIMES)
-    if held_out(kind, colour, ground, time)
-)
-"""Combinations of object, colour, ground and time that training never samples."""
+def _first_of(split: Split, draw: Callable[[], Scene], other_than: Scene | None = None) -> Scene:
+    if split not in get_args(Split):
+        raise ValueError(f"split is {split!r}, expected 'train' or 'held_out'")
+    while (scene := draw()) == other_than or scene.split != split:
+        pass
+    return scene

@@ -47,9 +47,9 @@ def clouds(air: Air, frame: Frame, period: int) -> Painter:
         for cx, cy, size in _CLOUDS:
             for px, py, scale in _PUFFS:
                 radius = size * scale * unit
-                dx = (x - np.float32((cx + px * size * 1.5) * unit) + period / 2) % period
+                dx = (x - ((cx + px * size * 1.5) * unit) + period / 2) % period
                 dx -= period / 2
-                dy = y - np.float32(cy * frame.height + py * size * unit)
+                dy = y - (cy * frame.height + py * size * unit)
                 puff = np.exp(-2.2 * ((dx / (1.7 * radius)) ** 2 + (dy / radius) ** 2))
                 density += puff
                 lift += puff * dy / radius
@@ -88,16 +88,16 @@ def hills(ground: str, air: Air, frame: Frame, period: int) -> Painter:
         return (height * unit).astype(np.float32)
 
     def painter(x: Plane, y: Plane) -> tuple[Plane, Plane]:
-        top = np.float32(horizon) - ridge(x)
-        below, above_ground = y - top, y - np.float32(horizon)
-        colour = _between(top_colour, low_colour, np.clip(below / np.float32(0.13 * unit), 0, 1))
+        top = horizon - ridge(x)
+        below, above_ground = y - top, y - horizon
+        colour = _between(top_colour, low_colour, np.clip(below / (0.13 * unit), 0, 1))
         if ground == "snow":
-            edge = np.float32(0.012 * unit) * np.sin(24 * turn * x) + np.float32(0.05 * unit)
-            cap = cover(below - edge) * cover(above_ground + np.float32(0.09 * unit))
+            edge = (0.012 * unit) * np.sin(24 * turn * x) + (0.05 * unit)
+            cap = cover(below - edge) * cover(above_ground + (0.09 * unit))
             colour = colour + (column(cap_colour) - colour) * cap
         elif ground == "desert":
-            layers = smooth(-0.2, 0.5, np.sin(above_ground * np.float32(110 / unit)))
-            colour = colour * (1 - 0.12 * layers * cover(above_ground + np.float32(0.035 * unit)))
+            layers = smooth(-0.2, 0.5, np.sin(above_ground * (110 / unit)))
+            colour = colour * (1 - 0.12 * layers * cover(above_ground + (0.035 * unit)))
         return colour.astype(np.float32), cover(-below) * cover(above_ground - 0.5)
 
     return painter
@@ -138,7 +138,7 @@ def pines(air: Air, frame: Frame, period: int) -> Painter:
             alpha = np.maximum(alpha, tier)
             white = white * (1 - tier) + rim
         colour = _between(leaf, shaded, np.clip(0.5 + u * 14, 0, 1))
-        return colour + (column(snow) - colour) * (white * np.float32(0.85)), alpha
+        return colour + (column(snow) - colour) * (white * 0.85), alpha
 
     return painter
 
@@ -177,7 +177,7 @@ def skerries(air: Air, frame: Frame, period: int) -> Painter:
 
     def painter(x: Plane, y: Plane) -> tuple[Plane, Plane]:
         u, v, scale = _tile(x, y, frame, period)
-        v = v - np.float32(0.02)
+        v = v - 0.02
         tops = [-height * (1 - ((u - cx) / half) ** 2) for cx, half, height in rocks]
         below = v - np.min(tops, axis=0)
         rock = cover(np.maximum(-below, v) * (0.6 * scale))
@@ -186,7 +186,7 @@ def skerries(air: Air, frame: Frame, period: int) -> Painter:
         colour = colour + (column(grass) - colour) * cap
         foam = np.exp(-((v / 0.011) ** 2)) * smooth(-0.13, -0.09, -np.abs(u - 0.012))
         colour = colour + (column(surf) - colour) * foam
-        return colour, np.maximum(rock, foam * np.float32(0.8))
+        return colour, np.maximum(rock, foam * 0.8)
 
     return painter
 
@@ -194,7 +194,7 @@ def skerries(air: Air, frame: Frame, period: int) -> Painter:
 def _tile(x: Plane, y: Plane, frame: Frame, period: int) -> tuple[Plane, Plane, np.float32]:
     """Coordinates in units around the middle of the period at the horizon, and pixels per unit."""
     unit = np.float32(frame.unit)
-    return (x - period / 2) / unit, (y - np.float32(HORIZON * frame.height)) / unit, unit
+    return (x - period / 2) / unit, (y - (HORIZON * frame.height)) / unit, unit
 
 
 def tufts(ground: str, air: Air, frame: Frame, period: int, depth: float) -> Painter:
@@ -210,10 +210,10 @@ def tufts(ground: str, air: Air, frame: Frame, period: int, depth: float) -> Pai
     row, half_w, half_h = tuft_size(frame, depth)
 
     def painter(x: Plane, y: Plane) -> tuple[Plane, Plane]:
-        u, v = (x - period / 2) / np.float32(half_w), (y - row) / np.float32(half_h)
+        u, v = (x - period / 2) / half_w, (y - row) / half_h
         arc = v + 0.9 * u * u - 0.4
         body = np.exp(-1.2 * arc * arc) * smooth(-1.0, -0.2, -np.abs(u))
-        return _between(bright, dark, smooth(-0.4, 0.4, arc)), body * np.float32(0.75)
+        return _between(bright, dark, smooth(-0.4, 0.4, arc)), body * 0.75
 
     return painter
 
@@ -238,11 +238,11 @@ def waves(air: Air, frame: Frame, period: int, depth: float) -> Painter:
     def painter(x: Plane, y: Plane) -> tuple[Plane, Plane]:
         # Crests are sharper than troughs, as on water.
         lift = np.abs(np.sin(np.float32(np.pi / period) * x))
-        below = y - (np.float32(row) - np.float32(swell) * (1 - 2 * lift))
-        body = cover(-below) * np.clip(1 - below / np.float32(reach), 0, 1) * np.float32(0.55)
+        below = y - (row - swell * (1 - 2 * lift))
+        body = cover(-below) * np.clip(1 - below / reach, 0, 1) * 0.55
         width = np.float32(max(0.8, 0.35 * swell))
-        crest = np.exp(-((below / width) ** 2)) * np.float32(0.6)
-        return _between(water, foam, crest), np.maximum(body, crest * np.float32(0.8))
+        crest = np.exp(-((below / width) ** 2)) * 0.6
+        return _between(water, foam, crest), np.maximum(body, crest * 0.8)
 
     return painter
 

@@ -75,28 +75,28 @@ class Air:
 def paint_sky(air: Air, frame: Frame) -> Plane:
     """The sky of the whole picture `[3, h, w]`, as if there were no ground."""
     x, y = grid(frame.height, frame.width)
-    rows = ramp(air.sky, y[:, 0] / np.float32(HORIZON * frame.height))
+    rows = ramp(air.sky, y[:, 0] / (HORIZON * frame.height))
     sky = np.repeat(rows[:, :, None], frame.width, axis=2)
     unit = frame.unit
     sun_x, sun_y = SUN_PLACE[air.time][0] * frame.width, SUN_PLACE[air.time][1] * frame.height
-    away = np.hypot(x - np.float32(sun_x), y - np.float32(sun_y))
+    away = np.hypot(x - sun_x, y - sun_y)
     if air.time == "night":
         _paint_stars(sky, air, frame)
         radius = 0.085 * unit
-        halo = np.exp(away * np.float32(-1 / (0.12 * unit)))
-        blend(sky, halo * np.float32(0.35 * air.sunshine), rgb(150, 160, 220))
-        bite = np.hypot(x - np.float32(sun_x - 0.05 * unit), y - np.float32(sun_y - 0.02 * unit))
-        moon = cover(np.maximum(away - np.float32(radius), np.float32(radius * 0.92) - bite))
-        blend(sky, moon * np.float32(air.sunshine), rgb(252, 244, 208))
+        halo = np.exp(away * (-1 / (0.12 * unit)))
+        blend(sky, halo * (0.35 * air.sunshine), rgb(150, 160, 220))
+        bite = np.hypot(x - (sun_x - 0.05 * unit), y - (sun_y - 0.02 * unit))
+        moon = cover(np.maximum(away - radius, (radius * 0.92) - bite))
+        blend(sky, moon * air.sunshine, rgb(252, 244, 208))
         return sky
     size, glow, core = {
         "day": (0.1, rgb(255, 246, 196), rgb(255, 240, 130)),
         "sunset": (0.13, rgb(255, 206, 120), rgb(255, 222, 128)),
     }[air.time]
-    edge = away - np.float32(size * unit)
-    halo = np.exp(np.maximum(edge, 0) * np.float32(-1 / (0.11 * unit)))
-    blend(sky, halo * np.float32(0.75 * air.sunshine), glow)
-    blend(sky, cover(edge) * np.float32(air.sunshine), core)
+    edge = away - (size * unit)
+    halo = np.exp(np.maximum(edge, 0) * (-1 / (0.11 * unit)))
+    blend(sky, halo * (0.75 * air.sunshine), glow)
+    blend(sky, cover(edge) * air.sunshine, core)
     return sky
 
 
@@ -110,5 +110,5 @@ def _paint_stars(sky: Plane, air: Air, frame: Frame) -> None:
         top, left = max(0, int(y) - reach), max(0, int(x) - reach)
         part = sky[:, top : int(y) + reach + 1, left : int(x) + reach + 1]
         px, py = grid(*part.shape[1:])
-        away = np.hypot(px + np.float32(left - x), py + np.float32(top - y)) / np.float32(radius)
-        blend(part, np.exp(-away * away) * np.float32(0.9 * air.sunshine), rgb(255, 250, 226))
+        away = np.hypot(px + (left - x), py + (top - y)) / radius
+        blend(part, np.exp(-away * away) * (0.9 * air.sunshine), rgb(255, 250, 226))

@@ -25,25 +25,26 @@ _FLAKE_SECONDS = 8.0
 """How long a small flake takes from top to bottom. A larger one comes twice in that time."""
 
 
-def draw_rain(picture: Plane, air: Air, frame: Frame, clock: float) -> None:
-    """Draw slanting drops, `clock` seconds after the beginning."""
-    colour = mix(lit(_WHITE, air.light), _WHITE, 0.35)
-    fallen = clock * _DROP_FALL * frame.height
-    for drop in range(_DROPS):
-        x, y = _place(drop, _DROPS, frame, -_SLANT * fallen, fallen)
-        _stamp(picture, _drop, frame.unit, x, y, colour, 0.6)
+def draw_weather(picture: Plane, air: Air, frame: Frame, clock: float) -> None:
+    """Draw what falls, if anything does, `clock` seconds after the beginning.
 
-
-def draw_snow(picture: Plane, air: Air, frame: Frame, clock: float) -> None:
-    """Draw swaying flakes, the larger falling faster, `clock` seconds after the beginning."""
-    colour = mix(lit(_WHITE, air.light), _WHITE, 0.6)
-    phase = clock / _FLAKE_SECONDS % 1
-    span = _span(frame.height, frame)
-    for flake in range(_FLAKES):
-        size = flake % len(_FLAKE_SIZES)
-        sway = 0.03 * frame.unit * float(np.sin(2 * np.pi * (2 * phase + 0.38 * flake)))
-        x, y = _place(flake, _FLAKES, frame, sway, (1 + size) * phase * span)
-        _stamp(picture, _flake, max(0.9, _FLAKE_SIZES[size] * frame.unit), x, y, colour, 0.92)
+    Drops slant; flakes sway, the larger falling faster.
+    """
+    if air.weather == "rain":
+        colour = mix(lit(_WHITE, air.light), _WHITE, 0.35)
+        fallen = clock * _DROP_FALL * frame.height
+        for drop in range(_DROPS):
+            x, y = _place(drop, _DROPS, frame, -_SLANT * fallen, fallen)
+            _stamp(picture, _drop, frame.unit, x, y, colour, 0.6)
+    elif air.weather == "snowfall":
+        colour = mix(lit(_WHITE, air.light), _WHITE, 0.6)
+        phase = clock / _FLAKE_SECONDS % 1
+        span = _span(frame.height, frame)
+        for flake in range(_FLAKES):
+            size = flake % len(_FLAKE_SIZES)
+            sway = 0.03 * frame.unit * float(np.sin(2 * np.pi * (2 * phase + 0.38 * flake)))
+            x, y = _place(flake, _FLAKES, frame, sway, (1 + size) * phase * span)
+            _stamp(picture, _flake, max(0.9, _FLAKE_SIZES[size] * frame.unit), x, y, colour, 0.92)
 
 
 def _span(length: int, frame: Frame) -> float:
@@ -76,7 +77,7 @@ def _stamp(
     y0, y1 = max(0, top), min(picture.shape[1], top + height)
     x0, x1 = max(0, left), min(picture.shape[2], left + width)
     if y0 < y1 and x0 < x1:
-        coverage = sprite[y0 - top : y1 - top, x0 - left : x1 - left] * np.float32(strength)
+        coverage = sprite[y0 - top : y1 - top, x0 - left : x1 - left] * strength
         blend(picture[:, y0:y1, x0:x1], coverage, colour)
 
 
@@ -91,7 +92,7 @@ def _offsets(half_width: int, half_height: int, qx: int, qy: int) -> tuple[Plane
 def _flake(radius: float, qx: int, qy: int) -> Plane:
     half = int(np.ceil(1.2 * radius)) + 1
     x, y = _offsets(half, half, qx, qy)
-    return np.clip(1.15 - np.hypot(x, y) / np.float32(radius), 0, 1) ** np.float32(0.8)
+    return np.clip(1.15 - np.hypot(x, y) / radius, 0, 1) ** 0.8
 
 
 @lru_cache(maxsize=64)
@@ -102,4 +103,4 @@ def _drop(unit: float, qx: int, qy: int) -> Plane:
     x, y = _offsets(half_width, int(np.ceil(reach + radius)) + 1, qx, qy)
     along = np.clip(y, -reach, reach)
     fade = np.clip(0.65 + 0.35 * along / reach, 0, 1)
-    return cover(np.hypot(x + along * np.float32(_SLANT), y - along) - np.float32(radius)) * fade
+    return cover(np.hypot(x + along * _SLANT, y - along) - radius) * fade

@@ -51,8 +51,9 @@ from causvid.training.rollout import RolloutPlan, Switch, roll_out
 from causvid.training.teacher import CausalStage, TeacherStage
 from causvid.training.teacher_model import TeacherModel, embeddings_of, tokenise, tokens_of
 from causvid.training.trainer import LoopConfig, finished_average, train
-from causvid.world import read_prompt, render, return_frame
+from causvid.world import render, return_frame
 from causvid.world.tokenizer import word_tokenizer
+from tests.world.reading import read_prompt
 
 SMALL = {"height": 32, "width": 48}
 WORDS = ("red", "blue", "car", "boat")

@@ -34,8 +34,8 @@ from causvid.ui.page import build_page
 from causvid.ui.schedule_tab import rows_of
 from causvid.ui.server import main, make_service
 from causvid.ui.timeline import draw_timeline
-from causvid.world import impossible, unknown_words
 from tests.standin import save_standin
+from tests.world.reading import impossible, unknown_words
 
 TIMELINE = Timeline(LatentGrid(128, 224, spatial_stride=16, patch=1), ChunkPattern(1, 3), 16)
 
