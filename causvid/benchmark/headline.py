@@ -11,28 +11,25 @@ window, so the ratios depend on the length. They are therefore taken twice: at t
 trained on, its cheapest.
 """
 
-import itertools
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from causvid.benchmark.pieces import unseen_prompts
 from causvid.benchmark.timing import Stopwatch
 from causvid.generation.generator import seeded_noise
 from causvid.generation.schedule import FlowSchedule
 from causvid.generation.source import to_frames
-from causvid.model.cache import TextCache
 from causvid.model.cpu import is_lowered, lower_transformer, use_onednn
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.preset import Preset
 from causvid.training.teacher_model import TeacherModel, integrate, tokenise
 
-PROMPT = "a red balloon rises over the sea at sunset"
+TEACHER_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -114,27 +111,6 @@ class Race:
         }
 
 
-@dataclass(frozen=True)
-class TeacherConfig:
-    """How the teacher samples.
-
-    Args:
-        steps: Euler steps, evenly spaced before the shift.
-        guidance: usual scale; its value does not matter for time, unless it is 1.
-    """
-
-    steps: int = 50
-    guidance: float = 1.5
-
-    def __post_init__(self):
-        if self.steps < 1:
-            raise ValueError(f"the teacher needs at least one step, got {self.steps}")
-
-    @property
-    def passes(self) -> int:
-        return self.steps * (1 if self.guidance == 1 else 2)
-
-
 def load_teacher(preset: Preset, pipe: CausVidPipeline) -> TeacherModel:
     """The teacher that a preset ships beside its student.
 
@@ -158,35 +134,33 @@ def load_teacher(preset: Preset, pipe: CausVidPipeline) -> TeacherModel:
 def race(
     pipe: CausVidPipeline,
     teacher: TeacherModel,
-    config: TeacherConfig,
     *,
     latent_frames: int,
+    steps: int = TEACHER_STEPS,
+    guidance: float = 1.5,
     rounds: int = 5,
 ) -> Race:
     """Make the same length of video both ways.
 
     Args:
         latent_frames: the length; the student fills its last chunk.
+        steps: of the teacher, evenly spaced before the shift.
+        guidance: the teacher's; its value does not matter for time, unless it is 1.
         rounds: streams of the student, spread over the one run of the teacher.
     """
-    rounds = min(rounds, config.steps)
-    unseen = (f"{PROMPT}, take {number}" for number in itertools.count(1))
+    rounds = min(rounds, steps)
+    unseen = unseen_prompts()
     _student(pipe, next(unseen), latent_frames=1)
-    warm_up = TeacherConfig(steps=1, guidance=config.guidance)
-    _Teacher(pipe, teacher, warm_up, latent_frames, next(unseen)).advance(1)
+    _Teacher(pipe, teacher, next(unseen), latent_frames, 1, guidance).advance(1)
 
-    clip = _Teacher(pipe, teacher, config, latent_frames, next(unseen))
+    clip = _Teacher(pipe, teacher, next(unseen), latent_frames, steps, guidance)
     runs = []
     for turn in range(rounds):
         runs.append(_student(pipe, next(unseen), latent_frames))
-        clip.advance((turn + 1) * config.steps // rounds)
-    chosen = sorted(runs, key=lambda run: run.seconds.total)[len(runs) // 2]
-    student = Side(
-        latent_frames=chosen.latent_frames,
-        pixel_frames=chosen.pixel_frames,
-        passes_per_frame=chosen.passes_per_frame,
+        clip.advance((turn + 1) * steps // rounds)
+    student = replace(
+        sorted(runs, key=lambda run: run.seconds.total)[len(runs) // 2],
         first_picture=median(run.first_picture for run in runs),
-        seconds=chosen.seconds,
         cpu_seconds=median(run.cpu_seconds for run in runs),
         runs=len(runs),
     )
@@ -226,20 +200,25 @@ class _Teacher:
         self,
         pipe: CausVidPipeline,
         model: TeacherModel,
-        config: TeacherConfig,
-        latent_frames: int,
         prompt: str,
+        latent_frames: int,
+        steps: int,
+        guidance: float,
     ):
-        self.pipe = pipe
-        self.config = config
-        self.latent_frames = latent_frames
-        self._device = model.transformer.device
-        self._text, self._denoise, self._decode = (Stopwatch(self._device) for _ in range(3))
-        self._taken = 0
-        self._clean: Tensor | None = None
+        transformer, grid = model.transformer, pipe.generator().grid
+        device, config = transformer.device, transformer.config
+        prompts = [prompt] if guidance == 1 else [prompt, ""]
+        shape = (1, latent_frames, config.in_channels, grid.latent_height, grid.latent_width)
+        sigmas = torch.cat([FlowSchedule(pipe.generation.shift).sigmas(steps), torch.zeros(1)])
+        self._codec, self._latent_frames = pipe.codec(), latent_frames
+        self._passes = steps * len(prompts)
+        self._text, self._denoise, self._decode = (Stopwatch(device) for _ in range(3))
         with self._text, torch.inference_mode():
-            text = self._encode(model, prompt)
-        self._states = self._integrate(model.transformer, text)
+            tokens = tokenise(pipe.tokenizer, prompts, config.text_length)
+            text = transformer.encode_text(model.embed(*(part.to(device) for part in tokens)))
+        noise = seeded_noise(0, 0, 0, shape, device)
+        self._states = integrate(transformer, noise, text, sigmas, guidance=guidance)
+        self._taken, self._clean = 0, noise
 
     def advance(self, steps: int) -> None:
         """Go on until `steps` steps are taken."""
@@ -250,31 +229,15 @@ class _Teacher:
 
     def finish(self) -> Side:
         """Decode the clip."""
-        codec = self.pipe.codec()
         with self._decode, torch.inference_mode():
-            frames = to_frames(codec.decode(self._clean, codec.start()))
+            frames = to_frames(self._codec.decode(self._clean, self._codec.start()))
         seconds = Seconds(self._text.wall, self._denoise.wall, self._decode.wall)
         return Side(
-            latent_frames=self.latent_frames,
+            latent_frames=self._latent_frames,
             pixel_frames=len(frames),
-            passes_per_frame=self.config.passes,
+            passes_per_frame=self._passes,
             first_picture=seconds.total,
             seconds=seconds,
             cpu_seconds=self._text.cpu + self._denoise.cpu + self._decode.cpu,
             runs=1,
         )
-
-    def _encode(self, model: TeacherModel, prompt: str) -> TextCache:
-        prompts = [prompt] if self.config.guidance == 1 else [prompt, ""]
-        tokens = tokenise(self.pipe.tokenizer, prompts, model.transformer.config.text_length)
-        embeds = model.embed(tokens.ids.to(self._device), tokens.mask.to(self._device))
-        return model.transformer.encode_text(embeds)
-
-    def _integrate(self, transformer: CausalWanTransformer, text: TextCache) -> Iterator[Tensor]:
-        grid = self.pipe.generator().grid
-        channels = transformer.config.in_channels
-        shape = (1, self.latent_frames, channels, grid.latent_height, grid.latent_width)
-        noise = seeded_noise(0, 0, 0, shape, self._device)
-        sigmas = FlowSchedule(self.pipe.generation.shift).sigmas(self.config.steps)
-        sigmas = torch.cat([sigmas, torch.zeros(1)])
-        return integrate(transformer, noise, text, sigmas, guidance=self.config.guidance)

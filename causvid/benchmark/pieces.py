@@ -6,13 +6,14 @@ latent. The stream is timed as a viewer has it, its prompt not seen before.
 
 import itertools
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from causvid.benchmark.timing import Seconds, Task, measure, peak_memory
+from causvid.benchmark.timing import Seconds, measure, peak_memory
 from causvid.generation.generator import Generator, Memory, seeded_noise
 from causvid.generation.parameters import Decoder
 from causvid.generation.source import to_frames
@@ -75,41 +76,39 @@ def measure_pieces(
     chunk = config.chunks.covering(config.window)  # the first that outgrows the window
     frames = timeline.pixel_frames(chunk)
 
-    def piece(name: str, task: Task, pixel_frames: int = frames) -> Piece:
-        return Piece(name, measure([task], device, repeats=repeats)[0], pixel_frames)
+    def piece(name: str, run: Callable[[], object], **options: Any) -> Piece:
+        return Piece(name, measure(run, device, repeats=repeats, **options), frames)
 
-    unseen = (f"{PROMPT}, take {number}" for number in itertools.count(1))
-    yield piece("prompt", Task(lambda: generator.encode_text(pipe.prompt_encoder(next(unseen)))), 0)
+    unseen = unseen_prompts()
+    prompt = piece("prompt", lambda: generator.encode_text(pipe.prompt_encoder(next(unseen))))
+    yield replace(prompt, pixel_frames=0)
 
     memory = _filled(generator, pipe, chunk)
     latents = _noise(generator, chunk)
     levels = config.levels(chunk)
     memory.cache.open(config.chunks.frames(chunk))
-    yield piece(
-        "transformer pass",
-        Task(lambda: generator.predict_clean(latents, levels[0], memory)),
-    )
+    yield piece("transformer pass", lambda: generator.predict_clean(latents, levels[0], memory))
 
     def make_chunk() -> None:
         generator.denoise(levels, lambda step: _noise(generator, chunk, step), memory)
         memory.cache.advance()
 
-    yield piece(
-        "transformer chunk",
-        Task(make_chunk, lambda: memory.cache.open(config.chunks.frames(chunk))),
-    )
+    def open_chunk() -> None:
+        memory.cache.open(config.chunks.frames(chunk))
+
+    yield piece("transformer chunk", make_chunk, prepare=open_chunk)
 
     state = codec.start()
     pixels = codec.decode(latents, state)
-    yield piece("codec decode", Task(lambda: codec.decode(latents, state)))
+    yield piece("codec decode", lambda: codec.decode(latents, state))
     codec.encode(pixels[:, :1], state)
     pixels = codec.decode(latents, state)
-    yield piece("codec encode", Task(lambda: codec.encode(pixels, state)))
+    yield piece("codec encode", lambda: codec.encode(pixels, state))
 
     pictures = to_frames(pixels)
     grid = generator.grid
     with FragmentMuxer(fps=config.fps, height=grid.height, width=grid.width) as muxer:
-        yield piece("mux", Task(lambda: muxer.append(pictures)))
+        yield piece("mux", lambda: muxer.append(pictures))
 
 
 @torch.inference_mode()
@@ -169,6 +168,11 @@ def measure_stream(
         playback_rate=pipe.generation.fps,
         peak_memory=peak_memory(pipe.transformer.device),
     )
+
+
+def unseen_prompts() -> Iterator[str]:
+    """Prompts without end, none of which is in a cache."""
+    return (f"{PROMPT}, take {number}" for number in itertools.count(1))
 
 
 def _filled(generator: Generator, pipe: CausVidPipeline, chunks: int) -> Memory:

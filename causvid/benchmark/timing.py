@@ -7,7 +7,7 @@ comparable on a machine that others use too.
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
@@ -81,36 +81,24 @@ class Seconds:
         }
 
 
-@dataclass(frozen=True)
-class Task:
-    """Something to measure.
+def measure(
+    run: Callable[[], object],
+    device: torch.device,
+    *,
+    repeats: int,
+    prepare: Callable[[], object] = lambda: None,
+) -> Seconds:
+    """Time something, after once for allocations and autotuning.
 
     Args:
-        run: what is timed.
         prepare: what has to happen before each run, untimed.
     """
-
-    run: Callable[[], object]
-    prepare: Callable[[], object] = lambda: None
-
-
-def measure(
-    tasks: Sequence[Task], device: torch.device, *, repeats: int, warmup: int = 1
-) -> list[Seconds]:
-    """Time tasks in turn, A B A B …, so that what disturbs one disturbs the other.
-
-    Args:
-        repeats: timed rounds.
-        warmup: rounds before them, for allocations and autotuning.
-    """
-    samples: list[list[tuple[float, float]]] = [[] for _ in tasks]
-    for turn in range(warmup + repeats):
-        for task, taken in zip(tasks, samples, strict=True):
-            task.prepare()
-            sample = _time(task.run, device)
-            if turn >= warmup:
-                taken.append(sample)
-    return [Seconds(*zip(*taken, strict=True)) for taken in samples]
+    watches = [Stopwatch(device) for _ in range(1 + repeats)]
+    for watch in watches:
+        prepare()
+        with watch:
+            run()
+    return Seconds(tuple(it.wall for it in watches[1:]), tuple(it.cpu for it in watches[1:]))
 
 
 class Stopwatch:
@@ -136,12 +124,6 @@ class Stopwatch:
         wall, cpu = self._started
         self.wall += time.perf_counter() - wall
         self.cpu += time.process_time() - cpu
-
-
-def _time(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    with Stopwatch(device) as watch:
-        run()
-    return watch.wall, watch.cpu
 
 
 def _finish(device: torch.device) -> None:

@@ -110,23 +110,25 @@ def _meta(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _headline(args: argparse.Namespace) -> dict[str, Any]:
-    from causvid.benchmark.headline import TeacherConfig, load_teacher, race
+    from causvid.benchmark import headline
     from causvid.training.recipes import POCKET
 
     preset, pipe, setting = _load(args)
-    teacher = load_teacher(preset, pipe)
-    config = TeacherConfig(guidance=POCKET.trajectories.guidance)
+    teacher = headline.load_teacher(preset, pipe)
+    sampling = {"steps": headline.TEACHER_STEPS, "guidance": POCKET.trajectories.guidance}
     fps, steps = pipe.generation.fps, len(pipe.generation.timesteps)
     trained = max(phase.frames for phase in POCKET.teacher.phases)
     asked = pipe.generator().grid.latent_frames(math.ceil(args.seconds * fps))
     if not args.json:
         print(
-            f"student: {steps} steps and the clean pass, streamed; teacher: {config.steps} steps, "
-            f"guidance {config.guidance:g}"
+            f"student: {steps} steps and the clean pass, streamed; teacher: "
+            f"{sampling['steps']} steps, guidance {sampling['guidance']:g}"
         )
     races = {}
     for name, latents in (("trained_length", trained), ("asked_length", asked)):
-        races[name] = race(pipe, teacher, config, latent_frames=latents, rounds=args.repeats)
+        races[name] = headline.race(
+            pipe, teacher, latent_frames=latents, rounds=args.repeats, **sampling
+        )
         if not args.json:
             _print_race(races[name], fps)
     return {
@@ -138,8 +140,8 @@ def _headline(args: argparse.Namespace) -> dict[str, Any]:
             **setting,
             "fps": fps,
             "student_steps": steps,
-            "teacher_steps": config.steps,
-            "teacher_guidance": config.guidance,
+            "teacher_steps": sampling["steps"],
+            "teacher_guidance": sampling["guidance"],
             "teacher_trained_latent_frames": trained,
             **{name: result.to_dict() for name, result in races.items()},
         },

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import functools
 import json
 
 import pytest
@@ -11,9 +10,9 @@ import torch
 from causvid.__main__ import main
 from causvid.benchmark import counts, headline
 from causvid.benchmark.counts import OperatorCounter, count, full_size
-from causvid.benchmark.headline import TeacherConfig, load_teacher, race
+from causvid.benchmark.headline import load_teacher, race
 from causvid.benchmark.pieces import measure_pieces, measure_stream, profile_chunk
-from causvid.benchmark.timing import Stopwatch, Task, measure
+from causvid.benchmark.timing import Stopwatch, measure
 from causvid.benchmark.untrained import untrained_pipeline
 from causvid.generation.config import GenerationConfig
 from causvid.generation.generator import Generator, Memory, seeded_noise
@@ -177,14 +176,14 @@ def test_every_model_can_be_counted_without_its_weights(capsys):
     assert "pocket in bfloat16 at 224x128" in capsys.readouterr().out
 
 
-def test_tasks_take_turns_and_warm_up_is_not_counted():
+def test_each_run_is_prepared_and_warm_up_is_not_counted():
     log = []
-    tasks = [Task(lambda n=n: log.append(n), lambda: log.append("prepare")) for n in "ab"]
-    samples = measure(tasks, CPU, repeats=2, warmup=1)
-    assert "".join(x for x in log if x != "prepare") == "ababab"
-    assert log[::2] == ["prepare"] * 6
-    assert [len(seconds.wall) for seconds in samples] == [2, 2]
-    assert samples[0].p95 >= samples[0].median >= 0
+    seconds = measure(
+        lambda: log.append("run"), CPU, repeats=2, prepare=lambda: log.append("prepare")
+    )
+    assert log == ["prepare", "run"] * 3
+    assert len(seconds.wall) == len(seconds.cpu) == 2
+    assert seconds.p95 >= seconds.median >= 0
 
 
 def test_every_piece_is_measured_in_the_state_a_long_stream_settles_into(pipeline):
@@ -232,8 +231,7 @@ def teacher(pipeline) -> TeacherModel:
 
 
 def test_both_racers_make_the_length_asked_for(pipeline, teacher):
-    config = TeacherConfig(steps=4, guidance=2.0)
-    result = race(pipeline, teacher, config, latent_frames=5, rounds=2)
+    result = race(pipeline, teacher, latent_frames=5, steps=4, guidance=2.0, rounds=2)
     # The student fills its last chunk: 1, 3, 3 latents; each but the first is 4 pictures.
     assert (result.student.latent_frames, result.student.pixel_frames) == (7, 25)
     assert (result.teacher.latent_frames, result.teacher.pixel_frames) == (5, 17)
@@ -243,7 +241,7 @@ def test_both_racers_make_the_length_asked_for(pipeline, teacher):
 
 
 def test_the_teachers_first_picture_is_its_whole_clip(pipeline, teacher):
-    result = race(pipeline, teacher, TeacherConfig(steps=2), latent_frames=4, rounds=1)
+    result = race(pipeline, teacher, latent_frames=4, steps=2, rounds=1)
     assert result.teacher.first_picture == result.teacher.seconds.total
     assert 0 < result.student.first_picture < result.student.seconds.total
     assert result.latency_ratio == result.teacher.first_picture / result.student.first_picture
@@ -265,10 +263,10 @@ def test_the_teacher_takes_every_step_once_however_often_it_pauses(pipeline, tea
         return forward(self, latents, *args, memory=memory, **kwargs)
 
     monkeypatch.setattr(CausalWanTransformer, "forward", counted)
-    race(pipeline, teacher, TeacherConfig(steps=5, guidance=2.0), latent_frames=1, rounds=3)
+    race(pipeline, teacher, latent_frames=1, steps=5, guidance=2.0, rounds=3)
     assert passes == [2] * (1 + 5)  # the warm-up, then the clip; both passes in one batch
     passes.clear()
-    race(pipeline, teacher, TeacherConfig(steps=5, guidance=1.0), latent_frames=1, rounds=3)
+    race(pipeline, teacher, latent_frames=1, steps=5, guidance=1.0, rounds=3)
     assert passes == [1] * (1 + 5)
 
 
@@ -283,8 +281,7 @@ def test_headline_prints_ratios_and_what_they_are_made_of(pipeline, monkeypatch,
         pipeline.tokenizer,
         pipeline.generation,
     )
-    two_steps = functools.partial(TeacherConfig, steps=2)
-    monkeypatch.setattr(headline, "TeacherConfig", two_steps)
+    monkeypatch.setattr(headline, "TEACHER_STEPS", 2)
     options = [
         "--headline",
         "--model",
