@@ -124,6 +124,16 @@ def test_every_file_that_is_linked_is_there(document):
             assert ((ROOT / document).parent / target).exists(), target
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_module_that_is_named_is_there(document):
+    named = re.findall(r"`(\w+/[\w/]+\.(?:py|js))(?:: ([\w., ]+))?`", DOCUMENTS[document])
+    for path, names in named:
+        found = [it / path for it in (ROOT, ROOT / "causvid") if (it / path).is_file()]
+        assert found or "NAME" in path, path
+        for name in re.findall(r"\w+", names):
+            assert any(re.search(rf"\b{name}\b", it.read_text()) for it in found), (path, name)
+
+
 def test_the_readme_is_short():
     assert len(README.split()) <= MAX_WORDS
 
