@@ -11,5 +11,13 @@ PRIVATE: dict[str, Any] = {
     "show_progress": "hidden",
     "api_visibility": "private",
     "concurrency_limit": None,
+    "queue": False,
 }
-"""Options of an event that belongs to the page and not to the API."""
+"""Options of an event that belongs to the page and not to the API, and is answered at once.
+
+Gradio's front end can lose a click on Generate that comes while it closes the stream of another
+event's answers, so an event has such a stream only where it must.
+"""
+
+STREAMED = {**PRIVATE, "queue": True}
+"""Options of those events of the page that are answered more than once, or may be refused."""

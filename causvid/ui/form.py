@@ -105,7 +105,6 @@ class Options:
                     *(parts[part] for part in ("size", "decoder", "steps", "window", "sink")),
                     licence,
                 ],
-                queue=False,
                 **PRIVATE,
             )
 

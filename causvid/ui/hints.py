@@ -112,7 +112,6 @@ class Remark:
             self._show,
             inputs,
             self._line,
-            queue=False,
             trigger_mode="always_last",
             **PRIVATE,
         )

@@ -19,7 +19,7 @@ from gradio.utils import get_upload_folder
 from gradio_client.utils import async_traverse, is_file_obj_with_meta, is_http_url_like
 
 from causvid.serving.service import Service
-from causvid.ui import PRIVATE
+from causvid.ui import PRIVATE, STREAMED
 from causvid.ui.about import credits, headline
 from causvid.ui.endpoints import add_endpoints
 from causvid.ui.files import fetch, static
@@ -42,7 +42,7 @@ GOES_ON = _SCREEN.replace("NARROW", "player.dataset.beside === 'down'")
 
 
 class Page(gr.Blocks):
-    """Blocks whose inputs may be URLs of files, or paths of uploaded ones.
+    """Blocks whose inputs may be URLs of files, or paths of uploaded ones; no update is lost.
 
     Args:
         upload_bytes: the largest file.
@@ -83,6 +83,31 @@ class Page(gr.Blocks):
         except ValueError as error:  # everything here was sent from outside
             raise gr.Error(str(error), print_exception=False) from None
 
+    def handle_streaming_diffs(
+        self,
+        block_fn: BlockFunction,
+        data: list[Any],
+        session_hash: str | None,
+        run: str | None,
+        final: bool,
+        simple_format: bool = False,
+    ) -> list[Any]:
+        """Gradio's step from what a handler yields to what is sent: what has changed, whole.
+
+        Gradio sends edits, which its front end makes in the object it got before. In a busy browser
+        that one still waits to be shown: of several messages only the last would be seen.
+        """
+        values = list(data)
+        goes_on = session_hash is not None and run in self.pending_diff_streams[session_hash]
+        sent = super().handle_streaming_diffs(
+            block_fn, data, session_hash, run, final, simple_format
+        )
+        if final or simple_format or not goes_on:
+            return sent
+        return [
+            edits and [("replace", [], value)] for edits, value in zip(sent, values, strict=True)
+        ]
+
 
 def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
     """The whole interface, not yet launched; `presence` tells who is there."""
@@ -120,7 +145,7 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
                 {screen, *tab.inputs},
                 column.outputs,
                 js=NEW,
-                **PRIVATE,
+                **STREAMED,
             )
         choosers = [tab.options.model for tab in tabs.values() if tab.options.model is not None]
 
@@ -131,7 +156,7 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
 
         for chooser in choosers:
             outputs = [*choosers, head, *gallery.parts.values()]
-            chooser.input(choose, chooser, outputs, queue=False, **PRIVATE)
+            chooser.input(choose, chooser, outputs, **PRIVATE)
         handovers = [column.handover, *(tab.options.handover for tab in tabs.values())]
         for handover in handovers:
             others = [it for it in handovers if it is not handover]
@@ -139,11 +164,11 @@ def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
             handover.input(None, handover, others, js=copies, **PRIVATE)
         changed = [column.prompt, column.handover]
         longer = [screen, column.seconds]
-        column.extend.click(handlers.extend, longer, column.outputs, js=GOES_ON, **PRIVATE)
+        column.extend.click(handlers.extend, longer, column.outputs, js=GOES_ON, **STREAMED)
         column.branch.click(
-            handlers.extend, [*longer, *changed], column.outputs, js=GOES_ON, **PRIVATE
+            handlers.extend, [*longer, *changed], column.outputs, js=GOES_ON, **STREAMED
         )
-        gr.on([column.steer.click, column.prompt.submit], handlers.steer, changed, None, **PRIVATE)
+        gr.on([column.steer.click, column.prompt.submit], handlers.steer, changed, None, **STREAMED)
         column.stop.click(handlers.stop, None, None, **PRIVATE)
         page.unload(handlers.leave)
     return page

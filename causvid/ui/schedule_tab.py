@@ -10,7 +10,7 @@ from gradio.processing_utils import save_bytes_to_cache
 from causvid.generation.parameters import Mode
 from causvid.generation.prompts import PromptSchedule, ScheduleError
 from causvid.serving.limits import check_schedule
-from causvid.ui import PRIVATE
+from causvid.ui import PRIVATE, STREAMED
 from causvid.ui.hints import STORIES, Chips, kind_of, remark_on
 from causvid.ui.tabs import Tab
 from causvid.ui.timeline import draw_error, draw_remark, draw_timeline
@@ -71,8 +71,8 @@ class ScheduleTab(Tab):
         add.click(_with_row, table, table, **PRIVATE)
         sort.click(_sorted, table, table, **PRIVATE)
         clear.click(lambda: [[0, "", "swap"]], None, table, **PRIVATE)
-        use.click(self._rows, text, table, **PRIVATE)
-        upload.upload(lambda path: self._rows(Path(path)), upload, table, **PRIVATE)
+        use.click(self._rows, text, table, **STREAMED)
+        upload.upload(lambda path: self._rows(Path(path)), upload, table, **STREAMED)
         self._drawn = [drawing, text, save_text, save_json]
         return table, chips
 

@@ -17,7 +17,7 @@ from causvid.generation.prompts import PromptSchedule
 from causvid.serving.limits import check_image, check_prompts, check_video
 from causvid.serving.request import Request
 from causvid.serving.service import Service
-from causvid.ui import PRIVATE
+from causvid.ui import PRIVATE, STREAMED
 from causvid.ui.files import static
 from causvid.ui.form import Options
 from causvid.ui.hints import PROMPTS, Chips, Remark, kind_of
@@ -177,7 +177,7 @@ class ImageTab(Tab):
             self._show_crop,
             [self._source, size],
             self._crop,
-            **PRIVATE,
+            **STREAMED,
         )
 
     def _show_crop(self, path: str | None, size: str) -> PIL.Image.Image | None:

@@ -179,6 +179,24 @@ def test_playback_slows_down_where_generation_is_slower(visit, monkeypatch, spee
         page.close()
 
 
+BUSY = """() => document.addEventListener('click', () => setTimeout(() => {
+  for (const began = performance.now(); performance.now() - began < 3000;);
+}, 100), {once: true})"""
+
+
+def test_nothing_is_lost_while_the_browser_is_busy(visit, monkeypatch):
+    """A whole run arrives while the page cannot show any of it."""
+    monkeypatch.setattr(measure, "CHUNKS", 8)
+    with measure.ticking(measure.Metronome(16, (128, 224), 30)) as url:
+        page = visit(url=url)
+        page.evaluate(BUSY)
+        generate(page)
+        made = wait_for_end(page)
+        assert [chunk["index"] for chunk in made["chunks"]] == list(range(8))
+        assert page.get_by_role("button", name="Stop").is_disabled()
+        page.close()
+
+
 def test_a_browser_without_mediasource_gets_pictures(visit):
     page = visit(script="delete window.MediaSource; delete window.ManagedMediaSource;")
     assert page.locator(".cv-stage").get_attribute("data-transport") == "canvas"
