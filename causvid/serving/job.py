@@ -143,7 +143,7 @@ class Production:
         if chunk is None:
             return None
         recorder.add(chunk)
-        return Made(chunk, recorder.info(chunk, self.job.run))
+        return Made(chunk, recorder.info(self.job.run))
 
     def steer(self, prompt: str, handover: str) -> None:
         """Change the prompt from the next chunk on. One that is replaced before is never used."""

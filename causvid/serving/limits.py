@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def check_prompt(prompt: str | None, settings: Settings) -> str:
     return prompt.strip()
 
 
-def check_schedule(source: object, settings: Settings) -> PromptSchedule:
+def check_schedule(source: Any, settings: Settings) -> PromptSchedule:
     """A schedule in any of its forms, within the limits.
 
     Raises:
@@ -60,7 +61,7 @@ def largest_window(preset: Preset) -> int:
     return max(21, preset.generation.window)
 
 
-def check_prompts(prompt: str | None, schedule: object, settings: Settings) -> PromptSchedule:
+def check_prompts(prompt: str | None, schedule: Any, settings: Settings) -> PromptSchedule:
     """One prompt, or a schedule in any of its forms in place of it.
 
     Raises:
@@ -130,7 +131,7 @@ def check_video(path: str | Path | None, request: Request, settings: Settings) -
             f"{MAX_PIXEL_RATE / 1e6:,.0f} million"
         )
     seconds = min(info.duration or 0, request.seconds or math.inf)
-    _check_work(seconds, request.height, request.width, settings)
+    _check_work(seconds, *request.size, settings)
     return info
 
 

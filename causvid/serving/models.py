@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class Models:
     """The models that a server offers.
 
-    The first is loaded by `load_first`; another when it is first asked for. Where there is no room
+    Each is loaded when it is first asked for. Where there is no room
     for it, it takes the place of the one loaded longest ago: runs that still use that one keep it
     alive until they end.
 
@@ -37,13 +37,6 @@ class Models:
         self._loaded: dict[str, tuple[CausVidPipeline, Preset]] = {}  # the longest loaded first
         self._loading = threading.Lock()
         self.presets: dict[str, Preset] = {preset.name: preset for preset in settings.presets}
-
-    def load_first(self) -> None:
-        """
-        Raises:
-            PresetError: if it cannot be had.
-        """
-        self.open(self._settings.model)
 
     @property
     def ready(self) -> bool:
@@ -69,7 +62,16 @@ class Models:
             if name not in self._loaded:
                 if len(self._loaded) == self._room:  # before the next is loaded
                     del self._loaded[next(iter(self._loaded))]
-                self._loaded[name] = (self._load(preset), preset)
+                settings, started = self._settings, time.perf_counter()
+                pipeline = load(
+                    preset,
+                    settings.execution,
+                    tiny_decoder=settings.tiny_decoder and preset.has_tiny_decoder,
+                    token=settings.token or None,
+                )
+                self._loaded[name] = (pipeline, preset)
+                seconds = time.perf_counter() - started
+                log.info("loaded %s in %.1f s: %s", name, seconds, in_force(pipeline))
             return self._loaded[name]
 
     def execution(self, name: str) -> str:
@@ -80,32 +82,6 @@ class Models:
     def timeline(self, name: str) -> Timeline:
         """Chunks on the clock, of a model that need not be loaded."""
         return generator_of(self.preset(name)).timeline
-
-    def check(self, request: Request) -> None:
-        """Whether size, settings and cues fit the model, which need not be loaded.
-
-        Raises:
-            ValueError: says what came and what was expected.
-        """
-        check_fit(
-            request,
-            self.preset(request.model),
-            tiny_decoder=self._settings.tiny_decoder,
-            longest=self._settings.longest,
-        )
-
-    def _load(self, preset: Preset) -> CausVidPipeline:
-        settings = self._settings
-        started = time.perf_counter()
-        pipeline = load(
-            preset,
-            settings.execution,
-            tiny_decoder=settings.tiny_decoder and preset.has_tiny_decoder,
-            token=settings.token or None,
-        )
-        seconds = time.perf_counter() - started
-        log.info("loaded %s in %.1f s: %s", preset.name, seconds, in_force(pipeline))
-        return pipeline
 
 
 def generator_of(preset: Preset, **changes: int | None) -> Generator:

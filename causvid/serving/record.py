@@ -7,21 +7,27 @@ import json
 import platform
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import diffusers
+import numpy as np
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from typing_extensions import Self
 
 import causvid
 from causvid.generation.chunk import FrameChunk, Looks
+from causvid.generation.cues import Handover
 from causvid.generation.stream import Stream
 from causvid.model.cpu import arithmetic_of
 from causvid.presets.preset import Preset
 from causvid.serving.request import Record, Request
 
 Reason = Literal["viewer", "time"]
+
+# A chunk has its pictures and its hand-over themselves.
+Count = Annotated[int, BeforeValidator(lambda it: len(it) if isinstance(it, np.ndarray) else it)]
+Written = Annotated[str, BeforeValidator(lambda it: str(it) if isinstance(it, Handover) else it)]
 
 
 class ChunkTimings(Record):
@@ -39,11 +45,11 @@ class ChunkRecord(Record):
 
     index: int = Field(description="number of the chunk, from 0")
     first_frame: int = Field(description="its first picture in the video")
-    frames: int = Field(description="how many pictures it has")
+    frames: Count = Field(description="how many pictures it has")
     start: float = Field(description="when it begins, seconds")
     end: float = Field(description="when it ends, seconds")
     prompt: str = Field(description="the prompt in force")
-    handover: str | None = Field(description="how the prompt took over, if it did so here")
+    handover: Written | None = Field(description="how the prompt took over, if it did so here")
     strength: float | None = Field(
         description="video-to-video: the noise level that the source was raised to"
     )
@@ -52,7 +58,7 @@ class ChunkRecord(Record):
 
     @classmethod
     def of(cls, chunk: FrameChunk) -> Self:
-        return cls(**_described(chunk))
+        return cls.model_validate(chunk, from_attributes=True)
 
 
 class ChunkInfo(ChunkRecord):
@@ -115,17 +121,6 @@ class Environment(Record):
     device: str
     dtype: str
 
-    @classmethod
-    def of(cls, stream: Stream) -> Self:
-        return cls(
-            causvid=causvid.__version__,
-            torch=torch.__version__,
-            diffusers=diffusers.__version__,
-            python=platform.python_version(),
-            device=str(stream.generator.device),
-            dtype=arithmetic_of(stream.generator.transformer),
-        )
-
 
 class Call(Record):
     """A call of a public endpoint. A picture or a source video have to be added."""
@@ -153,7 +148,8 @@ class Manifest(Record):
     )
     done: Literal[True] = True
     call: Call | None = Field(
-        None, description="the call of the API that gives the same video; null: no API was there"
+        default=None,
+        description="the call of the API that gives the same video; null: no API was there",
     )
 
     def save(self, path: Path) -> None:
@@ -201,24 +197,27 @@ class Recorder:
         """Frames finished per second of wall time, from the request on."""
         return self.frames / self._elapsed if self._elapsed else 0.0
 
-    def info(self, chunk: FrameChunk, run: str) -> ChunkInfo:
+    def info(self, run: str) -> ChunkInfo:
         """Of the chunk that was added last."""
-        fps, recent = self._stream.generator.config.fps, chunk.timings.total
+        fps, chunk = self._stream.generator.config.fps, self._chunks[-1]
         return ChunkInfo(
-            **_described(chunk),
+            **dict(chunk),
             run=run,
             fps=fps,
             seed=self._stream.seed,
             chunks=self._stream.chunk_count,
             seconds=self.frames / fps,
-            first_frame_seconds=self._first,
+            first_frame_seconds=self._first or 0.0,
             elapsed_seconds=time.perf_counter() - self._started,
-            chunk_times_playback=len(chunk.frames) / fps / recent if recent else None,
+            chunk_times_playback=chunk.frames / fps / chunk.timings.total
+            if chunk.timings.total
+            else None,
             times_playback=self.frames_per_second / fps,
         )
 
     def manifest(self, run: str | None = None, stopped_by: Reason | None = None) -> Manifest:
-        grid, config = self._stream.generator.grid, self._stream.generator.config
+        generator = self._stream.generator
+        grid, config = generator.grid, generator.config
         weights, licence = self._preset.weights, self._preset.licence
         return Manifest(
             request=self._as_made(),
@@ -245,7 +244,14 @@ class Recorder:
                 times_playback=self.frames_per_second / config.fps,
             ),
             chunks=tuple(self._chunks),
-            environment=Environment.of(self._stream),
+            environment=Environment(
+                causvid=causvid.__version__,
+                torch=torch.__version__,
+                diffusers=diffusers.__version__,
+                python=platform.python_version(),
+                device=str(generator.device),
+                dtype=arithmetic_of(generator.transformer),
+            ),
             run=run,
             stopped=stopped_by is not None,
             stopped_by=stopped_by,
@@ -264,18 +270,3 @@ class Recorder:
                 "seconds": timeline.duration(stream.position),
             }
         )
-
-
-def _described(chunk: FrameChunk) -> dict[str, Any]:
-    return {
-        "index": chunk.index,
-        "first_frame": chunk.first_frame,
-        "frames": len(chunk.frames),
-        "start": chunk.start,
-        "end": chunk.end,
-        "prompt": chunk.prompt,
-        "handover": None if chunk.handover is None else str(chunk.handover),
-        "strength": chunk.strength,
-        "drift": chunk.drift,
-        "timings": ChunkTimings.model_validate(chunk.timings, from_attributes=True),
-    }

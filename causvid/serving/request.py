@@ -154,6 +154,12 @@ class Request(Record):
         description="Which weights: a name from `models`; by default the first that is offered."
     )
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, pixels, of a checked request: others may leave them to the model."""
+        assert self.height is not None and self.width is not None, "not checked"
+        return self.height, self.width
+
     @model_validator(mode="before")
     @classmethod
     def _fill_length(cls, values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One run as its viewer's side sees it: its events, its steering, and its end.
+"""One run as its viewer's side sees it: its events and its end.
 
 A `Run` is watched with `async for event in run.events()`. Leaving that loop in any way gives the
 device back, and `cancel` ends it from elsewhere. It knows its job and its device, not who watches.
@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ class Run:
                 last = place
             await asyncio.sleep(interval)
 
-    async def events(self) -> AsyncIterator[Made | Ended]:
+    async def events(self) -> AsyncGenerator[Made | Ended, None]:
         """Chunks as they are finished, then the end; no end after `cancel`.
 
         Raises:
@@ -107,7 +107,10 @@ class Run:
             while (event := await self._events.get()) is not None:
                 if isinstance(event, Failed):
                     self._outcome, self._error = "failed", event.error
-                    self._raise(event.error)
+                    if isinstance(event.error, ValueError):
+                        raise event.error
+                    log.error("run %s failed", self.id, exc_info=event.error)
+                    raise RunError(f"something broke here; if you report it, name run {self.id}")
                 if isinstance(event, Ended):
                     self.ended = self._with_call(event)
                     self._outcome = "stopped" if event.manifest.stopped else "finished"
@@ -118,10 +121,6 @@ class Run:
                 self.ticket.taken()
         finally:
             self.close()
-
-    def steer(self, prompt: str, handover: str) -> None:
-        """Change the prompt from the next chunk on."""
-        self.ticket.steer(prompt, handover)
 
     def save_chunk(self, made: Made) -> Path:
         """Append a chunk to the video, and write it as a file that plays by itself."""
@@ -142,7 +141,7 @@ class Run:
     def cancel(self) -> None:
         """Give the device back, and let `events` end. Callable from any thread, repeatedly."""
         self.ticket.cancel()
-        self._put(None)
+        self._deliver(None)
 
     def close(self) -> None:
         """Nobody watches any more. Repeating is harmless."""
@@ -184,22 +183,9 @@ class Run:
         manifest = ended.manifest.model_copy(update={"call": call})
         return dataclasses.replace(ended, manifest=manifest)
 
-    def _raise(self, error: Exception) -> None:
-        """Raise the error that a viewer should see."""
-        if isinstance(error, ValueError):
-            raise error
-        log.error("run %s failed", self.id, exc_info=error)
-        raise RunError(f"something broke here; if you report it, name run {self.id}") from None
-
-    def _deliver(self, event: Event) -> None:
-        """Called by the device's thread."""
-        if not self._put(event):
-            self.ticket.cancel()
-
-    def _put(self, event: Event | None) -> bool:
-        """Hand it to `events`; whether its loop still runs."""
+    def _deliver(self, event: Event | None) -> None:
+        """Hand it to `events`, from the device's thread; `None` ends them without an event."""
         try:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
         except RuntimeError:  # the event loop is closed
-            return False
-        return True
+            self.ticket.cancel()

@@ -26,7 +26,7 @@ from causvid.media import FragmentMuxer
 from causvid.serving.device import Device
 from causvid.serving.job import Continuation, Job
 from causvid.serving.limits import check_prompt, check_request
-from causvid.serving.models import Models
+from causvid.serving.models import Models, check_fit
 from causvid.serving.record import Call
 from causvid.serving.request import Request, Seconds, checked
 from causvid.serving.run import Run
@@ -84,7 +84,7 @@ class Service:
         request: Request,
         *,
         image: np.ndarray | None = None,
-        video: Path | None = None,
+        video: str | Path | None = None,
         session: str = "",
         watched: bool = False,
     ) -> Run:
@@ -99,9 +99,14 @@ class Service:
         Raises:
             ValueError: if a limit is exceeded, or no more runs can wait.
         """
-        request = check_request(request, self.models.preset(request.model), self.settings)
-        self.models.check(request)
-        generation = self.models.preset(request.model).generation
+        preset = self.models.preset(request.model)
+        request = check_request(request, preset, self.settings)
+        check_fit(
+            request,
+            preset,
+            tiny_decoder=self.settings.tiny_decoder,
+            longest=self.settings.longest,
+        )
         run, folder = self._new_folder()
         if video is not None:
             video = _keep(Path(video), folder / "source")
@@ -115,8 +120,8 @@ class Service:
             paced=watched,
             limit=self.settings.endless_seconds,
         )
-        muxer = FragmentMuxer(fps=generation.fps, height=request.height, width=request.width)
-        return self._begin(job, session, muxer)
+        fps = preset.generation.fps
+        return self._begin(job, session, FragmentMuxer(fps, *request.size), fps)
 
     def extend(
         self,
@@ -167,7 +172,7 @@ class Service:
                 handover=handover,
             ),
         )
-        return self._begin(job, session, earlier.muxer.copy())
+        return self._begin(job, session, earlier.muxer.copy(), earlier.fps)
 
     def steer(self, run: str, prompt: str, handover: str = "recache") -> None:
         """Change the prompt of a live run from its next chunk on.
@@ -180,7 +185,7 @@ class Service:
         live = self._find(run)
         if live.ended is not None:
             raise ValueError("this video is finished: extend it with the new prompt instead")
-        live.steer(prompt, handover)
+        live.ticket.steer(prompt, handover)
 
     def stop(self, run: str) -> None:
         """End a live run soon; it tells with `Ended` what was made. Repeating is harmless."""
@@ -213,7 +218,7 @@ class Service:
             self.forget(run)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _begin(self, job: Job, session: str, muxer: FragmentMuxer) -> Run:
+    def _begin(self, job: Job, session: str, muxer: FragmentMuxer, fps: int) -> Run:
         results = self.results / job.run
         results.mkdir()
         try:
@@ -222,7 +227,7 @@ class Service:
                 self.device,
                 muxer,
                 results=results,
-                fps=self.models.preset(job.request.model).generation.fps,
+                fps=fps,
                 session=session,
                 call_of=self._call_of,
                 over=self._over,
@@ -251,14 +256,14 @@ class Service:
     def _make_room(self) -> None:
         """Keep the newest runs only, and of them as many snapshots as may be."""
         with self._lock:
-            kept = [run for run in reversed(self._runs.values()) if run.ended is not None]
+            kept = [(run, end) for run in reversed(self._runs.values()) if (end := run.ended)]
         room = self.settings.snapshot_mb * 10**6
-        for run in kept[:MAX_KEPT]:
-            room -= run.ended.snapshot_bytes
+        for run, ended in kept[:MAX_KEPT]:
+            room -= ended.snapshot_bytes
             if room < 0:
-                run.ended = dataclasses.replace(run.ended, snapshot_bytes=0)
+                run.ended = dataclasses.replace(ended, snapshot_bytes=0)
                 run.job.snapshot_path.unlink(missing_ok=True)
-        for run in kept[MAX_KEPT:]:
+        for run, _ in kept[MAX_KEPT:]:
             self.forget(run.id)
 
     def _find(self, run: str) -> Run:

@@ -21,10 +21,10 @@ from causvid.serving.job import Ended, Event, Failed, Job, OpenModel, Production
 _STOP = "stop"  # being there stops the run
 _PROMPT = "prompt.json"  # the newest prompt that it was steered to: its number, words, hand-over
 
+LentCall = Callable[[Job], Generator[Event, None, None]]
+
 _POLL = 0.05  # seconds
 _TO_END = 6.0  # seconds for the step in progress, the snapshot and the way back
-
-Lent = Callable[[Job], Generator[Event, None, None]]
 
 
 def carry_out(open_model: OpenModel, job: Job, seconds: float) -> Generator[Event, None, None]:
@@ -85,7 +85,7 @@ class LentDevice:
         call: carries out a job in the process that has the device; `carry_out`, decorated.
     """
 
-    def __init__(self, call: Lent):
+    def __init__(self, call: LentCall):
         self._call = call
 
     def submit(self, job: Job, deliver: Callable[[Event], None]) -> "_Call":
@@ -96,7 +96,7 @@ class LentDevice:
 
 
 class _Call(Ticket):
-    def __init__(self, call: Lent, job: Job, deliver: Callable[[Event], None]):
+    def __init__(self, call: LentCall, job: Job, deliver: Callable[[Event], None]):
         super().__init__(job, deliver)
         self._call = call
         self._steered = itertools.count(1)

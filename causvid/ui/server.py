@@ -51,7 +51,7 @@ def make_service(settings: Settings) -> Service:
         device = _lent_device(settings, models)
     else:
         models = Models(settings)
-        models.load_first()
+        models.open(settings.model)
         device = SharedDevice(
             models.open, viewers=settings.viewers, waiting=settings.waiting, lead=settings.lead
         )

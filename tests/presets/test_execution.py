@@ -113,7 +113,7 @@ def test_the_setting_compiles_what_is_loaded(standin, monkeypatch):
     monkeypatch.setattr(execution, "compile_layers", compiled.append)
     for wanted in (True, False):
         models = Models(Settings(model=str(standin), device="cpu", compile=wanted))
-        models.load_first()
+        models.open("standin")
         assert len(compiled) == 1, "once, as it was wanted once"
 
 

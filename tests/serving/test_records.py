@@ -108,7 +108,7 @@ def test_a_manifest_tells_what_happened_and_reproduces_it(pipeline, tmp_path):
         for chunk in stream:
             parts.append(chunk.frames)
             recorder.add(chunk)
-            infos.append(recorder.info(chunk, "run"))
+            infos.append(recorder.info("run"))
             if chunk.index == 1:
                 stream.steer("a blue ball", "recache")
         manifest = recorder.manifest()

@@ -40,7 +40,7 @@ def service(preset):
         model=str(preset.folder), device="cpu", viewers=2, waiting=1, max_seconds=20
     )
     models = Models(settings)
-    models.load_first()
+    models.open(settings.model)
     device = SharedDevice(models.open, viewers=2, waiting=1, lead=4)
     service = Service(settings, models, device)
     yield service
@@ -426,7 +426,6 @@ def test_words_for_a_run_that_waits_are_in_its_first_chunk(device, tmp_path):
 )
 def test_how_models_are_loaded_is_the_operators_choice(preset, how):
     models = Models(Settings(model=str(preset.folder), device="cpu", **how))
-    models.load_first()
     pipeline, _ = models.open("standin")
     with pipeline.stream("a red car", seconds=0.5) as stream:
         assert stream.step().frames.std() > 0

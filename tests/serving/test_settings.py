@@ -90,6 +90,6 @@ def test_the_token_reaches_the_hub(monkeypatch):
     given = []
     monkeypatch.setattr(models, "load", lambda *_, token, **__: given.append(token))
     monkeypatch.setattr(models, "in_force", lambda _: "")
-    Models(Settings(device="cpu", token="hf_secret")).load_first()
-    Models(Settings(device="cpu")).load_first()
+    Models(Settings(device="cpu", token="hf_secret")).open("pocket")
+    Models(Settings(device="cpu")).open("pocket")
     assert given == ["hf_secret", None], "without one, that of `hf auth login` counts"

@@ -21,7 +21,7 @@ from causvid.generation.geometry import ChunkPattern, LatentGrid, Timeline
 from causvid.generation.prompts import PromptSchedule, ScheduleError
 from causvid.presets.catalogue import PRESETS
 from causvid.resources import ROOT
-from causvid.serving.models import Models
+from causvid.serving.models import Models, check_fit
 from causvid.serving.request import PARAMETERS, Parameter, Request
 from causvid.serving.service import Service
 from causvid.serving.settings import Settings
@@ -195,14 +195,15 @@ def test_chunks_and_limits_of_a_model_are_known_before_it_is_loaded(service):
     def ask(text="a fox", **changes):
         return Request(model="self-forcing", prompts=text, **changes)
 
-    service.models.check(ask(seconds=5.0, height=480, width=832))
+    preset = service.models.preset("self-forcing")
+    check_fit(ask(seconds=5.0, height=480, width=832), preset)
     for request, said in (
         (ask("0s: a fox\n9s: a wolf", seconds=5.0), "the video ends at"),
         (ask(height=480, width=830), "not a multiple of 16"),
         (ask(window=2), "cannot hold"),
     ):
         with pytest.raises(ValueError, match=said):
-            service.models.check(request)
+            check_fit(request, preset)
 
 
 def test_the_timeline_tells_of_cues_that_are_never_seen():
