@@ -12,7 +12,7 @@ def headline(service: Service, model: str) -> str:
     """Name, one sentence, and the model in use called what it is."""
     preset = service.models.preset(model)
     generation = preset.generation
-    known = known_words(service.models.preset(model))
+    known = known_words(preset)
     line = (
         f"<b>{html.escape(preset.title)}</b> · {generation.width} × {generation.height} · "
         f"{generation.fps} frames a second · {html.escape(service.models.execution(model))}"

@@ -32,14 +32,16 @@ class Options:
 
     def __init__(self, service: Service, seconds: float | None, *, of_video: bool = False):
         settings, preset = service.settings, service.models.preset(service.settings.model)
-        generation = preset.generation
+        suited = _suited(preset, settings.tiny_decoder)
         parts: dict[str, gr.components.Component] = {}
         if of_video:
             strength = PARAMETERS["strength"]
             parts["strength"] = _slider(
                 "Strength",
                 "how far to leave the source",
-                (0.1, strength.schema["maximum"], strength.default),
+                minimum=0.1,
+                maximum=strength.schema["maximum"],
+                value=strength.default,
                 step=0.05,
             )
             parts["adaptive_strength"] = gr.Checkbox(
@@ -48,11 +50,12 @@ class Options:
             )
         with gr.Row(elem_classes="cv-line"):
             if seconds is not None:
-                shortest = min(2, settings.max_seconds)
                 parts["seconds"] = _slider(
                     "Seconds",
                     None,
-                    (shortest, settings.max_seconds, seconds),
+                    minimum=min(2, settings.max_seconds),
+                    maximum=settings.max_seconds,
+                    value=seconds,
                     scale=3,
                     min_width=170,
                 )
@@ -64,7 +67,7 @@ class Options:
             parts["endless"] = gr.Checkbox(
                 False, label=f"Endless: until you stop it, {_minutes(settings)} at most"
             )
-        parts["size"] = gr.Radio(elem_classes="cv-size", **_size_options(preset))
+        parts["size"] = gr.Radio(label="Size", elem_classes="cv-size", **suited["size"])
         with gr.Accordion("Advanced", open=False):
             if len(service.models.presets) > 1:
                 parts["model"] = gr.Dropdown(
@@ -73,40 +76,29 @@ class Options:
                     label="Model",
                 )
             with gr.Row(elem_classes="cv-sliders"):
-                parts["steps"] = _slider("Steps", "per chunk", (1, 8, len(generation.timesteps)))
-                parts["window"] = _slider(
-                    "Window",
-                    "latent frames in view",
-                    (*_window_range(preset), generation.window),
-                )
-                parts["sink"] = _slider(
-                    "Sink", "of those, never forgotten", (0, 6, generation.sink)
-                )
+                for name, info in (
+                    ("steps", "per chunk"),
+                    ("window", "latent frames in view"),
+                    ("sink", "of those, never forgotten"),
+                ):
+                    parts[name] = _slider(name.capitalize(), info, **suited[name])
             self.handover = handover_choice(
                 "When the prompt changes", "how new words take over while a video is made"
             )
-            decoders = _decoder_choices(preset, settings.tiny_decoder)
-            parts["decoder"] = gr.Radio(
-                decoders,
-                value=PARAMETERS["decoder"].default,
-                label="Decoder",
-                visible=len(decoders) > 1,
-            )
+            parts["decoder"] = gr.Radio(label="Decoder", **suited["decoder"])
             shown = {*parts, *OF_VIDEO, "seconds", "model"}
             parts |= {name: _plain(PARAMETERS[name]) for name in PARAMETERS if name not in shown}
-        licence = gr.HTML(**_licence(preset))
+        licence = gr.HTML(**suited.pop("licence"))
         dice.click(None, None, parts["seed"], js=RANDOM_SEED, api_visibility="private")
         self._parts = parts
         if self.model is not None:
-            self.model.change(
-                lambda name: _of_model(service, name),
-                self.model,
-                [
-                    *(parts[part] for part in ("size", "decoder", "steps", "window", "sink")),
-                    licence,
-                ],
-                **PRIVATE,
-            )
+            changing = {**{name: parts[name] for name in suited}, "licence": licence}
+
+            def suit(model: str) -> dict[gr.components.Component, Any]:
+                chosen = _suited(service.models.preset(model), settings.tiny_decoder)
+                return {changing[name]: gr.update(**chosen[name]) for name in chosen}
+
+            self.model.change(suit, self.model, [*changing.values()], **PRIVATE)
 
     @property
     def components(self) -> list[gr.components.Component]:
@@ -128,11 +120,10 @@ class Options:
         return given
 
 
-def _slider(
-    label: str, info: str | None, low_high_value: tuple[float, float, float], **options: Any
-) -> gr.Slider:
-    defaults = {"step": 1, "buttons": [], "min_width": 120}
-    return gr.Slider(*low_high_value, label=label, info=info, **{**defaults, **options})
+def _slider(label: str, info: str | None, **options: Any) -> gr.Slider:
+    return gr.Slider(
+        label=label, info=info, **{"step": 1, "buttons": [], "min_width": 120, **options}
+    )
 
 
 def _plain(parameter: Parameter) -> gr.components.Component:
@@ -169,49 +160,29 @@ def _minutes(settings) -> str:
     return f"{seconds / 60:g} minutes" if seconds >= 60 else f"{seconds:g} s"
 
 
-def _size_options(preset: Preset) -> dict[str, Any]:
-    """What the size's buttons offer; a model of one size has none to choose."""
-    generation = preset.generation
+def _suited(preset: Preset, tiny_loaded: bool) -> dict[str, dict[str, Any]]:
+    """What the inputs that depend on the model offer, by name, and the notice of its licence."""
+    generation, notice = preset.generation, licence_notice(preset)
     sizes = preset.sizes or (Size(generation.height, generation.width),)
-    choices = [(size_name(size), f"{size.width}x{size.height}") for size in sizes]
-    return {
-        "choices": choices,
-        "value": choices[0][1],
-        "label": "Size",
-        "info": None if preset.mixed_sizes else _ONE_SHAPE.format(shape_name(sizes[0]).lower()),
-        "visible": len(choices) > 1,
-    }
-
-
-def _decoder_choices(preset: Preset, tiny_loaded: bool) -> list[tuple[str, str]]:
-    choices = [("Full", "full")]
+    shapes = [(size_name(size), f"{size.width}x{size.height}") for size in sizes]
+    decoders = [("Full", "full")]
     if preset.tiny_decoder is not None and tiny_loaded:
-        choices.append(("Tiny, faster", "tiny"))
-    return choices
-
-
-def _window_range(preset: Preset) -> tuple[int, int]:
-    generation = preset.generation
+        decoders.append(("Tiny, faster", "tiny"))
     largest = max(generation.chunks.first, generation.chunks.rest)
-    return min(generation.window, 2 * largest), largest_window(preset)
-
-
-def _of_model(service: Service, name: str) -> list[Any]:
-    """What the advanced settings become when another model is chosen."""
-    preset = service.models.preset(name)
-    generation = preset.generation
-    decoders = _decoder_choices(preset, service.settings.tiny_decoder)
-    low, high = _window_range(preset)
-    return [
-        gr.Radio(**_size_options(preset)),
-        gr.Radio(decoders, value="full", visible=len(decoders) > 1),
-        gr.Slider(value=len(generation.timesteps)),
-        gr.Slider(low, high, value=generation.window),
-        gr.Slider(value=generation.sink),
-        gr.HTML(**_licence(preset)),
-    ]
-
-
-def _licence(preset: Preset) -> dict[str, Any]:
-    notice = licence_notice(preset)
-    return {"value": notice, "visible": bool(notice)}
+    return {
+        "size": {
+            "choices": shapes,
+            "value": shapes[0][1],
+            "info": None if preset.mixed_sizes else _ONE_SHAPE.format(shape_name(sizes[0]).lower()),
+            "visible": len(shapes) > 1,
+        },
+        "decoder": {"choices": decoders, "value": "full", "visible": len(decoders) > 1},
+        "steps": {"minimum": 1, "maximum": 8, "value": len(generation.timesteps)},
+        "window": {
+            "minimum": min(generation.window, 2 * largest),
+            "maximum": largest_window(preset),
+            "value": generation.window,
+        },
+        "sink": {"minimum": 0, "maximum": 6, "value": generation.sink},
+        "licence": {"value": notice, "visible": bool(notice)},
+    }

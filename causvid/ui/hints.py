@@ -12,51 +12,51 @@ from causvid.ui import PRIVATE
 Kind = Literal["words", "any"]
 """Models of a small world know few words; the others, any."""
 
-POCKET_PROMPTS = (
-    "a red car drives right in the desert at sunset",
-    "a yellow balloon rises over the sea by day",
-    "a blue boat sails left on the sea at night",
-    "a green bird flies over the meadow in the rain",
-    "a purple rocket takes off in the snow at night",
-)
-WIDE_PROMPTS = (
-    "A red fox trots through fresh snow in a birch forest, low winter sun, handheld camera",
-    "Waves break against a lighthouse at dusk, long lens, spray in the wind",
-    "A street market at night in the rain, neon reflections, people with umbrellas",
-)
-
-POCKET_STORIES = {
-    "A day passes": """\
+PROMPTS: dict[Kind, tuple[str, ...]] = {
+    "words": (
+        "a red car drives right in the desert at sunset",
+        "a yellow balloon rises over the sea by day",
+        "a blue boat sails left on the sea at night",
+        "a green bird flies over the meadow in the rain",
+        "a purple rocket takes off in the snow at night",
+    ),
+    "any": (
+        "A red fox trots through fresh snow in a birch forest, low winter sun, handheld camera",
+        "Waves break against a lighthouse at dusk, long lens, spray in the wind",
+        "A street market at night in the rain, neon reflections, people with umbrellas",
+    ),
+}
+STORIES: dict[Kind, dict[str, str]] = {
+    "words": {
+        "A day passes": """\
 0s: a red car drives right in the desert by day
 4s [recache]: a red car drives right in the desert at sunset
 8s [recache]: a red car drives right in the desert at night
 """,
-    "Weather turns": """\
+        "Weather turns": """\
 0s: a blue boat is still on the sea by day under a clear sky
 4s [blend:2]: a blue boat is still on the sea by day in the rain
 8s [recache]: a blue boat is still on the sea at sunset under a clear sky
 """,
-    "Another place": """\
+        "Another place": """\
 0s: a green balloon hovers over the meadow by day
 4s [flush]: a green balloon hovers in the snow by day
 8s [flush]: a green balloon hovers over the sea at night
 """,
-}
-WIDE_STORIES = {
-    "A walk into the night": """\
+    },
+    "any": {
+        "A walk into the night": """\
 0s: A woman in a red coat walks through a sunlit park, tracking shot
 4s [recache]: The woman in the red coat walks through the park at dusk, lamps light up
 8s [recache]: The woman in the red coat walks through the park at night in light rain
 """,
-    "Under water": """\
+        "Under water": """\
 0s: A small sailing boat on a calm blue sea, aerial view
 4s [blend:2]: The camera dives below the surface, sun rays under water
 8s [recache]: A coral reef with bright fish, slow camera
 """,
+    },
 }
-
-PROMPTS: dict[Kind, tuple[str, ...]] = {"words": POCKET_PROMPTS, "any": WIDE_PROMPTS}
-STORIES: dict[Kind, dict[str, str]] = {"words": POCKET_STORIES, "any": WIDE_STORIES}
 
 
 def kind_of(service: Service, model: str) -> Kind:

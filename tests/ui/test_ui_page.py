@@ -29,7 +29,7 @@ from causvid.serving.zero import LentDevice
 from causvid.ui import endpoints
 from causvid.ui.about import credits, licence_notice
 from causvid.ui.form import Options, size_name
-from causvid.ui.hints import POCKET_PROMPTS, POCKET_STORIES, WIDE_STORIES
+from causvid.ui.hints import PROMPTS, STORIES
 from causvid.ui.page import build_page
 from causvid.ui.schedule_tab import rows_of
 from causvid.ui.server import main, make_service
@@ -149,13 +149,15 @@ def test_every_shape_costs_about_the_same(name):
 def test_the_pocket_models_examples_use_only_words_that_it_knows():
 
     stories = [
-        cue.prompt for story in POCKET_STORIES.values() for cue in PromptSchedule.parse(story)
+        cue.prompt for story in STORIES["words"].values() for cue in PromptSchedule.parse(story)
     ]
-    for prompt in (*POCKET_PROMPTS, *stories):
+    for prompt in (*PROMPTS["words"], *stories):
         assert unknown_words(prompt) == [] and impossible(prompt) == []
 
 
-@pytest.mark.parametrize("story", [*POCKET_STORIES.values(), *WIDE_STORIES.values()])
+@pytest.mark.parametrize(
+    "story", [text for of_kind in STORIES.values() for text in of_kind.values()]
+)
 def test_stories_survive_the_table(story):
     schedule = PromptSchedule.parse(story)
     assert PromptSchedule.parse(rows_of(schedule)) == schedule
