@@ -11,15 +11,13 @@ from PIL import Image
 
 from causvid.evaluate.ablations import ABLATIONS
 from causvid.evaluate.adherence import ADHERENCE
-from causvid.evaluate.codec import CODEC
 from causvid.evaluate.drift import DRIFT
-from causvid.evaluate.image_to_video import IMAGE
-from causvid.evaluate.judge import JUDGE
+from causvid.evaluate.instruments import CODEC, JUDGE
 from causvid.evaluate.measurement import Figures, Part, Table
 from causvid.evaluate.motion import MOTION
 from causvid.evaluate.pictures import PICTURES
+from causvid.evaluate.sources import IMAGE, VIDEO
 from causvid.evaluate.switch import SWITCH
-from causvid.evaluate.video_to_video import VIDEO
 
 _ALL = (
     *(JUDGE, CODEC, ADHERENCE, PICTURES, MOTION),

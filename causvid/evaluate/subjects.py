@@ -28,7 +28,7 @@ from causvid.training.models import load_exported
 from causvid.training.precision import mixed_precision, use_training_attention
 from causvid.training.teacher_model import TeacherModel, sample, tokenise
 from causvid.training.trainer import finished_average
-from causvid.world import ATTRIBUTES, FPS, HEIGHT, VOCABULARY, WIDTH, Scene, Split, caption, render
+from causvid.world import ATTRIBUTES, FPS, VOCABULARY, Scene, Split, caption, render
 from causvid.world.pixels import psnr
 
 _SALT = 20_412  # separates these draws from those of training data with the same seed
@@ -117,18 +117,6 @@ Subject = Callable[[Case], Video]
 """Makes the video of a case, the same at every call."""
 
 
-def rendered(
-    case: Case, frames: int, *, height: int = HEIGHT, width: int = WIDTH, variant: int = 0
-) -> np.ndarray:
-    """The truth, from its beginning: uint8 `[t, h, w, 3]`.
-
-    Args:
-        variant: varies what no caption says.
-    """
-    seed = (case.seed + variant) % 2**31
-    return render(case.scene, frames=frames, height=height, width=width, seed=seed)
-
-
 @dataclass(frozen=True)
 class Subjects:
     """The student and the teacher of one model, and the truth at its size.
@@ -198,10 +186,14 @@ class Subjects:
         return self._decoded(states[-1])
 
     def rendered(self, case: Case, *, frames: int = 0, variant: int = 0) -> Video:
-        """The truth, as long as a clip or `frames` long."""
-        grid = self.pipe.generator().grid
-        size = {"height": grid.height, "width": grid.width}
-        return Video(rendered(case, frames or self.frames, variant=variant, **size))
+        """The truth, from its beginning, as long as a clip or `frames` long.
+
+        Args:
+            variant: varies what no caption says.
+        """
+        grid, seed = self.pipe.generator().grid, (case.seed + variant) % 2**31
+        size = {"frames": frames or self.frames, "height": grid.height, "width": grid.width}
+        return Video(render(case.scene, seed=seed, **size))
 
     def reconstructed(self, case: Case, *, variant: int = 0) -> Video:
         """The truth as the codec shows it: what no model behind that codec can exceed."""

@@ -14,23 +14,27 @@ from torch.testing import assert_close
 from causvid.__main__ import main
 from causvid.evaluate import PARTS, ablations
 from causvid.evaluate.adherence import adherence
-from causvid.evaluate.judge import accuracy
+from causvid.evaluate.instruments import accuracy
 from causvid.evaluate.motion import motion
 from causvid.evaluate.pictures import frechet_distance, pictures
 from causvid.evaluate.report import MEASUREMENTS, TARGETS, Report
 from causvid.evaluate.session import Grid, MeasuredClip, measure
-from causvid.evaluate.subjects import Case, Subject, Video, byte_psnr, cases, changes, rendered
+from causvid.evaluate.subjects import Case, Subject, Video, byte_psnr, cases, changes
 from causvid.evaluate.switch import Switch, summary
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
 from causvid.training.models import export, new_model
 from causvid.training.recipes import POCKET
-from causvid.world import ATTRIBUTES, VOCABULARY
+from causvid.world import ATTRIBUTES, VOCABULARY, render
 from causvid.world.judge import Judge
 from causvid.world.tokenizer import word_tokenizer
 
 ROOT = Path(__file__).parents[2]
 GRID = Grid(cell=16, boundaries=(1, 13))
+
+
+def rendered(case: Case, frames: int) -> np.ndarray:
+    return render(case.scene, frames=frames, seed=case.seed)
 
 
 def truth(frames: int) -> Subject:
