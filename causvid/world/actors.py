@@ -4,8 +4,6 @@ Each painter gets a :class:`Pen`, its colours and the clock; it faces right. Whe
 and how it moves, is the business of `motion.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -5,18 +5,14 @@ fixed place; only the camera's scroll, and the drift of clouds and waves, move i
 about the object.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
+from causvid.world import scenery
 from causvid.world.canvas import Frame, Plane, Strip, blend, grid, lit, mix, ramp
 from causvid.world.scenery import GROUND
 from causvid.world.sky import HORIZON, SUN_PLACE, Air, paint_sky
-
-from . import scenery
 
 # Depth (0 horizon, 1 viewer) and pace relative to the object's distance.
 _WAVE_ROWS = ((0.1, 0.25), (0.3, 0.5), (0.55, 0.8), (0.84, 1.2))
@@ -24,22 +20,8 @@ _TUFT_ROWS = ((0.2, 0.62), (0.5, 1.0), (0.86, 1.5))
 _WAVE_SECONDS = 6.0
 """How long a wave takes to where the next one was, in every row: all go on together."""
 
-_LANDMARKS = {
-    "meadow": scenery.trees,
-    "sea": scenery.skerries,
-    "desert": scenery.cacti,
-    "snow": scenery.pines,
-}
-
-
-@dataclass(frozen=True)
-class _Layer:
-    strip: Strip
-    pace: float
-    drift: float = 0.0
-
-    def draw(self, picture: Plane, scroll: float, clock: float) -> None:
-        self.strip.draw(picture, scroll * self.pace + clock * self.drift)
+Layer = tuple[Strip, float, float]
+"""A strip, its pace and its drift, pixels a second."""
 
 
 class Backdrop:
@@ -54,53 +36,30 @@ class Backdrop:
         self.air = air
         self._base = paint_sky(air, frame)
         _paint_ground(self._base, ground, air, frame)
-        unit, horizon = frame.unit, HORIZON * frame.height
-        self._back: list[_Layer] = []
-        self._front: list[_Layer] = []
-
-        period = round(2.4 * unit)
-        painter = scenery.clouds(air, frame, period)
-        strip = Strip(painter, period, 0, 0.46 * frame.height, frame)
-        self._back.append(_Layer(strip, 0.04, 0.012 * unit))
-
-        period = round(3.0 * unit)
-        painter = scenery.hills(ground, air, frame, period)
-        strip = Strip(painter, period, horizon - 0.2 * unit, horizon + 2, frame)
-        self._back.append(_Layer(strip, 0.12))
-
+        self._back: list[Layer] = [
+            (scenery.clouds(air, frame), 0.04, 0.012 * frame.unit),
+            (scenery.hills(ground, air, frame), 0.12, 0.0),
+        ]
+        self._front: list[Layer] = []
         # On the sea only what stands out of the water, and what breaks on it, tells that one moves.
-        if ground == "sea":
-            self._add_waves(air, frame)
-        period = round(0.5 * unit)
-        painter = _LANDMARKS[ground](air, frame, period)
-        strip = Strip(painter, period, horizon - 0.22 * unit, horizon + 0.06 * unit, frame)
-        self._back.append(_Layer(strip, 0.4))
-        for depth, pace in _TUFT_ROWS:
-            period = round((0.34 + 0.5 * depth) * unit)
-            painter = scenery.tufts(ground, air, frame, period, depth)
-            row, _, half = scenery.tuft_size(frame, depth)
-            strip = Strip(painter, period, row - 3 * half, row + 3 * half, frame)
-            self._back.append(_Layer(strip, pace))
-
-    def _add_waves(self, air: Air, frame: Frame) -> None:
-        for index, (depth, pace) in enumerate(_WAVE_ROWS):
-            period = round((0.14 + 0.34 * depth) * frame.unit)
-            painter = scenery.waves(air, frame, period, depth)
-            row, swell, reach = scenery.wave_size(frame, depth)
-            strip = Strip(painter, period, row - 2 * swell - 2, row + reach, frame)
+        for index, (depth, pace) in enumerate(_WAVE_ROWS if ground == "sea" else ()):
+            row = scenery.waves(air, frame, depth)
             side = self._front if depth > 0.8 else self._back
-            side.append(_Layer(strip, pace, (-1) ** index * period / _WAVE_SECONDS))
+            side.append((row, pace, (-1) ** index * row.period / _WAVE_SECONDS))
+        self._back.append((scenery.landmark(ground, air, frame), 0.4, 0.0))
+        for depth, pace in _TUFT_ROWS:
+            self._back.append((scenery.tufts(ground, air, frame, depth), pace, 0.0))
 
     def paint(self, picture: Plane, scroll: float, clock: float) -> None:
         """Draw everything behind the object into `picture [3, h, w]`."""
         picture[:] = self._base
-        for layer in self._back:
-            layer.draw(picture, scroll, clock)
+        for strip, pace, drift in self._back:
+            strip.draw(picture, scroll * pace + clock * drift)
 
     def paint_front(self, picture: Plane, scroll: float, clock: float) -> None:
         """Draw what is in front of the object."""
-        for layer in self._front:
-            layer.draw(picture, scroll, clock)
+        for strip, pace, drift in self._front:
+            strip.draw(picture, scroll * pace + clock * drift)
 
 
 def _paint_ground(picture: Plane, ground: str, air: Air, frame: Frame) -> None:

@@ -5,8 +5,6 @@ inside), so its edge is anti-aliased at any size. A :class:`Strip` is a layer pa
 scrolls by quarter pixels at the cost of one blend. Nothing here knows what a scene is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache

@@ -105,17 +105,13 @@ class Judge(ModelMixin, ConfigMixin):
         small = F.interpolate(pixels.flatten(0, -4), size=size, mode="area")
         return small.view(*pixels.shape[:-2], *size)
 
-    def look_features(self, pictures: Tensor) -> Tensor:
-        """Features `[n, d]` of reduced single frames `[n, 3, h, w]`."""
-        return self.look(pictures)
-
     def motion_features(self, windows: Tensor) -> Tensor:
         """Features `[n, d]` of reduced windows `[n, frames, 3, h, w]`."""
         return self.motion(windows.diff(dim=1).flatten(1, 2))
 
     def forward(self, pictures: Tensor, windows: Tensor) -> dict[str, Tensor]:
         """Each attribute's logits `[n, values]` from a reduced frame and a window of each clip."""
-        return self.logits(self.look_features(pictures), self.motion_features(windows))
+        return self.logits(self.look(pictures), self.motion_features(windows))
 
     def logits(self, look: Tensor, motion: Tensor) -> dict[str, Tensor]:
         """Each attribute's logits `[n, values]` from the features of both towers."""
@@ -140,7 +136,7 @@ class Judge(ModelMixin, ConfigMixin):
         starts = tuple(range(0, len(frames) - length + 1, stride))
         parts = (frames[i : i + _BATCH] for i in range(0, len(frames), _BATCH))
         small = torch.cat([self.reduce(clip_to_pixels([torch.from_numpy(p)])[0]) for p in parts])
-        look = torch.cat([self.look_features(part) for part in small.split(_BATCH)])
+        look = torch.cat([self.look(part) for part in small.split(_BATCH)])
         windows = small.unfold(0, length, stride).movedim(-1, 1)  # [n, frames, 3, h, w], a view
         motion = torch.cat([self.motion_features(part) for part in windows.split(_BATCH)])
         scores = {name: x.log_softmax(1) for name, x in self.logits(look, motion).items()}

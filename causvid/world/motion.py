@@ -5,8 +5,6 @@ Rise and fall leave the picture and come back from the other side before the obj
 Every motion is a function of the clock alone.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,8 +5,6 @@ can be drawn by itself. The seed moves only what no caption speaks of, and littl
 stands sideways, and how far the world has scrolled.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import NamedTuple
 

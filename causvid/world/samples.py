@@ -1,7 +1,5 @@
 """Sample clips of the world with captions, files of them to look at, and contact sheets."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,14 +1,13 @@
 """Painters of everything that stands still or drifts in the world: clouds, hills, trees and water.
 
-Each function returns a painter for a :class:`~causvid.world.canvas.Strip`; lengths are pixels
-derived from the frame's unit, so the same world appears at every size.
+Lengths are pixels derived from the frame's unit, so the same world appears at every size.
 """
 
-from __future__ import annotations
+from collections.abc import Callable
 
 import numpy as np
 
-from causvid.world.canvas import Colour, Frame, Painter, Plane, column, cover, lit, mix, rgb, smooth
+from causvid.world.canvas import Colour, Frame, Plane, Strip, column, cover, lit, mix, rgb, smooth
 from causvid.world.sky import HORIZON, Air
 
 GROUND: dict[str, tuple[Colour, Colour]] = {
@@ -36,9 +35,9 @@ def _between(first: Colour, second: Colour, share: Plane) -> Plane:
     return start + (column(second) - start) * share
 
 
-def clouds(air: Air, frame: Frame, period: int) -> Painter:
+def clouds(air: Air, frame: Frame) -> Strip:
     """Three soft clouds, lit from above."""
-    unit = frame.unit
+    unit, period = frame.unit, round(2.4 * frame.unit)
     strength = np.float32(0.75 if air.time == "night" else 0.9)
 
     def painter(x: Plane, y: Plane) -> tuple[Plane, Plane]:
@@ -59,12 +58,12 @@ def clouds(air: Air, frame: Frame, period: int) -> Painter:
             smooth(0.25, 0.95, density) * strength,
         )
 
-    return painter
+    return Strip(painter, period, 0, 0.46 * frame.height, frame)
 
 
-def hills(ground: str, air: Air, frame: Frame, period: int) -> Painter:
+def hills(ground: str, air: Air, frame: Frame) -> Strip:
     """The far ridge: round hills, an island, mesas or snow-capped mountains."""
-    unit, horizon = frame.unit, HORIZON * frame.height
+    unit, horizon, period = frame.unit, HORIZON * frame.height, round(3.0 * frame.unit)
     turn = np.float32(2 * np.pi / period)
     top_colour = air.far(_HILL[ground], 0.5)
     low_colour = mix(top_colour, air.haze, 0.4)
@@ -100,17 +99,33 @@ def hills(ground: str, air: Air, frame: Frame, period: int) -> Painter:
             colour = colour * (1 - 0.12 * layers * cover(above_ground + (0.035 * unit)))
         return colour.astype(np.float32), cover(-below) * cover(above_ground - 0.5)
 
-    return painter
+    return Strip(painter, period, horizon - 0.2 * unit, horizon + 2, frame)
 
 
-def trees(air: Air, frame: Frame, period: int) -> Painter:
+def landmark(ground: str, air: Air, frame: Frame) -> Strip:
+    """What stands on the horizon: a tree, rocks in the water, a cactus or a fir."""
+    unit, horizon, period = frame.unit, HORIZON * frame.height, round(0.5 * frame.unit)
+    kinds = {"meadow": _trees, "sea": _skerries, "desert": _cacti, "snow": _pines}
+    paint = kinds[ground](air)
+
+    def painter(x: Plane, y: Plane) -> tuple[Plane, Plane]:
+        return paint((x - period / 2) / unit, (y - horizon) / unit, np.float32(unit))
+
+    return Strip(painter, period, horizon - 0.22 * unit, horizon + 0.06 * unit, frame)
+
+
+_Landmark = Callable[[Plane, Plane, np.float32], tuple[Plane, Plane]]
+"""From coordinates in units around the middle of the period at the horizon, and pixels per unit, to
+colour and coverage."""
+
+
+def _trees(air: Air) -> _Landmark:
     """A broad-leaved tree."""
     leaf, shaded = air.far(rgb(74, 146, 62), 0.12), air.far(rgb(30, 88, 48), 0.12)
     trunk = lit(rgb(104, 72, 46), air.light)
     puffs = ((0, -0.125, 0.06), (-0.042, -0.085, 0.045), (0.045, -0.088, 0.045))
 
-    def painter(x: Plane, y: Plane) -> tuple[Plane, Plane]:
-        u, v, scale = _tile(x, y, frame, period)
+    def paint(u: Plane, v: Plane, scale: np.float32) -> tuple[Plane, Plane]:
         stem = cover(np.maximum(np.abs(u) - 0.012, np.abs(v + 0.02) - 0.055) * scale)
         crown = np.min([np.hypot(u - cx, v - cy) - r for cx, cy, r in puffs], axis=0)
         leaves = cover(crown * scale)
@@ -118,18 +133,17 @@ def trees(air: Air, frame: Frame, period: int) -> Painter:
         colour = column(trunk) + (colour - column(trunk)) * leaves
         return colour, np.maximum(stem, leaves)
 
-    return painter
+    return paint
 
 
-def pines(air: Air, frame: Frame, period: int) -> Painter:
+def _pines(air: Air) -> _Landmark:
     """A fir with snow on its branches."""
     leaf, shaded = air.far(rgb(60, 122, 104), 0.15), air.far(rgb(28, 74, 74), 0.15)
     snow = lit(rgb(244, 248, 255), air.light)
     tiers = ((-0.11, 0.025, 0.075), (-0.16, -0.035, 0.058), (-0.2, -0.09, 0.042))
 
-    def painter(x: Plane, y: Plane) -> tuple[Plane, Plane]:
-        u, v, scale = _tile(x, y, frame, period)
-        alpha: Plane = np.zeros((y.shape[0], x.shape[1]), np.float32)
+    def paint(u: Plane, v: Plane, scale: np.float32) -> tuple[Plane, Plane]:
+        alpha: Plane = np.zeros((v.shape[0], u.shape[1]), np.float32)
         white: Plane = np.zeros_like(alpha)
         for top, bottom, half in tiers:
             side = (np.abs(u) - (v - top) * (half / (bottom - top))) * 0.9
@@ -140,10 +154,10 @@ def pines(air: Air, frame: Frame, period: int) -> Painter:
         colour = _between(leaf, shaded, np.clip(0.5 + u * 14, 0, 1))
         return colour + (column(snow) - colour) * (white * 0.85), alpha
 
-    return painter
+    return paint
 
 
-def cacti(air: Air, frame: Frame, period: int) -> Painter:
+def _cacti(air: Air) -> _Landmark:
     """A cactus with two arms."""
     leaf, shaded = air.far(rgb(96, 146, 78), 0.12), air.far(rgb(44, 94, 62), 0.12)
     # Left, top, right and bottom of each limb's axis, and its radius.
@@ -155,19 +169,18 @@ def cacti(air: Air, frame: Frame, period: int) -> Painter:
         (0.0, -0.055, 0.045, -0.055, 0.012),
     )
 
-    def painter(x: Plane, y: Plane) -> tuple[Plane, Plane]:
-        u, v, scale = _tile(x, y, frame, period)
+    def paint(u: Plane, v: Plane, scale: np.float32) -> tuple[Plane, Plane]:
         distances = [
             np.hypot(u - np.clip(u, left, right), v - np.clip(v, top, bottom)) - radius
             for left, top, right, bottom, radius in limbs
         ]
-        shade = np.broadcast_to(np.clip(0.45 + u * 12, 0, 1), (y.shape[0], x.shape[1]))
+        shade = np.broadcast_to(np.clip(0.45 + u * 12, 0, 1), (v.shape[0], u.shape[1]))
         return _between(leaf, shaded, shade), cover(np.min(distances, axis=0) * scale)
 
-    return painter
+    return paint
 
 
-def skerries(air: Air, frame: Frame, period: int) -> Painter:
+def _skerries(air: Air) -> _Landmark:
     """Two rocks in the water, the higher one green on top, with surf around them."""
     bright, shaded = air.far(rgb(150, 132, 116), 0.12), air.far(rgb(70, 60, 66), 0.12)
     grass = air.far(rgb(96, 152, 72), 0.12)
@@ -175,8 +188,7 @@ def skerries(air: Air, frame: Frame, period: int) -> Painter:
     # Centre, half width and height of each rock.
     rocks = ((-0.02, 0.075, 0.105), (0.07, 0.05, 0.055))
 
-    def painter(x: Plane, y: Plane) -> tuple[Plane, Plane]:
-        u, v, scale = _tile(x, y, frame, period)
+    def paint(u: Plane, v: Plane, scale: np.float32) -> tuple[Plane, Plane]:
         v = v - 0.02
         tops = [-height * (1 - ((u - cx) / half) ** 2) for cx, half, height in rocks]
         below = v - np.min(tops, axis=0)
@@ -188,16 +200,10 @@ def skerries(air: Air, frame: Frame, period: int) -> Painter:
         colour = colour + (column(surf) - colour) * foam
         return colour, np.maximum(rock, foam * 0.8)
 
-    return painter
+    return paint
 
 
-def _tile(x: Plane, y: Plane, frame: Frame, period: int) -> tuple[Plane, Plane, np.float32]:
-    """Coordinates in units around the middle of the period at the horizon, and pixels per unit."""
-    unit = np.float32(frame.unit)
-    return (x - period / 2) / unit, (y - (HORIZON * frame.height)) / unit, unit
-
-
-def tufts(ground: str, air: Air, frame: Frame, period: int, depth: float) -> Painter:
+def tufts(ground: str, air: Air, frame: Frame, depth: float) -> Strip:
     """A small curved mark on the ground, `depth` of the way from the horizon to the viewer.
 
     Grass, stones, ripples of sand, drifts; on the sea a crest that breaks.
@@ -207,7 +213,8 @@ def tufts(ground: str, air: Air, frame: Frame, period: int, depth: float) -> Pai
     bright = mix(near, air.light, 0.3)
     if ground == "sea":
         dark, bright = bright, mix(near, air.light, 0.8)
-    row, half_w, half_h = tuft_size(frame, depth)
+    row, period = _row(frame, depth), round((0.34 + 0.5 * depth) * frame.unit)
+    half_w, half_h = (0.05 + 0.1 * depth) * frame.unit, (0.006 + 0.012 * depth) * frame.unit
 
     def painter(x: Plane, y: Plane) -> tuple[Plane, Plane]:
         u, v = (x - period / 2) / half_w, (y - row) / half_h
@@ -215,25 +222,16 @@ def tufts(ground: str, air: Air, frame: Frame, period: int, depth: float) -> Pai
         body = np.exp(-1.2 * arc * arc) * smooth(-1.0, -0.2, -np.abs(u))
         return _between(bright, dark, smooth(-0.4, 0.4, arc)), body * 0.75
 
-    return painter
+    return Strip(painter, period, row - 3 * half_h, row + 3 * half_h, frame)
 
 
-def tuft_size(frame: Frame, depth: float) -> tuple[float, float, float]:
-    """Row, half width and half height, in pixels, of a mark at this depth."""
-    horizon = HORIZON * frame.height
-    return (
-        horizon + depth * (frame.height - horizon),
-        (0.05 + 0.1 * depth) * frame.unit,
-        (0.006 + 0.012 * depth) * frame.unit,
-    )
-
-
-def waves(air: Air, frame: Frame, period: int, depth: float) -> Painter:
+def waves(air: Air, frame: Frame, depth: float) -> Strip:
     """A row of waves with a light crest, `depth` of the way from the horizon to the viewer."""
     far, near = (lit(colour, air.light) for colour in GROUND["sea"])
     foam = mix(far, air.light, 0.45)
     water = lit(mix(far, near, 0.25 + 0.75 * depth), (0.92, 0.95, 0.98))
-    row, swell, reach = wave_size(frame, depth)
+    row, period = _row(frame, depth), round((0.14 + 0.34 * depth) * frame.unit)
+    swell, reach = (0.004 + 0.016 * depth) * frame.unit, (0.05 + 0.12 * depth) * frame.unit
 
     def painter(x: Plane, y: Plane) -> tuple[Plane, Plane]:
         # Crests are sharper than troughs, as on water.
@@ -244,14 +242,10 @@ def waves(air: Air, frame: Frame, period: int, depth: float) -> Painter:
         crest = np.exp(-((below / width) ** 2)) * 0.6
         return _between(water, foam, crest), np.maximum(body, crest * 0.8)
 
-    return painter
+    return Strip(painter, period, row - 2 * swell - 2, row + reach, frame)
 
 
-def wave_size(frame: Frame, depth: float) -> tuple[float, float, float]:
-    """Row, height of the swell and reach below the crest, in pixels, of waves at this depth."""
+def _row(frame: Frame, depth: float) -> float:
+    """The row at a depth, from 0 at the horizon to 1 at the viewer."""
     horizon = HORIZON * frame.height
-    return (
-        horizon + depth * (frame.height - horizon),
-        (0.004 + 0.016 * depth) * frame.unit,
-        (0.05 + 0.12 * depth) * frame.unit,
-    )
+    return horizon + depth * (frame.height - horizon)

@@ -3,8 +3,6 @@
 Sun and moon have one place for each time of day. Nothing here moves.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from causvid.world.canvas import Colour, Frame, Plane, blend, cover, grid, lit, mix, ramp, rgb

@@ -4,8 +4,6 @@ They lie on an evenly spread lattice and move with the clock alone: where one of
 all are, and every clip begins alike. Each is a small sprite kept at quarter-pixel positions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 
