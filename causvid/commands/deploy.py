@@ -16,10 +16,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import huggingface_hub
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from causvid.resources import REVISIONS, ROOT
 
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
 ADDRESS = "https://huggingface.co/spaces/"
 PLACEHOLDER = "OWNER/NAME"  # in the README's links, replaced by the Space's own name
 REQUIREMENTS = "requirements.txt"
+NEWEST = "the newest commit, looked up when deployed"
 LARGE_FILE = 10_000_000  # bytes; beyond, the Hub keeps a file outside git
 NOT_NEEDED = (".ci/", ".github/", "tests/")
 # What ZeroGPU offers (huggingface.co/docs/hub/spaces-zerogpu, August 2026).
-ZERO_TORCH = ("2.8.0", "2.9.1", "2.10.0", "2.11.0")
+ZERO_TORCH = ["2.8.0", "2.9.1", "2.10.0", "2.11.0"]
 _SECRETIVE = re.compile(r"TOKEN|SECRET|PASSWORD|KEY$")
 
 
@@ -74,11 +76,7 @@ class Plan:
         large = [f"{it} has {sizes[it] / 1e6:.1f} MB" for it in sizes if sizes[it] > LARGE_FILE]
         changed = ", ".join(self.changed[:3]) + (", …" if len(self.changed) > 3 else "")
         visibility = "private" if self.private else "public"
-        pinned = [*str(self.files[REQUIREMENTS]).splitlines()]
-        pinned += [
-            f"{repo} at {commit or 'the newest commit, looked up when deployed'}"
-            for repo, commit in self.weights.items()
-        ]
+        weights = {repo: it or NEWEST for repo, it in self.weights.items()}
         lines = [
             ("Space", f"{ADDRESS}{self.repo}, {visibility} if it is created now"),
             ("Hardware", self.hardware),
@@ -90,7 +88,8 @@ class Plan:
             *(("", f"{path} is written for the Space") for path in written),
             *(("", f"warning: {it}") for it in large),
             ("", "what else is in the Space is deleted"),
-            *(("Pinned", it) for it in pinned),
+            *(("Pinned", it) for it in str(self.files[REQUIREMENTS]).splitlines()),
+            *(("Pinned", f"{repo} at {commit}") for repo, commit in weights.items()),
         ]
         return "\n".join(f"{label:<10} {text}" for label, text in lines)
 
@@ -102,10 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--private", action="store_true", help="if it is created now")
     parser.add_argument(
-        "--variable",
-        metavar="NAME=VALUE",
-        action="append",
-        help="a public setting, repeatable",
+        "--variable", metavar="NAME=VALUE", action="append", help="a public setting, repeatable"
     )
     parser.add_argument(
         "--secret", metavar="NAME", action="append", help="its value is the environment's; likewise"
@@ -171,10 +167,7 @@ def plan(
     # The README has the Space's own name in its links, and what it runs on in its header.
     readme = (root / "README.md").read_text(encoding="utf-8")
     card = huggingface_hub.SpaceCard(readme.replace(ADDRESS + PLACEHOLDER, ADDRESS + repo))
-    data: dict[str, Any] = {"suggested_hardware": hardware}
-    if weights:
-        data["models"] = list(weights)
-    vars(card.data).update(data)
+    vars(card.data).update(suggested_hardware=hardware, models=list(weights) or None)
     files["README.md"] = str(card)
     requirements = (root / REQUIREMENTS).read_text(encoding="utf-8")
     files[REQUIREMENTS] = pinned(requirements, zero=hardware.startswith("zero"))
@@ -239,30 +232,25 @@ def pinned(requirements: str, *, zero: bool) -> str:
         zero: for ZeroGPU, which offers few versions of torch: the newest of those allowed.
     """
     lines = []
-    offered: tuple[str, ...]
-    for line in _requirements(requirements):
+    for line in requirements.splitlines():
+        if not line.strip() or line.startswith(("#", "-")):
+            continue
         requirement = Requirement(line)
-        if zero and requirement.name == "torch":
+        name = requirement.name
+        if zero and name == "torch":
             has, offered = "ZeroGPU has", ZERO_TORCH
         else:
-            has, offered = "installed is", _installed(requirement.name)
-        allowed = [version for version in offered if requirement.specifier.contains(version)]
+            found = [it.version for it in importlib.metadata.distributions(name=name)][:1]
+            # A suffix as in "+cpu" says where it was built for.
+            has, offered = "installed is", [version.partition("+")[0] for version in found]
+        allowed = list(requirement.specifier.filter(offered))
         if not allowed:
             raise DeployError(
-                f"{line} is required, but {has} {requirement.name} {', '.join(offered) or 'none'}"
+                f"{line} is required, but {has} {name} {', '.join(offered) or 'none'}"
             )
-        version = allowed[-1]
-        extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
-        lines.append(f"{requirement.name}{extras}=={version}\n")
+        requirement.specifier = SpecifierSet(f"=={allowed[-1]}")
+        lines.append(f"{requirement}\n")
     return "".join(lines)
-
-
-def _installed(package: str) -> tuple[str, ...]:
-    try:
-        version = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ()
-    return (version.partition("+")[0],)  # "+cpu" says where it was built for
 
 
 def _read_variables(given: Sequence[str]) -> dict[str, str]:
@@ -335,8 +323,3 @@ def _refusal(plan: Plan, error: "HfHubHTTPError") -> str:
         "https://huggingface.co/pricing",
     }
     return refusals.get(status, f"the Hub answered with {status}{said or f' ({error})'}")
-
-
-def _requirements(text: str) -> list[str]:
-    lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith(("#", "-"))]
