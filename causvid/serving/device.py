@@ -21,10 +21,6 @@ log = logging.getLogger(__name__)
 MAX_UNREAD = 3  # chunks made and not yet taken by the viewer's side
 
 
-class Busy(ValueError):
-    """No more runs can wait."""
-
-
 class Ticket:
     """One run on a device, as its owner sees it; callable from any thread.
 
@@ -73,7 +69,7 @@ class Device(Protocol):
         """Carry out `job`; `deliver` is called from another thread, an `Ended` or `Failed` last.
 
         Raises:
-            Busy: if no more runs can wait.
+            ValueError: if no more runs can wait.
         """
 
     def close(self) -> None:
@@ -105,7 +101,7 @@ class SharedDevice:
     def submit(self, job: Job, deliver: Callable[[Event], None]) -> "_Turn":
         with self._changed:
             if len(self._active) + len(self._queue) >= self._viewers + self._waiting:
-                raise Busy(
+                raise ValueError(
                     f"{len(self._active)} videos are being made and {len(self._queue)} are "
                     f"waiting, which is the limit: try again in a minute"
                 )
@@ -138,22 +134,13 @@ class SharedDevice:
     def _work(self) -> None:
         while True:
             with self._changed:
-                turn = self._next()
-                while turn is None:
+                while (turn := self._next()) is None:
                     if self._closed:
                         return
                     self._changed.wait(self._pause())
-                    turn = self._next()
                 if self._closed:
                     turn.stopping = turn.silent = True
-            try:
-                over = turn.advance()
-            except Exception as error:
-                # The job broke, not the device: the others go on.
-                turn.production.close()
-                turn.report(Failed(error))
-                over = True
-            if over:
+            if turn.advance():
                 with self._changed:
                     self._active.remove(turn)
                     self._admit()
@@ -227,18 +214,19 @@ class _Turn(Ticket):
 
     def advance(self) -> bool:
         """Make one chunk; whether the run is over."""
-        production = self.production
-        if (wanted := max(self._wanted, self.due())) > self._left:
-            production.idle(wanted - self._left)
-        made = None if self.stopping and self.silent else production.step()
-        self._left = time.perf_counter()
-        if made is None:
+        idle = max(0.0, self._wanted - self._left, self.due() - self._left)
+        try:
+            made = None if self.stopping and self.silent else self.production.step(idle)
+            if made is not None:
+                self._left = time.perf_counter()
+                self._playback = self._playback or self._left
+                self._made += len(made.chunk.frames) / made.info.fps
+                self._unread += 1
+                self.report(made)
+                return False
             if not self.silent:
-                self.report(production.end())
-            production.close()
-            return True
-        self._playback = self._playback or self._left
-        self._made += len(made.chunk.frames) / made.info.fps
-        self._unread += 1
-        self.report(made)
-        return False
+                self.report(self.production.end())
+        except Exception as error:  # the job broke, not the device: the others go on
+            self.report(Failed(error))
+        self.production.close()
+        return True

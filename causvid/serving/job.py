@@ -125,14 +125,14 @@ class Production:
         self._interrupted: Reason | None = None
         self._stopped_by: Reason | None = None
 
-    def idle(self, seconds: float) -> None:
-        """Time that passed because nobody wanted a chunk yet does not count."""
-        if self._recorder is not None:
-            self._recorder.idle(seconds)
+    def step(self, idle: float = 0.0) -> Made | None:
+        """The next chunk; `None` at the end, or if `interrupt` was called.
 
-    def step(self) -> Made | None:
-        """The next chunk; `None` at the end, or if `interrupt` was called."""
+        Args:
+            idle: seconds since the last step in which nobody wanted a chunk; they do not count.
+        """
         stream, recorder = self._opened()
+        recorder.idle(idle)
         if self._prompts:
             stream.steer(*self._prompts.pop())
         try:
@@ -174,26 +174,24 @@ class Production:
         if self._stream is None or self._recorder is None:
             job, earlier = self.job, self.job.continuation
             pipeline, preset = self._open_model(job.request.model)
-            stream = _begin(pipeline, job) if earlier is None else _go_on(pipeline, job, earlier)
+            stream = _open(pipeline, job)
             # After an extension, the record is of the whole video.
-            self._recorder = Recorder(
-                job.request, preset, stream, earlier.manifest if earlier else None
-            )
+            before = earlier.manifest if earlier else None
+            self._recorder = Recorder(job.request, preset, stream, before)
             self._stream = stream
             if self._interrupted:
                 stream.interrupt()
         return self._stream, self._recorder
 
 
-def _begin(pipeline: CausVidPipeline, job: Job) -> Stream:
-    stream = job.request.open(pipeline, image=job.image, video=job.video)
-    if job.request.seconds == math.inf != job.limit:
-        stream.chunk_count = stream.generator.timeline.chunk_count(job.limit)
-    return stream
-
-
-def _go_on(pipeline: CausVidPipeline, job: Job, earlier: Continuation) -> Stream:
-    stream = pipeline.resume(earlier.snapshot, video=job.video, decoder=job.request.decoder)
+def _open(pipeline: CausVidPipeline, job: Job) -> Stream:
+    request, earlier = job.request, job.continuation
+    if earlier is None:
+        stream = request.open(pipeline, image=job.image, video=job.video)
+        if request.seconds == math.inf != job.limit:
+            stream.chunk_count = stream.generator.timeline.chunk_count(job.limit)
+        return stream
+    stream = pipeline.resume(earlier.snapshot, video=job.video, decoder=request.decoder)
     timeline = stream.generator.timeline
     stream.chunk_count = max(
         stream.position + 1, timeline.chunk_count(stream.seconds + earlier.seconds)

@@ -36,7 +36,7 @@ class Models:
         self._room = room
         self._loaded: dict[str, tuple[CausVidPipeline, Preset]] = {}  # the longest loaded first
         self._loading = threading.Lock()
-        self.presets: dict[str, Preset] = {preset.name: preset for preset in settings.presets}
+        self.presets = settings.presets
 
     @property
     def ready(self) -> bool:

@@ -112,8 +112,12 @@ class Run:
                     log.error("run %s failed", self.id, exc_info=event.error)
                     raise RunError(f"something broke here; if you report it, name run {self.id}")
                 if isinstance(event, Ended):
-                    self.ended = self._with_call(event)
-                    self._outcome = "stopped" if event.manifest.stopped else "finished"
+                    manifest = event.manifest
+                    if self._call_of is not None:
+                        call = self._call_of(manifest.request)
+                        manifest = manifest.model_copy(update={"call": call})
+                    self.ended = dataclasses.replace(event, manifest=manifest)
+                    self._outcome = "stopped" if manifest.stopped else "finished"
                     yield self.ended
                     return
                 self._last = event.info
@@ -175,13 +179,6 @@ class Run:
         if self._error is not None:
             line["error"] = type(self._error).__name__
         return line
-
-    def _with_call(self, ended: Ended) -> Ended:
-        if self._call_of is None:
-            return ended
-        call = self._call_of(ended.manifest.request)
-        manifest = ended.manifest.model_copy(update={"call": call})
-        return dataclasses.replace(ended, manifest=manifest)
 
     def _deliver(self, event: Event | None) -> None:
         """Hand it to `events`, from the device's thread; `None` ends them without an event."""

@@ -95,7 +95,7 @@ class Settings(BaseModel):
     mcp: Switch = _setting(False, "also serve the endpoints as MCP tools")
     log_prompts: Switch = _setting(False, "write prompts to the log")
     token: Token = _setting("", "Hugging Face token, for gated or private weights", repr=False)
-    _presets: tuple[Preset, ...] = ()
+    _presets: dict[str, Preset] = {}
 
     def __init__(self, **values: Any):
         """
@@ -126,14 +126,14 @@ class Settings(BaseModel):
                     f"{_variable(variable)} is {model!r}, but another model is called "
                     f"{preset.name!r}, too: rename the folder"
                 )
-        self._presets = tuple(presets.values())
+        self._presets = presets
         found = {"device": how.device, "models": tuple(presets), "model": next(iter(presets))}
         for name, value in found.items():
             object.__setattr__(self, name, value)
 
     @property
-    def presets(self) -> tuple[Preset, ...]:
-        """The models offered, whatever they were named by."""
+    def presets(self) -> dict[str, Preset]:
+        """The models offered by name, whatever they were asked for by."""
         return self._presets
 
     @property

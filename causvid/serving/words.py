@@ -17,20 +17,15 @@ def known_words(preset: Preset) -> frozenset[str]:
     return frozenset() if tokenizer is None else frozenset(tokenizer.get_vocab())
 
 
-def unknown_words(preset: Preset, prompt: str) -> list[str]:
-    """Words that mean nothing to such a model, in order, each once."""
-    tokenizer = _word_tokenizer(preset.folder)
-    if tokenizer is None:
-        return []
-    backend, known = tokenizer.backend_tokenizer, tokenizer.get_vocab()
-    text = backend.normalizer.normalize_str(prompt)
-    words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
-    return list(dict.fromkeys(word for word in words if word not in known))
-
-
 def remark(preset: Preset, prompt: str) -> str:
     """A sentence on the words that the model cannot know; empty if it knows all."""
-    unknown = unknown_words(preset, prompt)
+    tokenizer = _word_tokenizer(preset.folder)
+    if tokenizer is None:
+        return ""
+    backend, known = tokenizer.backend_tokenizer, tokenizer.get_vocab()
+    text = backend.normalizer.normalize_str(prompt)
+    used = dict.fromkeys(word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text))
+    unknown = [word for word in used if word not in known]
     if not unknown:
         return ""
     words = ", ".join(f"“{word}”" for word in unknown[:_MOST_NAMED])
