@@ -23,9 +23,8 @@ log = logging.getLogger(__name__)
 class Models:
     """The models that a server offers.
 
-    Each is loaded when it is first asked for. Where there is no room
-    for it, it takes the place of the one loaded longest ago: runs that still use that one keep it
-    alive until they end.
+    Each is loaded when it is first asked for. Where there is no room for it, it takes the place of
+    the one loaded longest ago: runs that still use that one keep it alive until they end.
 
     Args:
         room: how many can be loaded at once.

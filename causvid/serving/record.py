@@ -200,6 +200,7 @@ class Recorder:
     def info(self, run: str) -> ChunkInfo:
         """Of the chunk that was added last."""
         fps, chunk = self._stream.generator.config.fps, self._chunks[-1]
+        recent = chunk.timings.total
         return ChunkInfo(
             **dict(chunk),
             run=run,
@@ -209,9 +210,7 @@ class Recorder:
             seconds=self.frames / fps,
             first_frame_seconds=self._first or 0.0,
             elapsed_seconds=time.perf_counter() - self._started,
-            chunk_times_playback=chunk.frames / fps / chunk.timings.total
-            if chunk.timings.total
-            else None,
+            chunk_times_playback=chunk.frames / fps / recent if recent else None,
             times_playback=self.frames_per_second / fps,
         )
 
