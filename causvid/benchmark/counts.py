@@ -10,8 +10,8 @@ Operators are counted as they reach the device. Two rules keep that close to wha
 A synchronisation is an operator after which the host waits for the device: a value or a
 data-dependent shape read back, or a copy between the two that is not asked for as non-blocking.
 
-Counted is one chunk of the steady state, window full, from opening the cache to closing it. The
-prompt and the codec are not part of it.
+Counted is one chunk of the steady state, window full, made by the model's own sampler. The prompt
+and the codec are not part of it.
 """
 
 import copy
@@ -26,7 +26,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from causvid.generation.generator import Generator, Memory
+from causvid.generation.generator import Generator
+from causvid.generation.sampler import new_sampler
 from causvid.model.checkpoint import parameter_dtype
 from causvid.model.codec import codec_for
 from causvid.pipeline import make_generator
@@ -69,7 +70,7 @@ class ChunkCost:
         launches_per_chunk: operators that start work on the device.
         syncs_per_chunk: times that the host waits for the device.
         flops_per_chunk: of convolutions, matrix products and attention, a multiply-add as two.
-        cache_bytes: keys and values of the past, of all layers.
+        cache_bytes: keys and values of the past, of all layers and caches.
     """
 
     launches_per_chunk: int
@@ -157,17 +158,18 @@ def full_size(preset: Preset, dtype: torch.dtype = torch.bfloat16) -> Generator:
 @torch.inference_mode()
 def count(generator: Generator) -> ChunkCost:
     """The cost of a chunk of a generator on `meta`."""
-    cache = generator.new_cache()
-    memory = Memory(cache, generator.transformer.encode_text(prompt_on_meta(generator)))
-    chunks, steady = generator.config.chunks, steady_chunk(generator)
-    for chunk in range(steady):
-        cache.open(chunks.frames(chunk))
-        cache.advance()
+    sampler = new_sampler(generator)
+    text = generator.transformer.encode_text(prompt_on_meta(generator))
+    first = steady_chunk(generator) + generator.config.lead
+
+    def noise(chunk: int, step: int) -> Tensor:
+        return noise_on_meta(generator, chunk)(step)
+
+    for chunk in range(first):
+        sampler.next(chunk, text, noise)
     with OperatorCounter("meta") as counter:
-        cache.open(chunks.frames(steady))
-        generator.denoise(generator.config.levels(steady), noise_on_meta(generator, steady), memory)
-        cache.advance()
-    return counter.cost(cache.nbytes)
+        sampler.next(first, text, noise)
+    return counter.cost(sum(cache.nbytes for cache in sampler.caches))
 
 
 def steady_chunk(generator: Generator) -> int:

@@ -1,7 +1,8 @@
 """How long a preset's parts take, and a whole stream of it, from prompt to pictures.
 
 Parts are timed in the state that a long stream settles into: window full, codec past its first
-latent. The stream is timed as a viewer has it, its prompt not seen before.
+latent; chunks are made by the model's own sampler. The stream is timed as a viewer has it, its
+prompt not seen before.
 """
 
 import itertools
@@ -14,8 +15,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from causvid.benchmark.timing import Seconds, measure, peak_memory
-from causvid.generation.generator import Generator, Memory, seeded_noise
+from causvid.generation.generator import Memory, seeded_noise
 from causvid.generation.parameters import Decoder
+from causvid.generation.sampler import new_sampler
 from causvid.generation.source import to_frames
 from causvid.media import FragmentMuxer
 from causvid.pipeline import CausVidPipeline
@@ -83,20 +85,13 @@ def measure_pieces(
     prompt = piece("prompt", lambda: generator.encode_text(pipe.prompt_encoder(next(unseen))))
     yield replace(prompt, pixel_frames=0)
 
-    memory = _filled(generator, pipe, chunk)
-    latents = _noise(generator, chunk)
-    levels = config.levels(chunk)
-    memory.cache.open(config.chunks.frames(chunk))
-    yield piece("transformer pass", lambda: generator.predict_clean(latents, levels[0], memory))
-
-    def make_chunk() -> None:
-        generator.denoise(levels, lambda step: _noise(generator, chunk, step), memory)
-        memory.cache.advance()
-
-    def open_chunk() -> None:
-        memory.cache.open(config.chunks.frames(chunk))
-
-    yield piece("transformer chunk", make_chunk, prepare=open_chunk)
+    maker = _Maker(pipe)
+    latents = maker.make()
+    memory = Memory(maker.sampler.caches[0], maker.text)
+    memory.cache.open(latents.shape[1])  # and to be abandoned
+    level = config.levels(chunk)[0]
+    yield piece("transformer pass", lambda: generator.predict_clean(latents, level, memory))
+    yield piece("transformer chunk", maker.make)
 
     state = codec.start()
     pixels = codec.decode(latents, state)
@@ -117,18 +112,12 @@ def profile_chunk(pipe: CausVidPipeline, *, decoder: Decoder = "full", rows: int
 
     Sorted by the device's own time; `rows` operators are listed.
     """
-    generator, codec = pipe.generator(), pipe.codec(decoder)
-    config, on_gpu = generator.config, generator.device.type == "cuda"
-    chunk = config.chunks.covering(config.window)
-    memory, state = _filled(generator, pipe, chunk), codec.start()
-    codec.decode(_noise(generator, chunk), state)  # allocations, and the first, shorter group
+    maker, codec = _Maker(pipe), pipe.codec(decoder)
+    on_gpu, state = maker.generator.device.type == "cuda", codec.start()
+    codec.decode(maker.make(), state)  # allocations, and the first, shorter group
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    memory.cache.open(config.chunks.frames(chunk))
     with profile(activities=activities) as profiler:
-        clean = generator.denoise(
-            config.levels(chunk), lambda step: _noise(generator, chunk, step), memory
-        )
-        codec.decode(clean, state)
+        codec.decode(maker.make(), state)
     order = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
     return profiler.key_averages().table(sort_by=order, row_limit=rows)
 
@@ -175,15 +164,23 @@ def unseen_prompts() -> Iterator[str]:
     return (f"{PROMPT}, take {number}" for number in itertools.count(1))
 
 
-def _filled(generator: Generator, pipe: CausVidPipeline, chunks: int) -> Memory:
-    """A cache in which `chunks` chunks of noise were remembered."""
-    memory = Memory(generator.new_cache(), generator.encode_text(pipe.prompt_encoder(PROMPT)))
-    for chunk in range(chunks):
-        memory.cache.open(generator.config.chunks.frames(chunk))
-        generator.remember(_noise(generator, chunk), memory)
-        memory.cache.advance()
-    return memory
+class _Maker:
+    """Latents of one chunk after the other by the pipeline's sampler, its window filled."""
 
+    def __init__(self, pipe: CausVidPipeline):
+        self.generator = pipe.generator()
+        self.sampler = new_sampler(self.generator)
+        self.text = self.generator.encode_text(pipe.prompt_encoder(PROMPT))
+        config = self.generator.config
+        for _ in range(config.chunks.covering(config.window) + config.lead):
+            self.sampler.next(self.sampler.begun, self.text, self._noise)
 
-def _noise(generator: Generator, chunk: int, step: int = 0) -> torch.Tensor:
-    return seeded_noise(0, chunk, step, generator.chunk_shape(chunk), generator.device)
+    def make(self) -> torch.Tensor:
+        """The next chunk's clean latents `[1, f, c, h, w]`."""
+        latents = self.sampler.next(self.sampler.begun, self.text, self._noise)
+        assert latents is not None
+        return latents
+
+    def _noise(self, chunk: int, step: int) -> torch.Tensor:
+        shape = self.generator.chunk_shape(chunk)
+        return seeded_noise(0, chunk, step, shape, self.generator.device)

@@ -97,7 +97,7 @@ def _meta(args: argparse.Namespace) -> dict[str, Any]:
         print(
             f"{preset.name} in bfloat16 at {grid.width}x{grid.height}, one chunk of "
             f"{config.chunks.rest} latent frames in a window of {config.window}, "
-            f"{len(config.timesteps)} steps and the clean pass"
+            f"{len(config.timesteps)} steps by the {config.sampler} sampler"
         )
         row = (
             f"{cost.launches_per_chunk:,}",
