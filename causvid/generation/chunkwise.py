@@ -32,7 +32,6 @@ class ChunkSampler:
     """Every chunk is remembered by a pass over its clean latents; see `sampler.Sampler`."""
 
     takes_source: ClassVar[bool] = True
-    lead = 0
 
     def __init__(self, generator: Generator, batch: int = 1):
         self.generator = generator

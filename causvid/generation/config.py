@@ -34,6 +34,8 @@ class GenerationConfig:
         window: latent frames visible to a pass, its own and the sink included.
         sink: latent frames at the start of the video that stay visible for ever.
         sink_rotation: whether the sink follows the window (`"renewed"`) or keeps its place.
+        sink_decay: in (0, 1): frames that leave the window are blended into the sink, which keeps
+            this share of itself each time (Reward Forcing); `None` leaves the sink as it is.
         recache_sink: whether a recache hand-over also rewrites the sink.
         recache_past: what it keeps of the rest: the whole `"window"` (LongLive), or the `"last"`
             frame, as `flush` does, for models that would go on with the motion of their past.
@@ -53,6 +55,7 @@ class GenerationConfig:
     window: int = 21
     sink: int = 0
     sink_rotation: Literal["renewed", "absolute"] = "renewed"
+    sink_decay: float | None = None
     recache_sink: bool = False
     recache_past: Literal["window", "last"] = "window"
     context_timestep: float = 0.0
@@ -78,6 +81,13 @@ class GenerationConfig:
             raise ValueError(f"sampler is {', '.join(others)} or {last}, got {self.sampler!r}")
         if self.recache_past not in ("window", "last"):
             raise ValueError(f"recache_past is 'window' or 'last', got {self.recache_past!r}")
+        if self.sink_decay is not None and (
+            not 0 < self.sink_decay < 1 or self.sink_rotation != "renewed"
+        ):
+            raise ValueError(
+                f"sink_decay lies between 0 and 1 and needs a sink_rotation of 'renewed', got "
+                f"{self.sink_decay} and {self.sink_rotation!r}"
+            )
         largest = max(self.chunks.first, self.chunks.rest)
         if not 0 <= self.sink <= self.window - largest:
             raise ValueError(
@@ -92,6 +102,11 @@ class GenerationConfig:
         first = chunk == 0 and self.first_chunk_timesteps is not None
         timesteps = self.first_chunk_timesteps if first else self.timesteps
         return FlowSchedule(self.shift).levels(timesteps, warp=self.warp)
+
+    @property
+    def lead(self) -> int:
+        """How many chunks the sampler begins after a chunk before it leaves."""
+        return len(self.timesteps) - 1 if self.sampler == "rolling" else 0
 
     @property
     def context_level(self) -> "Level":
@@ -109,8 +124,12 @@ class GenerationConfig:
         return dataclasses.replace(self, timesteps=spaced, warp=True, first_chunk_timesteps=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dict, `from_dict`'s inverse."""
-        return dataclasses.asdict(self)
+        """A JSON-ready dict, `from_dict`'s inverse; without `sink_decay` where there is none, so
+        that it can be read by versions that did not know it."""
+        values = dataclasses.asdict(self)
+        if self.sink_decay is None:
+            del values["sink_decay"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "GenerationConfig":

@@ -79,7 +79,7 @@ class Generator:
 
     @property
     def timeline(self) -> Timeline:
-        return Timeline(self.grid, self.config.chunks, self.config.fps)
+        return Timeline(self.grid, self.config.chunks, self.config.fps, self.config.lead)
 
     def new_cache(self, batch: int = 1, ahead: int = 0) -> KVCache:
         """An empty cache of this model, size and window, `ahead` latent frames of it ahead."""
@@ -93,6 +93,7 @@ class Generator:
             window=self.config.window,
             sink=self.config.sink,
             sink_rotation=self.config.sink_rotation,
+            sink_decay=self.config.sink_decay,
             ahead=ahead,
             device=self.device,
             dtype=self.transformer.dtype,

@@ -110,11 +110,16 @@ class LatentGrid:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Chunks on the clock: which pixel frames and seconds each chunk covers."""
+    """Chunks on the clock: which pixel frames and seconds each chunk covers.
+
+    `lead` is how many chunks are begun after one before it leaves: the prompts of that many chunks
+    after a video's end are still heard in it.
+    """
 
     grid: LatentGrid
     chunks: ChunkPattern
     fps: float
+    lead: int = 0
 
     def first_pixel_frame(self, chunk: int) -> int:
         return self.grid.pixel_start(self.chunks.start(chunk))

@@ -168,7 +168,8 @@ class PromptSchedule:
         """Move every cue to the chunk boundary nearest to it; a tie goes to the later one.
 
         `chunk_count` is the length of the video, None if it has no end. A cue whose nearest
-        boundary is that end goes to the last chunk instead.
+        boundary is that end goes to the last chunk instead; for a sampler with a lead, both lie
+        that many chunks later.
 
         Raises:
             ScheduleError: if a cue starts at or after the end.
@@ -176,14 +177,15 @@ class PromptSchedule:
         snapped: list[SnappedCue] = []
         for number, cue in enumerate(self.cues, start=1):
             chunk = _nearest_chunk(cue.start, timeline)
-            if chunk_count is not None and chunk >= chunk_count:
-                if cue.start >= (end := timeline.duration(chunk_count)):
+            if chunk_count is not None and chunk >= (end := chunk_count + timeline.lead):
+                if cue.start >= timeline.duration(end):
                     raise ScheduleError(
-                        f"starts at {cue.start:g} s, but the video ends at {end:g} s; "
-                        "move the cue or ask for a longer video",
+                        f"starts at {cue.start:g} s, but the video ends at "
+                        f"{timeline.duration(chunk_count):g} s; move the cue or ask for a longer "
+                        "video",
                         f"cue {number}",
                     )
-                chunk = chunk_count - 1
+                chunk = end - 1
             if snapped and snapped[-1].chunk == chunk:
                 snapped[-1] = dataclasses.replace(snapped[-1], replaced_by=cue)
             snapped.append(SnappedCue(cue, chunk, timeline.start_time(chunk)))

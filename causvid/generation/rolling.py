@@ -11,7 +11,7 @@ as many passes as there are steps. It never empties: the frames after a video's 
 that a longer video begins with a shorter one.
 
 Words reach the whole window at once. A prompt is that of the chunk that enters, the first to be
-made under it from noise to clean; the chunks before it, `lead` of them, end under it.
+made under it from noise to clean; the `config.lead` chunks before it end under it.
 """
 
 from collections.abc import Callable
@@ -53,7 +53,6 @@ class RollingSampler(ChunkSampler):
                 f"once: use a window of at least {least}, or fewer steps"
             )
         self.generator = generator
-        self.lead = len(config.timesteps) - 1
         self.caches = (generator.new_cache(batch, _ahead(config)),)
         self.history = None
         shape = list(generator.chunk_shape(0, batch))
@@ -134,5 +133,5 @@ class RollingSampler(ChunkSampler):
 
 def _ahead(config: GenerationConfig) -> int:
     """Latent frames of the longest run of chunks that are held back at once."""
-    count = len(config.timesteps) - 1
-    return max(config.chunks.start(count), config.chunks.start(count + 1) - config.chunks.first)
+    start = config.chunks.start
+    return max(start(config.lead), start(config.lead + 1) - config.chunks.first)

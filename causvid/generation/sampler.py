@@ -34,8 +34,6 @@ class Sampler(Protocol):
 
     takes_source: ClassVar[bool]
     """Whether chunks can start from a source video."""
-    lead: int
-    """How many chunks are begun after a chunk before it leaves."""
     caches: Sequence[KVCache]
 
     def __init__(self, generator: Generator, batch: int = 1):
@@ -68,7 +66,8 @@ class Sampler(Protocol):
             check: called before every pass; may raise.
 
         Returns:
-            Clean latents `[b, f, c, h, w]` of chunk `chunk - lead`; `None` while there is none yet.
+            Clean latents `[b, f, c, h, w]` of chunk `chunk - config.lead`; `None`
+            while there is none yet.
         """
         ...
 

@@ -160,7 +160,8 @@ class Stream:
         """Change the prompt from the next chunk on that is begun; later cues are dropped.
 
         Safe to call while a step runs: the chunk in the making keeps its prompt. A sampler that
-        begins chunks before others have left (`Sampler.lead`) finishes those under the new prompt.
+        begins chunks before others have left (`GenerationConfig.lead`) ends those under the new
+        prompt.
 
         Returns:
             The first chunk that is made under the new prompt alone.

@@ -64,6 +64,9 @@ class KVCache:
         sink_rotation: `"renewed"` keeps the sink just before the oldest visible frame, so that
             its distance to the present stays one that was seen in training and a stream has no
             end; `"absolute"` leaves it where it was, as the published rolling models do.
+        sink_decay: in (0, 1): frames that leave the window are blended into the sink, whose keys
+            and values become moving averages (Reward Forcing, arXiv 2512.04678). Each goes to the
+            next of the sink's frames in turn. Needs a renewed sink.
         ahead: latent frames that a pass may hold beyond those that are remembered.
 
     Raises:
@@ -81,6 +84,7 @@ class KVCache:
         window: int,
         sink: int = 0,
         sink_rotation: SinkRotation = "renewed",
+        sink_decay: float | None = None,
         ahead: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -95,6 +99,7 @@ class KVCache:
         self.ahead = ahead
         self.ring = window - sink - ahead
         self.sink_rotation = sink_rotation
+        self.sink_decay = sink_decay
         self.tokens_per_frame = tokens_per_frame
         self.head_dim = head_dim
         self.storage = torch.empty(
@@ -102,16 +107,19 @@ class KVCache:
             device=device,
             dtype=dtype,
         )
-        # The sink's keys before their rotation in time, none where that is absolute; renewing
-        # from here never adds up errors.
-        self._sink_keys: Tensor | None = None
         self.reset()
 
     def reset(self) -> None:
         """Forget everything; the allocation stays."""
         self.cursor = self._sink_origin = self._sink_position = 0
         self._ring_origin = self.sink
-        self._sink_keys = None
+        # The sink's keys before their rotation in time, none where that is absolute; renewing
+        # from here never adds up errors. With a decay also the rest of it: what of the keys is
+        # not rotated in time, and the values. float32, as a small share vanishes in bfloat16.
+        self._sink_keys: Tensor | None = None
+        self._sink_rest: Tensor | None = None
+        # With a decay: what the open chunk pushes out, frame → keys and values.
+        self._evicted: dict[int, Tensor] = {}
         self._first = self._frames = self._ahead = 0
         self._visible = slice(0, 0)  # tokens of the storage
         self._spans: tuple[_Span, ...] = ()
@@ -119,8 +127,8 @@ class KVCache:
 
     @property
     def nbytes(self) -> int:
-        kept = 0 if self._sink_keys is None else self._sink_keys.nbytes
-        return self.storage.nbytes + kept
+        kept = (self._sink_keys, self._sink_rest, *self._evicted.values())
+        return self.storage.nbytes + sum(tensor.nbytes for tensor in kept if tensor is not None)
 
     @property
     def sink_end(self) -> int:
@@ -143,6 +151,7 @@ class KVCache:
             ValueError: if the chunk is larger than what the window leaves beside the sink, or
                 more frames are ahead than the cache was made for.
         """
+        self._put_back()
         self._open(self.cursor, frames, ahead)
 
     @torch.compiler.disable  # the spans differ from chunk to chunk
@@ -164,6 +173,8 @@ class KVCache:
     def advance(self) -> None:
         """Keep the open chunk as it was last written and move on."""
         self.cursor = self._first + self._frames - self._ahead
+        self._sink_keys, self._sink_rest = self._blended_sink()
+        self._evicted = {}
         if self.sink and self._first < self.sink_end <= self.cursor:
             self._keep_sink()
         self._frames = self._ahead = 0
@@ -194,6 +205,7 @@ class KVCache:
         Returns:
             The first latent frame to run, and how many.
         """
+        self._put_back()
         if frames is not None:
             self.flush(frames)
         oldest = max(self._ring_origin, self.cursor - self.ring)  # in the ring
@@ -212,6 +224,7 @@ class KVCache:
     def flush(self, frames: int = 1) -> None:
         """Forget all but the sink and the last `frames` (the KV flush of ∞-RoPE, arXiv 2511.20649,
         leaves one)."""
+        self._put_back()
         first = self.cursor - frames
         if first <= self._ring_origin:
             return
@@ -221,6 +234,7 @@ class KVCache:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything remembered, for a snapshot between chunks: name → tensor."""
+        self._put_back()
         counters = [self.cursor, self._sink_origin, self._ring_origin, self._sink_position]
         filled = self._tokens(0, self._visible_frames(self.cursor))
         state = {
@@ -229,6 +243,8 @@ class KVCache:
         }
         if self._sink_keys is not None:
             state["sink_keys"] = torch.view_as_real(self._sink_keys).clone()
+        if self._sink_rest is not None:
+            state["sink_rest"] = self._sink_rest.clone()
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -248,6 +264,8 @@ class KVCache:
         if "sink_keys" in state:
             pairs = state["sink_keys"].to(self.storage.device)
             self._sink_keys = torch.view_as_complex(pairs.contiguous())
+        if "sink_rest" in state:
+            self._sink_rest = state["sink_rest"].to(self.storage.device)
 
     def _open(self, first: int, frames: int, ahead: int) -> None:
         end = first + frames
@@ -263,7 +281,11 @@ class KVCache:
         self._spans = tuple(self._chunk_spans(first, first + self._frames))
         self.rotary = None
         if self._sink_keys is not None and first >= self.sink_end:
-            self._place_sink(max(self._ring_origin, end - self.ring) - self.sink)
+            oldest = max(self._ring_origin, end - self.ring)
+            if self.sink_decay is not None:
+                leaving = range(max(self._ring_origin, self.cursor - self.ring), oldest)
+                self._evicted = {f: self._frame_view(f).clone() for f in leaving}
+            self._place_sink(oldest - self.sink)
 
     def _visible_frames(self, end: int) -> int:
         in_sink = min(self.sink, end - self._sink_origin)
@@ -290,33 +312,73 @@ class KVCache:
                 yield _Span(source, self._tokens(self._slot(start), frame - start))
                 start = frame
 
-    def _sink_view(self) -> Tensor:
-        """The sink's keys `[layers, b, heads, sink, tokens, d]`, a view of the storage."""
-        keys = self.storage[:, 0, ..., self._tokens(0, self.sink), :]
-        return keys.unflatten(3, (self.sink, self.tokens_per_frame))
+    def _frame_view(self, frame: int) -> Tensor:
+        """Keys and values of one frame `[layers, 2, b, heads, tokens, d]`: a view."""
+        return self.storage[..., self._tokens(self._slot(frame), 1), :]
 
-    def _sink_rotation_at(self, position: int) -> Tensor:
-        device = self.storage.device
-        positions = torch.arange(position, position + self.sink, device=device)
-        return time_rotation(positions, self.head_dim)[:, None]  # [sink, 1, pairs]
+    def _sink_view(self) -> Tensor:
+        """The sink `[layers, 2, b, heads, sink, tokens, d]`, a view of the storage."""
+        sink = self.storage[..., self._tokens(0, self.sink), :]
+        return sink.unflatten(-2, (self.sink, self.tokens_per_frame))
+
+    def _rotation(self, position: int, frames: int) -> Tensor:
+        """In time, of frames from latent index `position` on: complex `[frames, 1, pairs]`."""
+        positions = torch.arange(position, position + frames, device=self.storage.device)
+        return time_rotation(positions, self.head_dim)[:, None]
+
+    def _unrotated(self, view: Tensor, position: int) -> tuple[Tensor, Tensor]:
+        """Of frames `[layers, 2, b, heads, f, tokens, d]` that are rotated to `position` and on:
+        what rotates in time, before it did, and all the rest. Both float32."""
+        rotation = self._rotation(position, view.shape[4])
+        keys, values = view.float().unbind(1)
+        pairs = rotation.shape[-1]
+        turning = torch.view_as_complex(keys.unflatten(-1, (-1, 2)))[..., :pairs]
+        rest = torch.cat([keys[..., 2 * pairs :], values], dim=-1)
+        return turning * rotation.conj(), rest
 
     def _keep_sink(self) -> None:
         """Remember the freshly written sink without its rotation in time."""
         self._sink_position = self._sink_origin
-        if self.sink_rotation == "absolute":
-            return
-        rotation = self._sink_rotation_at(self._sink_position)
-        pairs = torch.view_as_complex(self._sink_view().float().unflatten(-1, (-1, 2)))
-        self._sink_keys = pairs[..., : rotation.shape[-1]] * rotation.conj()
+        if self.sink_rotation == "renewed":
+            keys, rest = self._unrotated(self._sink_view(), self._sink_origin)
+            self._sink_keys = keys
+            self._sink_rest = None if self.sink_decay is None else rest
 
     def _place_sink(self, position: int) -> None:
         """Rotate the sink as if its first frame stood at latent index `position`."""
         if position == self._sink_position:
             return
-        rotation = self._sink_rotation_at(position)
-        turned = torch.view_as_real(self._sink_keys * rotation).flatten(-2)
-        self._sink_view()[..., : turned.shape[-1]] = turned.to(self.storage.dtype)
+        keys, rest = self._blended_sink()
+        view = self._sink_view()
+        turned = torch.view_as_real(keys * self._rotation(position, self.sink)).flatten(-2)
+        view[:, 0, ..., : turned.shape[-1]] = turned.to(self.storage.dtype)
+        if rest is not None:
+            fixed = self.head_dim - turned.shape[-1]
+            view[:, 0, ..., turned.shape[-1] :] = rest[..., :fixed].to(self.storage.dtype)
+            view[:, 1] = rest[..., fixed:].to(self.storage.dtype)
         self._sink_position = position
+
+    def _blended_sink(self) -> tuple[Tensor | None, Tensor | None]:
+        """`_sink_keys` and `_sink_rest` after the eviction of what the open chunk pushes out."""
+        kept = (self._sink_keys, self._sink_rest)
+        if not self._evicted:
+            return kept
+        blended = tuple(tensor.clone() for tensor in kept)
+        for frame, evicted in self._evicted.items():
+            place = (frame - self.sink_end) % self.sink
+            for mean, new in zip(
+                blended, self._unrotated(evicted.unsqueeze(4), frame), strict=True
+            ):
+                mean[:, :, :, place] *= self.sink_decay
+                mean[:, :, :, place] += (1 - self.sink_decay) * new[:, :, :, 0]
+        return blended
+
+    def _put_back(self) -> None:
+        """Undo the eviction of a chunk that was abandoned."""
+        for frame, evicted in self._evicted.items():
+            self._frame_view(frame)[:] = evicted
+            self._sink_position = -1  # nowhere: it is placed again before it is seen
+        self._evicted = {}
 
 
 class GradientMemory:

@@ -19,9 +19,11 @@ from causvid.model.codec import TinyCodec
 # What each is run with here, different from the fixture `config`: 1, 3, 3, … chunks, two steps.
 SETTINGS = {
     "chunk": {},
+    "blended sink": {"sampler": "chunk", "sink_decay": 0.9},
     "recompute": {"window": 6, "sink": 0},
     "rolling": {"window": 14, "sink": 1, "timesteps": (1000.0, 750.0, 500.0)},
     "history": {"sink": 1},
+    "history, blended sink": {"sampler": "history", "sink": 1, "sink_decay": 0.9},
 }
 STORY = "0s: a red car\n3s [blend:3]: a blue ball\n6s [recache]: a green boat\n9s [flush]: a car"
 
@@ -37,10 +39,10 @@ def frames_of(stream, count=None):
     return np.concatenate(chunks)
 
 
-@pytest.fixture(params=SAMPLERS)
+@pytest.fixture(params=SETTINGS)
 def maker(request, transformer, config) -> Generator:
-    """A generator for each sampler."""
-    changed = dataclasses.replace(config, sampler=request.param, **SETTINGS[request.param])
+    """A generator for each sampler, and for a sink that is blended."""
+    changed = dataclasses.replace(config, **{"sampler": request.param, **SETTINGS[request.param]})
     return Generator(transformer, changed, LatentGrid(32, 48, patch=1))
 
 
@@ -134,13 +136,15 @@ def test_a_branch_leaves_its_origin_alone(begin, resume):
 
 
 @pytest.mark.parametrize("handover", ["swap", "recache", "flush", "blend:2"])
-def test_steering_says_from_which_chunk_on_and_equals_the_schedule_it_writes(begin, handover):
+def test_steering_says_from_which_chunk_on_and_equals_the_schedule_it_writes(
+    begin, maker, handover
+):
     plain = [chunk.frames for chunk in begin(chunk_count=9)]
     stream = begin(chunk_count=9)
     made = [stream.step() for _ in range(4)]
     first = stream.steer("a blue ball at night", handover)
     made += list(stream)
-    assert first == 4 + stream._sampler.lead
+    assert first == 4 + maker.config.lead
     for chunk, before in zip(made[:4], plain, strict=False):
         assert np.array_equal(chunk.frames, before)
     # chunks that were begun under the old prompt are finished under the new one

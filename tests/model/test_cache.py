@@ -68,8 +68,9 @@ def test_exactly_the_sink_and_the_last_frames_are_visible(window, sink, sizes):
         assert seen(push(cache, size)) == expected
 
 
-def test_storage_is_never_reallocated_and_nothing_grows():
-    cache = new_cache(8, 2)
+@pytest.mark.parametrize("decay", [None, 0.9])
+def test_storage_is_never_reallocated_and_nothing_grows(decay):
+    cache = new_cache(8, 2, sink_decay=decay)
     push(cache, 1)
     push(cache, 3)
     address, size = cache.storage.data_ptr(), cache.nbytes
@@ -106,19 +107,61 @@ def test_renewal_changes_nothing_before_the_window_is_full():
             assert torch.equal(ours, theirs)
 
 
-def test_an_abandoned_chunk_leaves_no_trace():
-    plain, disturbed = new_cache(8, 2), new_cache(8, 2)
+@pytest.mark.parametrize("then", ["push", "flush", "recache", "snapshot"])
+@pytest.mark.parametrize("decay", [None, 0.5])
+def test_an_abandoned_chunk_leaves_no_trace(decay, then):
+    plain, disturbed = (new_cache(8, 2, sink_decay=decay) for _ in range(2))
     for size in [1] + [3] * 6:
-        push(plain, size)
         disturbed.open(size)
         noise = torch.randn(1, size * TOKENS, HEADS, HEAD_DIM)
-        disturbed.write(0, noise, noise)
-        push(disturbed, size)
-    assert torch.equal(plain.storage, disturbed.storage)
+        for layer in range(2):
+            disturbed.write(layer, noise, noise)
+        for cache in (plain, disturbed):
+            if then == "flush":
+                cache.flush()
+            elif then == "recache" and cache.cursor:
+                first, count = cache.reopen(keep_sink=True)
+                again = range(first, first + count)
+                for layer in range(2):
+                    cache.write(layer, keys_of(again), values_of(again) + 100)
+                cache.advance()
+            elif then == "snapshot":
+                state = cache.tensors()
+                cache.restore(state)
+        pushed = [push(cache, size) for cache in (plain, disturbed)]
+        assert torch.equal(pushed[0][0], pushed[1][0]) and torch.equal(pushed[0][1], pushed[1][1])
+    for name, tensor in plain.tensors().items():
+        assert torch.equal(disturbed.tensors()[name], tensor), name
 
 
-def test_frames_ahead_are_seen_and_leave_no_trace():
-    plain, cache = new_cache(8, 2), new_cache(11, 2, ahead=3)
+@pytest.mark.parametrize(("window", "sink", "sizes"), [(9, 3, [3] * 8), (8, 2, [1] + [3] * 8)])
+def test_frames_that_leave_the_window_are_blended_into_the_sink(window, sink, sizes):
+    """Against the plain sum, from keys that were never rotated."""
+    decay, cache, end = 0.75, new_cache(window, sink, sink_decay=0.75), 0
+    keys = [plain_keys(frame) for frame in range(sink)]
+    values = [float(frame) for frame in range(sink)]
+    gone = sink
+    for size in sizes:
+        end += size
+        visible = push(cache, size)
+        for frame in range(gone, end - cache.ring):
+            place = (frame - sink) % sink
+            keys[place] = decay * keys[place] + (1 - decay) * plain_keys(frame)
+            values[place] = decay * values[place] + (1 - decay) * frame
+            gone = frame + 1
+        oldest = max(sink, end - cache.ring)
+        if end < sink:
+            continue
+        places = torch.arange(oldest - sink, oldest)
+        expected = rotate(torch.cat(keys, dim=1), rotary_table(places, 1, 2, HEAD_DIM))
+        assert_close(visible[0][:, : sink * TOKENS], expected, atol=1e-5, rtol=1e-5)
+        assert_close(visible[1][0, : sink * TOKENS : TOKENS, 0, 0], torch.tensor(values))
+
+
+@pytest.mark.parametrize("decay", [None, 0.9])
+def test_frames_ahead_are_seen_and_leave_no_trace(decay):
+    plain = new_cache(8, 2, sink_decay=decay)
+    cache = new_cache(11, 2, ahead=3, sink_decay=decay)
     for size in [1] + [3] * 6:
         start = cache.cursor
         cache.open(size, ahead=3)
@@ -127,7 +170,8 @@ def test_frames_ahead_are_seen_and_leave_no_trace():
         for layer in range(2):
             visible = cache.write(layer, keys_of(wide), values_of(wide))
         alone = push(plain, size)
-        assert seen(visible) == sorted({*seen(alone), *wide})
+        if decay is None:
+            assert seen(visible) == sorted({*seen(alone), *wide})
         assert_close(push(cache, size), alone)
         for name, tensor in plain.tensors().items():
             assert torch.equal(cache.tensors()[name], tensor), name
@@ -208,8 +252,9 @@ def test_a_window_must_hold_more_than_its_sink():
         new_cache(3, 3)
 
 
-def test_a_restored_cache_goes_on_bit_for_bit():
-    cache, copy = new_cache(8, 2), new_cache(8, 2)
+@pytest.mark.parametrize("decay", [None, 0.9])
+def test_a_restored_cache_goes_on_bit_for_bit(decay):
+    cache, copy = (new_cache(8, 2, sink_decay=decay) for _ in range(2))
     for size in [1, 3, 3, 3, 3]:
         push(cache, size)
     copy.restore(cache.tensors())
