@@ -261,8 +261,9 @@ class Recorder:
         stream, timeline = self._stream, self._stream.generator.timeline
         if not stream.position:
             return self._request
+        begun = stream.position + timeline.lead
         snapped = stream.schedule.snapped(timeline)
-        cues = tuple(cue.cue for cue in snapped.cues if cue.chunk < stream.position)
+        cues = tuple(cue.cue for cue in snapped.cues if cue.chunk < begun)
         return self._request.model_copy(
             update={
                 "prompts": type(stream.schedule)(cues),

@@ -22,7 +22,7 @@ def draw_timeline(schedule: PromptSchedule, seconds: float, timeline: Timeline) 
     length = timeline.duration(count)
     ticks = [timeline.start_time(chunk) for chunk in range(1, count)]
     snapped = schedule.snapped(timeline, count).cues
-    starts = [cue.time if cue.replaced_by is None else None for cue in snapped]
+    starts = [min(cue.time, length) if cue.replaced_by is None else None for cue in snapped]
     hues: dict[str, int] = {}
     segments, rows = [], []
     shown = [(cue, start) for cue, start in zip(schedule, starts, strict=True) if start is not None]

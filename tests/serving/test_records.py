@@ -126,6 +126,36 @@ def test_a_manifest_tells_what_happened_and_reproduces_it(pipeline, tmp_path):
     assert infos[0] == ChunkInfo.read(json.loads(infos[0].model_dump_json()))
 
 
+@pytest.mark.parametrize("at", [3, 5, 6])
+@pytest.mark.parametrize("handover", ["swap", "recache", "flush"])
+def test_words_that_come_late_are_reproduced_where_chunks_are_begun_early(pipeline, at, handover):
+    """With the rolling sampler they take over after the end, and are heard before it."""
+    rolling = CausVidPipeline(
+        **pipeline.components,
+        generation=dataclasses.replace(
+            pipeline.generation,
+            sampler="rolling",
+            window=14,
+            sink=1,
+            timesteps=(1000.0, 750.0, 500.0),
+        ),
+    )
+    request = ask(seconds=rolling.generator().timeline.duration(7))
+    plain = frames_of(request.open(rolling))
+    with request.open(rolling) as stream:
+        recorder, parts = Recorder(request, PRESETS["pocket"], stream), []
+        for chunk in stream:
+            parts.append(chunk.frames)
+            recorder.add(chunk)
+            if chunk.index == at:
+                stream.steer("a blue ball", handover)
+        manifest = recorder.manifest()
+    made = np.concatenate(parts)
+    assert np.array_equal(made, plain) == (at == 6)  # after the last chunk nobody hears them
+    assert len(manifest.request.prompts) == (1 if at == 6 else 2)
+    assert np.array_equal(frames_of(manifest.request.open(rolling)), made)
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("gallery/*.json")), ids=lambda it: it.stem)
 def test_manifests_of_earlier_versions_can_be_read(path):
     """These were written before there were types."""
