@@ -6,7 +6,7 @@ clips, with or without a mask). The kernel is diffusers' choice (`set_attention_
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -77,12 +77,6 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     return torch.view_as_real(pairs * rotation).flatten(-2)
 
 
-def _ends(sizes: Sequence[int]) -> Tensor:
-    """For every frame, the index just past the chunk that holds it."""
-    sizes = torch.as_tensor(sizes)
-    return torch.repeat_interleave(sizes.cumsum(0), sizes)
-
-
 def block_causal_mask(sizes: Sequence[int], *, window: int | None = None, sink: int = 0) -> Tensor:
     """Which frames (columns) each frame (row) sees when chunks of `sizes` are made in order.
 
@@ -92,30 +86,14 @@ def block_causal_mask(sizes: Sequence[int], *, window: int | None = None, sink: 
     Returns:
         bool `[f, f]`, f = sum of `sizes`.
     """
-    ends = _ends(sizes)
+    counts = torch.as_tensor(sizes)
+    ends = counts.cumsum(0).repeat_interleave(counts)  # of every frame's chunk
     frame = torch.arange(len(ends))
     visible = frame[None] < ends[:, None]
     if window is not None:
         recent = frame[None] >= ends[:, None] - (window - sink)
         visible &= recent | (frame[None] < sink)
     return visible
-
-
-def teacher_forcing_mask(sizes: Sequence[int]) -> Tensor:
-    """The mask over a clean copy followed by a noisy copy of the same f frames: bool `[2f, 2f]`.
-
-    Clean chunks see clean chunks up to themselves; a noisy chunk sees the clean chunks before it
-    and itself, as at inference when the past is perfect.
-    """
-    causal = block_causal_mask(sizes)
-    ends = _ends(sizes)
-    same = ends[:, None] == ends[None]
-    return torch.cat(
-        [
-            torch.cat([causal, torch.zeros_like(causal)], dim=1),
-            torch.cat([causal & ~same, same], dim=1),
-        ]
-    )
 
 
 class Sight(NamedTuple):
@@ -144,25 +122,18 @@ def sights(frame_mask: Tensor, tokens_per_frame: int) -> tuple[Sight, ...]:
     blind = [frame for frame, row in enumerate(rows) if not any(row)]
     if blind:
         raise ValueError(f"frames {blind} see no frame at all, not even themselves")
-    runs = []
-    start = 0
-    for end in range(1, len(rows) + 1):
-        if end == len(rows) or rows[end] != rows[start]:
-            runs.append(
-                Sight(_scaled(start, end, tokens_per_frame), _spans(rows[start], tokens_per_frame))
-            )
-            start = end
+    runs, start = [], 0
+    for row, frames in groupby(rows):
+        end = start + len(list(frames)) * tokens_per_frame
+        runs.append(Sight(slice(start, end), _spans(row, tokens_per_frame)))
+        start = end
     return tuple(runs)
 
 
 def _spans(row: Sequence[bool], scale: int) -> tuple[slice, ...]:
     """The runs of true entries."""
-    edges = [i for i, (a, b) in enumerate(pairwise([False, *row, False])) if a != b]
-    return tuple(_scaled(a, b, scale) for a, b in zip(edges[::2], edges[1::2], strict=True))
-
-
-def _scaled(start: int, end: int, scale: int) -> slice:
-    return slice(start * scale, end * scale)
+    edges = [i * scale for i, (a, b) in enumerate(pairwise([False, *row, False])) if a != b]
+    return tuple(slice(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True))
 
 
 class CausalAttnProcessor:

@@ -1,6 +1,6 @@
 """Streaming video codecs: pixels ↔ normalised latents, piece by piece.
 
-One protocol over two kinds of weights: diffusers' `AutoencoderKLWan` and our `TinyAutoencoder`.
+One interface over two kinds of weights: diffusers' `AutoencoderKLWan` and our `TinyAutoencoder`.
 Everything a viewer's stream must remember lives in a `CodecState`, never in the module, so any
 number of streams share one set of weights, and a state can be stored and resumed bit by bit.
 
@@ -12,7 +12,6 @@ mean and standard deviation of the weights' config. The codec knows no chunk len
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -69,38 +68,11 @@ class CodecState:
         return flat
 
 
-class VideoCodec(Protocol):
-    """Streaming encoder and decoder over shared, stateless weights."""
+class VideoCodec:
+    """Streaming encoder and decoder over shared, stateless weights.
 
-    spatial_stride: int
-    temporal_stride: int
-    latent_channels: int
-
-    def start(self) -> CodecState:
-        """State of a new stream."""
-        ...
-
-    def restore(self, tensors: dict[str, Tensor]) -> CodecState:
-        """State from `CodecState.tensors`."""
-        ...
-
-    def encode(self, pixels: Tensor, state: CodecState) -> Tensor:
-        """Next latents [b, f, c, h, w] of pixels [b, t, 3, H, W] in [-1, 1].
-
-        t is 1 + 4 k in the first call of a stream and 4 k in every other.
-        """
-        ...
-
-    def decode(self, latents: Tensor, state: CodecState) -> Tensor:
-        """Next pixels [b, t, 3, H, W] in [-1, 1] of latents [b, f, c, h, w].
-
-        t is 1 + 4 (f - 1) in the first call of a stream and 4 f in every other.
-        """
-        ...
-
-
-class _Codec:
-    """Checks, state keeping and normalisation, the same for every kind of weights."""
+    Checks, state keeping and normalisation are here; what is run depends on the kind of weights.
+    """
 
     spatial_stride: int
     temporal_stride: int
@@ -118,9 +90,11 @@ class _Codec:
         return self.module.dtype
 
     def start(self) -> CodecState:
+        """State of a new stream."""
         return CodecState()
 
     def restore(self, tensors: dict[str, Tensor]) -> CodecState:
+        """State from `CodecState.tensors`."""
         state = CodecState()
         sides = {"encoder": state.encoder, "decoder": state.decoder}
         missing = {f"{s}.{k}" for s in sides for k in ("position", "shape")} - tensors.keys()
@@ -140,6 +114,10 @@ class _Codec:
         return state
 
     def encode(self, pixels: Tensor, state: CodecState) -> Tensor:
+        """Next latents [b, f, c, h, w] of pixels [b, t, 3, H, W] in [-1, 1].
+
+        t is 1 + 4 k in the first call of a stream and 4 k in every other.
+        """
         if pixels.ndim != 5 or pixels.shape[2] != 3:
             raise ValueError(f"expected pixels [b, t, 3, H, W], got {tuple(pixels.shape)}")
         b, t, _, height, width = pixels.shape
@@ -165,6 +143,10 @@ class _Codec:
         return latents.to(pixels.dtype)
 
     def decode(self, latents: Tensor, state: CodecState) -> Tensor:
+        """Next pixels [b, t, 3, H, W] in [-1, 1] of latents [b, f, c, h, w].
+
+        t is 1 + 4 (f - 1) in the first call of a stream and 4 f in every other.
+        """
         if latents.ndim != 5 or latents.shape[2] != self.latent_channels or latents.shape[1] == 0:
             raise ValueError(
                 f"expected latents [b, f, {self.latent_channels}, h, w] with f > 0, "
@@ -194,7 +176,7 @@ class _Codec:
 _FIRST_LATENT_SEEN = "Rep"
 
 
-class WanCodec(_Codec):
+class WanCodec(VideoCodec):
     """Streams through diffusers' `AutoencoderKLWan`, bit for bit as its one-shot calls.
 
     The module keeps its convolution caches in attributes that `encode` and `decode` clear; here the
@@ -220,13 +202,11 @@ class WanCodec(_Codec):
         if self.module.config.patch_size is not None:
             video = patchify(video, patch_size=self.module.config.patch_size)
         cache = self._load(side.memory, self._slots["encoder"])
-        lead = 0 if side.position else 1
-        groups = [video[:, :, :lead]] if lead else []
-        groups += video[:, :, lead:].split(self.temporal_stride, dim=2)
+        sizes = [] if side.position else [1]
+        sizes += [self.temporal_stride] * (video.shape[2] // self.temporal_stride)
         encoded = [
             self.module.encoder(group, feat_cache=cache, feat_idx=[0])
-            for group in groups
-            if group.shape[2]
+            for group in video.split(sizes, dim=2)
         ]
         side.memory = self._store(cache)
         moments = self.module.quant_conv(torch.cat(encoded, dim=2))
@@ -237,13 +217,8 @@ class WanCodec(_Codec):
         hidden = self.module.post_quant_conv(latents.to(self.module.device).transpose(1, 2))
         cache = self._load(side.memory, self._slots["decoder"])
         decoded = [
-            self.module.decoder(
-                frame,
-                feat_cache=cache,
-                feat_idx=[0],
-                first_chunk=side.position + i == 0,
-            )
-            for i, frame in enumerate(hidden.split(1, dim=2))
+            self.module.decoder(frame, feat_cache=cache, feat_idx=[0], first_chunk=position == 0)
+            for position, frame in enumerate(hidden.split(1, dim=2), start=side.position)
         ]
         side.memory = self._store(cache)
         video = torch.cat(decoded, dim=2)
@@ -267,7 +242,7 @@ class WanCodec(_Codec):
         }
 
 
-class TinyCodec(_Codec):
+class TinyCodec(VideoCodec):
     """Streams through a `TinyAutoencoder`.
 
     The first picture is repeated to fill its group of `temporal_stride` frames; the decoder's

@@ -16,7 +16,6 @@ import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from threading import Lock
-from typing import NamedTuple
 
 import ftfy
 import torch
@@ -26,13 +25,6 @@ from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 from causvid.model.offload import execution_device
 
 logger = logging.getLogger(__name__)
-
-
-class TokenisedPrompt(NamedTuple):
-    """`ids` `[n]`, n ≤ text_length, and how many further tokens the prompt had."""
-
-    ids: Tensor
-    dropped: int
 
 
 def clean_prompt(prompt: str) -> str:
@@ -98,30 +90,9 @@ class PromptEncoder:
             row[: len(rows)] = rows
         return padded.to(device=device, dtype=dtype)
 
-    def tokenise(self, prompt: str) -> TokenisedPrompt:
-        """The token ids of a prompt, cleaned and cut to `text_length`, its end mark kept."""
-        text = clean_prompt(prompt)
-        ids = self.tokenizer(text, add_special_tokens=True, verbose=False).input_ids
-        dropped = max(0, len(ids) - self.text_length)
-        if dropped:
-            # The tokenizer cuts before the end mark; slicing would cut the mark itself.
-            ids = self.tokenizer(
-                text, add_special_tokens=True, truncation=True, max_length=self.text_length
-            ).input_ids
-        return TokenisedPrompt(torch.tensor(ids, dtype=torch.long), dropped)
-
-    def forget(self) -> None:
-        """Empty the memo, as must be done when the encoder's weights change."""
-        with self._lock:
-            self._memo.clear()
-
     def _recall(self, texts: Sequence[str]) -> list[Tensor]:
         new = [text for text in dict.fromkeys(texts) if text not in self._memo]
-        if new:
-            # The encoder may live on the CPU while the transformer is on a GPU.
-            where = execution_device(self.text_encoder)
-            fresh = {text: self._encode(text, where) for text in new}
-            self._memo.update(fresh)
+        self._memo.update({text: self._encode(text) for text in new})
         embedded = [self._memo[text] for text in texts]
         for text in texts:
             self._memo.move_to_end(text)
@@ -129,17 +100,20 @@ class PromptEncoder:
             self._memo.popitem(last=False)
         return embedded
 
-    def _encode(self, text: str, where: torch.device) -> Tensor:
-        ids, dropped = self.tokenise(text)
-        if dropped:
+    def _encode(self, text: str) -> Tensor:
+        words = self.tokenizer(text, verbose=False).input_ids
+        if (dropped := len(words) - self.text_length) > 0:
             logger.warning(
                 "the prompt has %d tokens too many and was cut to %d: %.60s…",
                 dropped,
                 self.text_length,
                 text,
             )
-        if not len(ids):  # the empty prompt, for a tokenizer without an end mark
+            # The tokenizer cuts before the end mark; slicing would cut the mark itself.
+            words = self.tokenizer(text, truncation=True, max_length=self.text_length).input_ids
+        if not words:  # the empty prompt, for a tokenizer without an end mark
             return torch.zeros(0, self.text_encoder.config.d_model, dtype=self.text_encoder.dtype)
-        ids = ids.to(where)[None]
+        # The encoder may live on the CPU while the transformer is on a GPU.
+        ids = torch.tensor([words], device=execution_device(self.text_encoder))
         with torch.no_grad():
             return encode_tokens(self.text_encoder, ids, torch.ones_like(ids))[0]

@@ -70,11 +70,8 @@ class TimePool(nn.Module):
 
 
 class TimeGrow(nn.Module):
-    """Makes `time` frames of one.
-
-    The published layout enlarges them first. A 1x1 convolution commutes with that and is cheaper
-    in front of it.
-    """
+    """Makes `time` frames of one; before they are enlarged, which commutes with it, as that is
+    cheaper than the published order."""
 
     def __init__(self, channels: int, time: int) -> None:
         super().__init__()
@@ -348,14 +345,11 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
                 f"expected latents [b, f, {self.config.latent_channels}, h, w], "
                 f"got {tuple(latents.shape)}"
             )
-        # Not through __call__: offloading hooks hand copies of dicts to `forward`.
-        return self._pixels(latents, memory).clamp(0, 1)
+        # The class's own: offloading hooks, which hand it copies of dicts, replace an object's.
+        return TinyAutoencoder.forward(self, latents, memory).clamp(0, 1)
 
     def forward(self, latents: Tensor, memory: Memory | None = None) -> Tensor:
         """The decoder before its pixels are clamped to [0, 1], as a loss wants it."""
-        return self._pixels(latents, memory)
-
-    def _pixels(self, latents: Tensor, memory: Memory | None) -> Tensor:
         memory = {} if memory is None else memory
         parts = []
         if self.shortcut is not None:

@@ -220,10 +220,6 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionM
         keys, values = zip(*(project(block.attn2, text) for block in self.blocks), strict=True)
         return TextCache(keys, values)
 
-    def rotary(self, positions: Tensor, height: int, width: int) -> Tensor:
-        """Rotations of the tokens of latent frames at `positions` on a token grid."""
-        return rotary_table(positions, height, width, self.config.attention_head_dim)
-
     def forward(
         self,
         latents: Tensor,
@@ -251,14 +247,15 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionM
         patch = self.config.patch_size[1]
         rows, columns = height // patch, width // patch
 
+        head_dim = self.config.attention_head_dim
         if memory is not None:
             if memory.rotary is None:
-                memory.rotary = self.rotary(memory.positions, rows, columns)
+                memory.rotary = rotary_table(memory.positions, rows, columns, head_dim)
             rotary = memory.rotary
         else:
             if positions is None:
                 positions = torch.arange(frames, device=latents.device)
-            rotary = self.rotary(positions, rows, columns)
+            rotary = rotary_table(positions, rows, columns, head_dim)
         seen = None if frame_mask is None else sights(frame_mask, rows * columns)
 
         x = self.patch_embedding(latents.to(self.dtype).transpose(1, 2))

@@ -9,8 +9,8 @@ from causvid.model.attention import (
     rotary_table,
     rotate,
     sights,
-    teacher_forcing_mask,
 )
+from tests.masks import teacher_forcing_mask
 
 
 def test_rotations_are_those_of_diffusers_wan():

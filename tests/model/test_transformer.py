@@ -5,9 +5,10 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch.testing import assert_close
 
-from causvid.model.attention import block_causal_mask, teacher_forcing_mask
+from causvid.model.attention import block_causal_mask
 from causvid.model.cache import GradientMemory, KVCache
 from causvid.model.transformer import CausalWanTransformer
+from tests.masks import teacher_forcing_mask
 
 LATENTS = (1, 7, 8, 4, 6)  # b, f, c, h, w
 

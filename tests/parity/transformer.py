@@ -14,12 +14,12 @@ from causvid.model.attention import (
     rotary_pairs,
     rotary_table,
     rotate,
-    teacher_forcing_mask,
     time_rotation,
 )
 from causvid.model.cache import KVCache, TextCache
 from causvid.model.transformer import CausalWanTransformer, sinusoid
 from causvid.training.losses import per_frame, table_sigmas
+from tests.masks import teacher_forcing_mask
 from tests.parity.case import BFLOAT16_TOLERANCE, Case
 from tests.parity.folder import ReferenceFolder, Settings
 
