@@ -30,7 +30,7 @@ NON_COMMERCIAL = Licence(
 WAN_SIZES = (Size(480, 832), Size(832, 480), Size(624, 640))
 
 WAN_BASE = HubFolder("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "0fad780a534b6463e45facd96134c9f345acfa5b")
-TAEHV = HubFile("Kijai/WanVideo_comfy", "taew2_1.safetensors", entries=(FLAT,))
+TAEHV = HubFile("Kijai/WanVideo_comfy", path="taew2_1.safetensors", entries=(FLAT,))
 
 _FOUR_STEPS = (1000.0, 750.0, 500.0, 250.0)
 _FULL_WINDOW = (
@@ -57,9 +57,9 @@ CAUSVID = Preset(
     published=GenerationConfig(timesteps=(1000.0, 757.0, 522.0), shift=8.0, warp=False),
     weights=HubFile(
         "tianweiy/CausVid",
-        "autoregressive_checkpoint/model.pt",
         "b545eb2728fc9d1515023a270b847f7b24b3aa89",
-        ("generator",),
+        path="autoregressive_checkpoint/model.pt",
+        entries=("generator",),
     ),
     base=WAN_BASE,
     tiny_decoder=TAEHV,
@@ -86,9 +86,9 @@ SELF_FORCING = dataclasses.replace(
     published=GenerationConfig(timesteps=_FOUR_STEPS, shift=5.0, warp=True),
     weights=HubFile(
         "gdhe17/Self-Forcing",
-        "checkpoints/self_forcing_dmd.pt",
         "2f8b779212da279d212c22a509b66ad6552f350e",
-        ("generator_ema",),
+        path="checkpoints/self_forcing_dmd.pt",
+        entries=("generator_ema",),
     ),
 )
 
@@ -114,9 +114,9 @@ CAUSAL_FORCING = dataclasses.replace(
     licence=APACHE,
     weights=HubFile(
         "zhuhz22/Causal-Forcing",
-        "chunkwise/causal_forcing.pt",
         "2f8eb8bb6eeb1238da9d13e5420d342a74d634a6",
-        ("generator",),
+        path="chunkwise/causal_forcing.pt",
+        entries=("generator",),
     ),
 )
 
@@ -168,15 +168,15 @@ LONGLIVE = dataclasses.replace(
     published=dataclasses.replace(SELF_FORCING.published, window=12, sink=3),
     weights=HubFile(
         "Efficient-Large-Model/LongLive-1.3B",
-        "models/longlive_base.pt",
         "cda9138d93872ef109d9a74c270184eb3a5acc6e",
-        ("generator", "generator_ema", "model"),
+        path="models/longlive_base.pt",
+        entries=("generator", "generator_ema", "model"),
     ),
     lora=HubFile(
         "Efficient-Large-Model/LongLive-1.3B",
-        "models/lora.pt",
         "cda9138d93872ef109d9a74c270184eb3a5acc6e",
-        ("generator_lora", FLAT),
+        path="models/lora.pt",
+        entries=("generator_lora", FLAT),
     ),
     notes="Trained with its window, sink and recache hand-overs: change prompts with `recache`. "
     "The sink follows the window, as in the published endless mode; the published default leaves "
@@ -197,7 +197,7 @@ REWARD_FORCING = dataclasses.replace(
     published=dataclasses.replace(SELF_FORCING.published, window=9, sink=3, sink_decay=0.999),
     weights=HubFile(
         "JaydenLu666/Reward-Forcing-T2V-1.3B",
-        "rewardforcing.pt",
+        path="rewardforcing.pt",
         entries=(FLAT, "generator_ema", "generator"),
     ),
     notes="Frames that leave the window are blended into the sink, as published; its moving "
@@ -223,9 +223,9 @@ STREAMDIFFUSION_V2 = dataclasses.replace(
     ),
     weights=HubFile(
         "jerryfeng/StreamDiffusionV2",
-        "wan_causal_dmd_v2v/model.pt",
         "2373eb2b39278b3a1aa174964a724ee78ead96f0",
-        ("generator", "generator_ema", "state_dict", FLAT),
+        path="wan_causal_dmd_v2v/model.pt",
+        entries=("generator", "generator_ema", "state_dict", FLAT),
     ),
     modes=("video",),
     notes="Steps are the first two of the published 700, 500, 400, 200. Every step has a cache of "
@@ -248,9 +248,9 @@ KREA_14B = dataclasses.replace(
     ),
     weights=HubFile(
         "krea/krea-realtime-video",
-        "krea-realtime-video-14b.safetensors",
         "6b5d204f9d14c3c3a59608e49d1da7fad90daf8d",
-        (FLAT,),
+        path="krea-realtime-video-14b.safetensors",
+        entries=(FLAT,),
     ),
     transformer=TransformerSize(num_layers=40, num_attention_heads=40, ffn_dim=13824),
     notes="The keys of the three context frames are computed anew before every chunk, as "

@@ -4,9 +4,8 @@ What can go wrong is a `PresetError` that names the cure, without waiting for re
 no network.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants, get_session, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
@@ -26,45 +25,31 @@ _PATIENCE = 5.0
 """Seconds in which the Hub must answer at all; its client would try six times over a minute."""
 
 
-def fetch_file(file: HubFile, what: str, token: str | None = None) -> Path:
-    """The local copy of a file, downloaded if need be.
+def fetch(
+    source: HubFolder, what: str, token: str | None = None, *, patterns: list[str] | None = None
+) -> Path:
+    """The local copy of a file or a folder, downloaded if need be.
 
     Args:
         what: who needs what, for the message: `"preset 'x' needs model.pt"`.
+        patterns: the files of a folder that are meant; all by default.
 
     Raises:
-        PresetError: if it cannot be had.
+        PresetError: if it cannot be had; one sentence, with a cure.
     """
-    with _readable(file.repo, what):
-        return Path(
-            hf_hub_download(
-                file.repo,
-                file.path,
-                revision=file.commit,
-                token=token,
-                local_files_only=not _reachable(),
-            )
-        )
-
-
-def fetch_folder(
-    folder: HubFolder, patterns: list[str] | None, what: str, token: str | None = None
-) -> Path:
-    """The local copy of a repository's files that match one of `patterns`, or of all.
-
-    Raises:
-        PresetError: if it cannot be had.
-    """
-    with _readable(folder.repo, what):
-        return Path(
-            snapshot_download(
-                folder.repo,
-                revision=folder.commit,
-                allow_patterns=None if patterns is None else list(patterns),
-                token=token,
-                local_files_only=not _reachable(),
-            )
-        )
+    options: dict[str, Any] = {"revision": source.commit, "token": token}
+    options["local_files_only"] = not _reachable()
+    try:
+        if isinstance(source, HubFile):
+            return Path(hf_hub_download(source.repo, source.path, **options))
+        return Path(snapshot_download(source.repo, allow_patterns=patterns, **options))
+    except (HTTPError, OfflineModeIsEnabled, OSError) as error:
+        cure = next(cure for kind, cure in _CURES if isinstance(error, kind))
+        page = f"https://huggingface.co/{source.repo}"
+        raise PresetError(
+            f"{what} from {source.repo}, which could not be had: "
+            f"{cure.format(page=page, error=error)}"
+        ) from error
 
 
 def _reachable() -> bool:
@@ -73,19 +58,6 @@ def _reachable() -> bool:
     except (HTTPError, OfflineModeIsEnabled):
         return False
     return True
-
-
-@contextmanager
-def _readable(repo: str, what: str) -> Iterator[None]:
-    """Turn the many ways a download can fail into one sentence with a cure."""
-    try:
-        yield
-    except (HTTPError, OfflineModeIsEnabled, OSError) as error:
-        cure = next(cure for kind, cure in _CURES if isinstance(error, kind))
-        page = f"https://huggingface.co/{repo}"
-        raise PresetError(
-            f"{what} from {repo}, which could not be had: {cure.format(page=page, error=error)}"
-        ) from error
 
 
 _UNREACHABLE = (

@@ -6,7 +6,7 @@ the way is a `PresetError` that names the cure. Memory is the caller's choice; `
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import init_empty_weights
@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, UMT5EncoderModel
 from causvid.generation.parameters import check_decoder
 from causvid.model.checkpoint import (
     CheckpointError,
+    State,
     fill,
     merge_lora,
     read_state,
@@ -25,9 +26,11 @@ from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.execution import Execution
-from causvid.presets.hub import fetch_file, fetch_folder
+from causvid.presets.hub import fetch
 from causvid.presets.preset import HubFile, Preset, PresetError
 from causvid.presets.registry import get_preset
+
+Model = TypeVar("Model", CausalWanTransformer, TinyAutoencoder)
 
 _PARTS_OF_BASE = ["vae/*", "text_encoder/*", "tokenizer/*"]
 
@@ -69,18 +72,11 @@ def load(
 load_preset = load  # its name in version 0.1
 
 
-def fetch_base(preset: Preset, token: str | None = None) -> Path:
-    """The local folder with a preset's codec, text encoder and tokenizer."""
-    assert preset.base is not None, "a preset that is no folder has a base"
-    what = f"preset {preset.name!r} needs its components"
-    return fetch_folder(preset.base, _PARTS_OF_BASE, what, token)
-
-
 def _from_folder(preset: Preset, dtype: torch.dtype, token: str | None) -> CausVidPipeline:
     preset.read_index()  # says what is wrong before diffusers does
     folder = preset.folder
     if preset.hub is not None:
-        folder = fetch_folder(preset.hub, None, f"{preset.name!r} needs its weights", token)
+        folder = fetch(preset.hub, f"{preset.name!r} needs its weights", token)
     try:
         pipe = CausVidPipeline.from_pretrained(folder, dtype=dtype)
     except (OSError, ValueError, RuntimeError) as error:
@@ -97,49 +93,35 @@ def _from_folder(preset: Preset, dtype: torch.dtype, token: str | None) -> CausV
 def _assembled(
     preset: Preset, device: torch.device, dtype: torch.dtype, tiny_decoder: bool, token: str | None
 ) -> CausVidPipeline:
-    base = fetch_base(preset, token)
+    """The parts of a base and of checkpoints, each downloaded when its turn comes."""
+    assert preset.base is not None and preset.weights is not None, "its weights are no folder"
+    name = f"preset {preset.name!r}"
+    base = fetch(preset.base, f"{name} needs its components", token, patterns=_PARTS_OF_BASE)
+
+    def read(file: HubFile) -> State:
+        return read_state(fetch(file, f"{name} needs {file.path}", token), file.entries)
+
+    def filled(model: Model, state: State, file: HubFile) -> Model:
+        fill(model, state, source=file.url, device=device, dtype=dtype)
+        return model.eval().requires_grad_(False)
+
+    with init_empty_weights():
+        transformer = CausalWanTransformer(**dataclasses.asdict(preset.transformer))
+        tiny_vae = TinyAutoencoder() if tiny_decoder else None
+    try:
+        state = transformer_names(read(preset.weights))
+        if preset.lora is not None:
+            merge_lora(state, transformer_names(read(preset.lora)))
+        transformer = filled(transformer, state, preset.weights)
+        if tiny_vae is not None and preset.tiny_decoder is not None:
+            tiny_vae = filled(tiny_vae, read(preset.tiny_decoder), preset.tiny_decoder)
+    except CheckpointError as error:
+        raise PresetError(f"{name}: {error}") from error
     return CausVidPipeline(
         tokenizer=AutoTokenizer.from_pretrained(base / "tokenizer"),
         text_encoder=UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=dtype),
-        transformer=_transformer(preset, device, dtype, token),
+        transformer=transformer,
         vae=AutoencoderKLWan.from_pretrained(base / "vae", dtype=dtype),
-        tiny_vae=_tiny_autoencoder(preset, device, dtype, token) if tiny_decoder else None,
+        tiny_vae=tiny_vae,
         generation=preset.generation,
     )
-
-
-def _transformer(
-    preset: Preset, device: torch.device, dtype: torch.dtype, token: str | None
-) -> CausalWanTransformer:
-    assert preset.weights is not None, "a preset that is no folder has weights"
-    path = _fetch(preset, preset.weights, token)
-    lora = _fetch(preset, preset.lora, token) if preset.lora else None
-    with init_empty_weights():
-        model = CausalWanTransformer(**dataclasses.asdict(preset.transformer))
-    try:
-        state = transformer_names(read_state(path, preset.weights.entries))
-        if lora is not None and preset.lora is not None:
-            merge_lora(state, transformer_names(read_state(lora, preset.lora.entries)))
-        fill(model, state, source=preset.weights.url, device=device, dtype=dtype)
-    except CheckpointError as error:
-        raise PresetError(f"preset {preset.name!r}: {error}") from error
-    return model.eval().requires_grad_(False)
-
-
-def _tiny_autoencoder(
-    preset: Preset, device: torch.device, dtype: torch.dtype, token: str | None
-) -> TinyAutoencoder:
-    assert preset.tiny_decoder is not None, "it was asked for and checked"
-    with init_empty_weights():
-        model = TinyAutoencoder()
-    try:
-        path = _fetch(preset, preset.tiny_decoder, token)
-        state = read_state(path, preset.tiny_decoder.entries)
-        fill(model, state, source=preset.tiny_decoder.url, device=device, dtype=dtype)
-    except CheckpointError as error:
-        raise PresetError(f"preset {preset.name!r}: {error}") from error
-    return model.eval().requires_grad_(False)
-
-
-def _fetch(preset: Preset, file: HubFile, token: str | None) -> Path:
-    return fetch_file(file, f"preset {preset.name!r} needs {file.path}", token)

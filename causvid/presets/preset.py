@@ -24,7 +24,7 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class HubFolder:
-    """A repository in diffusers' layout."""
+    """A repository in diffusers' layout, pinned to a commit where one is known."""
 
     repo: str
     revision: str | None = None
@@ -39,24 +39,16 @@ class HubFolder:
         return f"https://huggingface.co/{self.repo}/tree/{self.commit or 'main'}"
 
 
-@dataclass(frozen=True)
-class HubFile:
-    """One file on the Hugging Face Hub.
+@dataclass(frozen=True, kw_only=True)
+class HubFile(HubFolder):
+    """One file of a repository.
 
     Args:
-        revision: the commit it is pinned to here, `None` where none is known.
         entries: nesting keys inside a checkpoint, best first; see `checkpoint.read_state`.
     """
 
-    repo: str
     path: str
-    revision: str | None = None
     entries: tuple[str, ...] = ()
-
-    @property
-    def commit(self) -> str | None:
-        """What is loaded; `None` for the newest."""
-        return HubFolder(self.repo, self.revision).commit
 
     @property
     def url(self) -> str:

@@ -24,7 +24,7 @@ from huggingface_hub import ModelCard
 from pydantic import TypeAdapter, ValidationError
 
 from causvid.presets.catalogue import POCKET, PRESETS, SELF_FORCING
-from causvid.presets.hub import fetch_folder
+from causvid.presets.hub import fetch
 from causvid.presets.preset import HubFolder, Licence, Preset, PresetError, Size
 
 FILE = "CAUSVID_PRESETS"
@@ -186,7 +186,7 @@ def _in_folder(folder: Path, **known: Any) -> Preset:
 
 def _on_hub(hub: HubFolder, name: str, token: str | None) -> Preset:
     what = f"{name!r} is no folder here; as a Hub id it needs its settings"
-    folder = fetch_folder(hub, _SMALL_FILES, what, token)
+    folder = fetch(hub, what, token, patterns=_SMALL_FILES)
     source = f"https://huggingface.co/{hub.repo}"
     # The folder is called after the commit, and the weights are to be of the same.
     pinned = HubFolder(hub.repo, folder.name)

@@ -16,7 +16,7 @@ from causvid.model.checkpoint import parameter_dtype
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
-from causvid.presets.hub import fetch_folder
+from causvid.presets.hub import fetch
 from causvid.presets.preset import HubFolder, Preset
 from causvid.presets.registry import get_preset
 from causvid.training.recipes import TransformerShape
@@ -129,7 +129,7 @@ def base_folder(base: str | None, preset: Preset) -> Path:
     repository = preset.base if base is None else HubFolder(base)
     if repository is None:
         raise ValueError(f"the preset {preset.name!r} has no base: pass --base FOLDER")
-    return fetch_folder(repository, _BASE_PARTS, "training needs its base")
+    return fetch(repository, "training needs its base", patterns=_BASE_PARTS)
 
 
 def exported_folder(model: str) -> Path:
@@ -140,7 +140,7 @@ def exported_folder(model: str) -> Path:
     """
     preset = get_preset(model)
     if preset.hub is not None:
-        return fetch_folder(preset.hub, None, f"training takes {model!r}")
+        return fetch(preset.hub, f"training takes {model!r}")
     if preset.folder is None:
         raise ValueError(
             f"{model!r} is no folder that `train export` wrote, but parts on the Hub: pass such a "
