@@ -56,10 +56,7 @@ VideoInput = str | Path | bytes | Iterable[np.ndarray]
 
 @dataclass
 class CausVidPipelineOutput(BaseOutput):
-    """Attributes:
-    frames: the video, in a batch of one: see `output_type` of `CausVidPipeline.__call__`.
-    schedule: the prompts that held, with their times.
-    """
+    """A video, in a batch of one as `output_type` says, and the prompts that held."""
 
     frames: Any
     schedule: PromptSchedule
@@ -126,33 +123,9 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         check_decoder(decoder, has_tiny=self.tiny_vae is not None)
         return codec_for(self.tiny_vae if decoder == "tiny" else self.vae)
 
-    def generator(
-        self,
-        *,
-        height: int | None = None,
-        width: int | None = None,
-        steps: int | None = None,
-        **changes: Any,
-    ) -> Generator:
-        """The shared generator for a picture size, with some settings changed.
-
-        Args:
-            height, width: pixels; the trained size by default.
-            steps: denoising steps per chunk.
-            changes: other fields of `GenerationConfig`; `None` leaves a field as it is.
-
-        Raises:
-            ValueError: if size or settings do not fit the model.
-        """
-        return make_generator(
-            self.transformer,
-            self.codec(),
-            self.generation,
-            height=height,
-            width=width,
-            steps=steps,
-            **changes,
-        )
+    def generator(self, **changes: Any) -> Generator:
+        """The shared generator, with some settings changed as in `make_generator`."""
+        return make_generator(self.transformer, self.codec(), self.generation, **changes)
 
     def stream(
         self,
@@ -263,9 +236,9 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             ValueError: as `stream`; also for a video without end.
             TypeError: for an argument that there is not; says which one to use instead.
         """
-        known = inspect.signature(self.stream).parameters
+        known = ["output_type", *inspect.signature(self.stream).parameters]
         if unknown := [name for name in options if name not in known]:
-            raise TypeError(_unknown_argument(unknown[0], ["output_type", *known]))
+            raise TypeError(_unknown_argument(unknown[0], known))
         if options.get("seconds") == math.inf and options.get("video") is None:
             raise ValueError("a video without end cannot be returned whole: use stream()")
         if output_type not in ("np", "pil", "pt", "uint8"):
@@ -296,13 +269,12 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             ValueError: if it is a path and nothing is there, or it is for another architecture.
         """
         source = pretrained_model_name_or_path_or_dict
-        if isinstance(source, str | Path) and not Path(source).exists():
-            path = isinstance(source, Path) or source.count("/") != 1 or source[0] in "./~"
-            if path:
-                raise ValueError(
-                    f"there is no LoRA {source}: expected a .safetensors file, a folder with one, "
-                    f"or a Hub id owner/name"
-                )
+        hub_id = isinstance(source, str) and source.count("/") == 1 and source[0] not in "./~"
+        if isinstance(source, str | Path) and not hub_id and not Path(source).exists():
+            raise ValueError(
+                f"there is no LoRA {source}: expected a .safetensors file, a folder with one, "
+                f"or a Hub id owner/name"
+            )
         super().load_lora_weights(source, **options)
 
     @classmethod
@@ -331,7 +303,16 @@ def make_generator(
     steps: int | None = None,
     **changes: Any,
 ) -> Generator:
-    """As `CausVidPipeline.generator`, for models that need not have weights yet."""
+    """The generator for a picture size, of models that need not have weights yet.
+
+    Args:
+        height, width: pixels; the trained size by default.
+        steps: denoising steps per chunk.
+        changes: other fields of `GenerationConfig`; `None` leaves a field as it is.
+
+    Raises:
+        ValueError: if size or settings do not fit the model.
+    """
     if steps is not None:
         config = config.with_steps(steps)
     config = dataclasses.replace(
@@ -349,9 +330,8 @@ def make_generator(
 
 def _unknown_argument(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
-    cure = _ELSEWHERE.get(name) or (f"did you mean {near[0]}?" if near else "")
-    there_are = cure or f"there are {', '.join(known)}"
-    return f"CausVidPipeline.__call__() has no argument {name!r}: {there_are}"
+    guess = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    return f"CausVidPipeline.__call__() has no argument {name!r}: {_ELSEWHERE.get(name, guess)}"
 
 
 def _frames(video: VideoInput, generator: Generator) -> Iterable[np.ndarray]:

@@ -179,28 +179,21 @@ def parameter_dtype(model: nn.Module, name: str, dtype: torch.dtype) -> torch.dt
 def _check_fit(
     wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], model: str, source: str | Path
 ) -> None:
-    missing = [key for key in wanted if key not in tensors]
-    left_over = [key for key in tensors if key not in wanted]
-    other_shape = [
-        f"{key} is {tuple(tensors[key].shape)}, should be {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in tensors and tensors[key].shape != wanted[key].shape
-    ]
-    if not (missing or left_over or other_shape):
-        return
-    problems = [
-        f"{len(keys)} {what}: {_some(keys)}"
-        for what, keys in [
-            ("missing", missing),
-            ("left over", left_over),
-            ("of another shape", other_shape),
-        ]
-        if keys
-    ]
-    raise CheckpointError(
-        f"{source} does not fit {model} ({len(wanted)} parameters). {'; '.join(problems)}. "
-        f"Check that the file, its entry and the model's configuration belong together"
-    )
+    problems = {
+        "missing": [key for key in wanted if key not in tensors],
+        "left over": [key for key in tensors if key not in wanted],
+        "of another shape": [
+            f"{key} is {tuple(tensors[key].shape)}, should be {tuple(wanted[key].shape)}"
+            for key in wanted
+            if key in tensors and tensors[key].shape != wanted[key].shape
+        ],
+    }
+    found = [f"{len(keys)} {what}: {_some(keys)}" for what, keys in problems.items() if keys]
+    if found:
+        raise CheckpointError(
+            f"{source} does not fit {model} ({len(wanted)} parameters). {'; '.join(found)}. "
+            f"Check that the file, its entry and the model's configuration belong together"
+        )
 
 
 def _read(path: Path) -> Mapping[str, object]:

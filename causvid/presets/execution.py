@@ -40,15 +40,11 @@ class Execution:
     """How a model is computed. torch's own devices and dtypes are taken, too.
 
     Args:
-        device: where models are; a GPU if there is one by default.
         dtype: of all weights; by default bfloat16 on a GPU, and float32 on a CPU, whose products
             are in bfloat16 where the processor has it (`causvid.model.cpu`). Norms and embeddings
             that need float32 keep it.
-        attention: a diffusers attention backend; PyTorch's choice by default.
-        quantise: `"fp8"` keeps the transformer's weights as 8-bit floats and computes as before.
-        compile: whether the transformer's layers are compiled, before anything is shown.
-        text_encoder_device: where prompts are encoded; `device` by default. The CPU saves 11 GB of
-            GPU memory for the Wan models and costs seconds per new prompt.
+        text_encoder_device: `device` by default. The CPU saves 11 GB of GPU memory for the Wan
+            models and costs seconds per new prompt.
     """
 
     device: str = _documented("", "`cpu`, `cuda`, `cuda:1`, …; by default a GPU if there is one")
@@ -132,9 +128,7 @@ class Execution:
                     "attention", how.attention, f"one that is installed: {error}"
                 ) from error
         if how.quantise == "fp8":
-            transformer.enable_layerwise_casting(
-                storage_dtype=torch.float8_e4m3fn, compute_dtype=transformer.dtype
-            )
+            transformer.enable_layerwise_casting(torch.float8_e4m3fn, transformer.dtype)
         if how.compile:
             compile_layers(pipe)
 
@@ -174,11 +168,8 @@ def in_force(pipe: "CausVidPipeline") -> str:
     transformer = pipe.transformer
     device, encoder = transformer.device, pipe.text_encoder.device
     chosen = transformer.blocks[0].attn1.processor._attention_backend
-    words = [
-        str(device),
-        arithmetic_of(transformer),
-        f"attention {getattr(chosen, 'value', 'native')}",
-    ]
+    words = [str(device), arithmetic_of(transformer)]
+    words.append(f"attention {getattr(chosen, 'value', 'native')}")
     if any(p.dtype == torch.float8_e4m3fn for p in transformer.parameters()):
         words.append("weights in float8")
     if transformer.compiled:

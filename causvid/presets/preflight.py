@@ -1,8 +1,8 @@
 """What a generation will need, before anything is downloaded or started, and what would fit.
 
-`preflight(…)` adds up a preset's `footprint` for one stream; `.require()` refuses what cannot fit
-and names the nearest setting that would. Not known here: speed, other processes, and how well the
-allocator packs, for which `RESERVE` stands. Memory does not depend on the length of the video.
+`preflight(…)` adds up a preset's costs for one stream. Not known here: speed, other processes, and
+how well the allocator packs, for which `RESERVE` stands. Memory does not depend on the length of
+the video.
 """
 
 import dataclasses
@@ -35,10 +35,6 @@ from causvid.presets.registry import get_preset
 RESERVE = 10**9
 
 
-class DoesNotFit(ValueError):
-    """The generation needs more memory than there is; the message has the numbers and a way out."""
-
-
 @dataclass(frozen=True)
 class Setting:
     """What decides about memory, and can be changed to need less of it."""
@@ -54,8 +50,6 @@ class Preflight:
     """Costs of one generation.
 
     Attributes:
-        setting: what the costs are for.
-        chunks: how many chunks the video has.
         weights_bytes: transformer and codec.
         text_encoder_bytes: 0 if it is kept off the device.
         cache_bytes: keys and values of the past and of one prompt.
@@ -85,15 +79,20 @@ class Preflight:
     nearest: "Preflight | None" = None
 
     @property
+    def parts(self) -> dict[str, int]:
+        """The needed bytes, by what they are for."""
+        return {
+            "weights": self.weights_bytes,
+            "text encoder": self.text_encoder_bytes,
+            "key-value cache": self.cache_bytes,
+            "codec state": self.codec_bytes,
+            "working memory": self.activation_bytes,
+            "reserve": self.reserve_bytes,
+        }
+
+    @property
     def total_bytes(self) -> int:
-        return (
-            self.weights_bytes
-            + self.text_encoder_bytes
-            + self.cache_bytes
-            + self.codec_bytes
-            + self.activation_bytes
-            + self.reserve_bytes
-        )
+        return sum(self.parts.values())
 
     @property
     def fits(self) -> bool:
@@ -103,18 +102,10 @@ class Preflight:
     def message(self) -> str:
         """The estimate in words, with a way out if it does not fit."""
         size = self.setting.size
-        parts = [
-            ("weights", self.weights_bytes),
-            ("text encoder", self.text_encoder_bytes),
-            ("key-value cache", self.cache_bytes),
-            ("codec state", self.codec_bytes),
-            ("working memory", self.activation_bytes),
-            ("reserve", self.reserve_bytes),
-        ]
         text = (
             f"{self.preset} at {size.width}x{size.height}, {self.seconds:g} s in {self.chunks} "
             f"chunks: {_gb(self.total_bytes)} of {_gb(self.available_bytes)} on {self.device} ("
-            + ", ".join(f"{name} {_gb(value)}" for name, value in parts if value)
+            + ", ".join(f"{name} {_gb(value)}" for name, value in self.parts.items() if value)
             + f"); {_flop(self.flops_per_chunk)} a chunk, {_flop(self.total_flops)} in all."
         )
         if self.fits:
@@ -126,16 +117,6 @@ class Preflight:
         return (
             f"{text} That does not fit. With {changes} it would: {_gb(self.nearest.total_bytes)}."
         )
-
-    def require(self) -> "Preflight":
-        """Itself, if it fits.
-
-        Raises:
-            DoesNotFit: otherwise.
-        """
-        if not self.fits:
-            raise DoesNotFit(self.message)
-        return self
 
 
 def preflight(
@@ -151,18 +132,14 @@ def preflight(
     text_encoder_on_cpu: bool = False,
     memory_bytes: int | None = None,
 ) -> Preflight:
-    """Estimate memory and work of one stream of a preset; `.require()` refuses what cannot fit.
+    """Estimate memory and work of one stream of a preset, and what would fit if this does not.
 
     Args:
         preset: a name, folder or Hub id, as for `load`.
         size: (height, width) in pixels; the trained size by default.
-        seconds: length of the video.
-        device: where the models would be.
         dtype: of the weights, with the default of `load`.
-        decoder: which decoder would make the pictures.
         window: latent frames in view; the preset's by default.
         source: whether pictures are encoded too (image- and video-to-video).
-        text_encoder_on_cpu: whether the text encoder would stay off the device.
         memory_bytes: what the device has; asked from it by default. A device that is not in this
             machine can be judged by stating it.
 
