@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from causvid.media import write_video
 from tests.appserver import running
+from tests.videos import write_video
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 WORDS = "a red car drives right"

@@ -11,9 +11,9 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
 from causvid.generation.prompts import PromptSchedule
-from causvid.media import write_video
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
+from tests.videos import write_video
 
 
 def noise_pictures(count, size=(40, 70), seed=0):

@@ -7,7 +7,7 @@ an odd edge is repeated once, so that nothing of the picture is lost.
 
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -105,21 +105,6 @@ class VideoWriter:
             self.close()
         else:
             self.abort()
-
-
-def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: Rate, *, crf: int = 18) -> int:
-    """Write an MP4 file from an array `[t, h, w, 3]`, or from any iterable of frames or clips.
-
-    Returns:
-        The number of frames written.
-
-    Raises:
-        ValueError: as `VideoWriter`.
-    """
-    with VideoWriter(path, fps, crf=crf) as video:
-        for frame in frames:
-            video.append(frame)
-    return video.frame_count
 
 
 def copy_mp4(source: BinaryIO, path: str | Path, rate: Fraction) -> int:

@@ -11,12 +11,13 @@ import pytest
 from causvid.__main__ import COMMANDS, main
 from causvid.commands.train import STAGES
 from causvid.evaluate import PARTS
-from causvid.media import VideoReader, probe, write_video
+from causvid.media import VideoReader, probe
 from causvid.presets.catalogue import PRESETS
 from causvid.presets.loading import load_preset
 from causvid.presets.registry import list_presets
 from causvid.serving.request import Request
 from tests.standin import save_standin
+from tests.videos import write_video
 
 
 @pytest.fixture(scope="module")

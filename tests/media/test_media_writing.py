@@ -10,7 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from causvid.media import FragmentMuxer, VideoReader, VideoWriter, probe, write_video
+from causvid.media import FragmentMuxer, VideoReader, VideoWriter, probe
+from tests.videos import write_video
 
 SIZE = (32, 64)
 CHUNKS = (1, 1, 12, 12, 5, 12)

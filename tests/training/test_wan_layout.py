@@ -17,10 +17,10 @@ from diffusers import (
 )
 
 from causvid.__main__ import main
-from causvid.media import write_video
 from causvid.pipeline import CausVidPipeline
 from causvid.training.data import LatentCache
 from causvid.world.tokenizer import tiny_text_encoder, word_tokenizer
+from tests.videos import write_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forget_the_accelerator")]
 

@@ -19,8 +19,8 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
-from causvid.media import write_video
 from tests.appserver import running
+from tests.videos import write_video
 
 GENERATING = {"/text_to_video", "/image_to_video", "/video_to_video", "/scheduled_video", "/extend"}
 PUBLIC = GENERATING | {"/steer", "/models", "/preflight"}

@@ -15,9 +15,10 @@ import pytest
 from causvid.benchmark import player as measure
 from causvid.benchmark.player import CHROMIUM, REPORT
 from causvid.generation.prompts import PromptSchedule
-from causvid.media import FragmentMuxer, write_video
+from causvid.media import FragmentMuxer
 from causvid.ui.files import static
 from tests.appserver import running
+from tests.videos import write_video
 
 if os.environ.get("CI"):
     import playwright.sync_api as playwright
