@@ -64,20 +64,17 @@ def empty_models(preset: Preset) -> Models:
                 TinyAutoencoder() if preset.tiny_decoder else None,
                 UMT5EncoderModel(_UMT5_XXL),
             )
-        configs = {
-            part: json.loads(preset.read_folder(f"{part}/config.json"))
-            for part in ("transformer", "vae", "text_encoder")
-        }
-        full = configs["vae"]["_class_name"] == AutoencoderKLWan.__name__
+        vae = preset.read_json("vae/config.json")
+        full = vae["_class_name"] == AutoencoderKLWan.__name__
         tiny = None
         if preset.has_tiny_decoder:
-            config = json.loads(preset.read_folder("tiny_vae/config.json"))
-            tiny = TinyAutoencoder.from_config(config)
+            tiny = TinyAutoencoder.from_config(preset.read_json("tiny_vae/config.json"))
+        text_encoder = UMT5Config.from_dict(preset.read_json("text_encoder/config.json"))
         return Models(
-            CausalWanTransformer.from_config(configs["transformer"]),
-            (AutoencoderKLWan if full else TinyAutoencoder).from_config(configs["vae"]),
+            CausalWanTransformer.from_config(preset.read_json("transformer/config.json")),
+            (AutoencoderKLWan if full else TinyAutoencoder).from_config(vae),
             tiny,
-            UMT5EncoderModel(UMT5Config.from_dict(configs["text_encoder"])),
+            UMT5EncoderModel(text_encoder),
         )
 
 
@@ -186,15 +183,14 @@ class LiveBytes(TorchDispatchMode):
 
     def _hold(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        if storage in self._known:
-            return
-        self._known.add(storage)
-        self.now += storage.nbytes()
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._release, storage.nbytes())
+        if storage not in self._known:
+            self._known.add(storage)
+            self._count(storage.nbytes())
+            weakref.finalize(storage, self._count, -storage.nbytes())
 
-    def _release(self, nbytes: int) -> None:
-        self.now -= nbytes
+    def _count(self, nbytes: int) -> None:
+        self.now += nbytes
+        self.peak = max(self.peak, self.now)
 
 
 def codec_costs(

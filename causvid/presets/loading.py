@@ -73,7 +73,7 @@ load_preset = load  # its name in version 0.1
 
 
 def _from_folder(preset: Preset, dtype: torch.dtype, token: str | None) -> CausVidPipeline:
-    preset.read_index()  # says what is wrong before diffusers does
+    preset.read_json()  # says what is wrong before diffusers does
     folder = preset.folder
     if preset.hub is not None:
         folder = fetch(preset.hub, f"{preset.name!r} needs its weights", token)

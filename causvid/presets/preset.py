@@ -137,7 +137,7 @@ class Preset:
         if self.published is not None:
             return self.published
         try:
-            return GenerationConfig.from_dict(self.read_index()["generation"])
+            return GenerationConfig.from_dict(self.read_json()["generation"])
         except (KeyError, TypeError, ValueError) as error:
             raise PresetError(
                 f"the model_index.json in {self.folder} does not say how the model generates "
@@ -154,34 +154,25 @@ class Preset:
         """Whether there is a small autoencoder beside the full one."""
         if self.folder is None:
             return self.tiny_decoder is not None
-        return self.read_index().get("tiny_vae", [None, None])[1] is not None
+        return self.read_json().get("tiny_vae", [None, None])[1] is not None
 
     def repositories(self) -> dict[str, str | None]:
         """The Hub repositories that it is loaded from → commit, `None` for the newest."""
         parts = (self.weights, self.lora, self.base, self.tiny_decoder, self.hub)
         return {part.repo: part.commit for part in parts if part is not None}
 
-    def read_index(self) -> dict[str, Any]:
-        """The `model_index.json` in `folder`: its components and how it generates.
+    def read_json(self, path: str = "model_index.json") -> dict[str, Any]:
+        """What a file in `folder` says; by default its components, and how it generates.
 
         Raises:
             PresetError: if it is not there, or is damaged.
         """
         try:
-            return json.loads(self.read_folder("model_index.json"))
+            return json.loads((self.folder / path).read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise PresetError(
-                f"the model_index.json in {self.folder} is damaged ({error}): copy the folder again"
+                f"the {path} in {self.folder} is damaged ({error}): copy the folder again"
             ) from error
-
-    def read_folder(self, path: str) -> str:
-        """The text of a file in `folder`.
-
-        Raises:
-            PresetError: if it is not there.
-        """
-        try:
-            return (self.folder / path).read_text(encoding="utf-8")
         except OSError as error:
             raise PresetError(
                 f"the weights of {self.name!r} should be in {self.folder}, but {path} is not: "

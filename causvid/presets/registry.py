@@ -159,7 +159,13 @@ def _unnamed(model: str | Path, token: str | None = None) -> Preset:
         return _in_folder(folder.resolve())
     hub_id = _HUB_ID.fullmatch(name)
     if hub_id and not isinstance(model, Path):
-        return _on_hub(HubFolder(hub_id["repo"], hub_id["revision"]), name, token)
+        hub = HubFolder(hub_id["repo"], hub_id["revision"])
+        what = f"{name!r} is no folder here; as a Hub id it needs its settings"
+        folder = fetch(hub, what, token, patterns=_SMALL_FILES)
+        # The folder is called after the commit, and the weights are to be of the same.
+        pinned = HubFolder(hub.repo, folder.name)
+        source = f"https://huggingface.co/{hub.repo}"
+        return _in_folder(folder, name=name, title=name, source=source, hub=pinned)
     raise PresetError(
         f"there is no folder {name}: expected one that `train export` or `save_pretrained` wrote"
     )
@@ -173,7 +179,7 @@ def _in_folder(folder: Path, **known: Any) -> Preset:
             f"{folder} holds no model_index.json: expected a folder that `train export` or "
             f"`save_pretrained` wrote"
         )
-    kind = preset.read_index().get("_class_name")
+    kind = preset.read_json().get("_class_name")
     if kind != "CausVidPipeline":
         raise PresetError(
             f"{preset.folder} holds a {kind}, expected a CausVidPipeline: a model that looks at "
@@ -182,15 +188,6 @@ def _in_folder(folder: Path, **known: Any) -> Preset:
     generation = preset.generation
     size = Size(generation.height, generation.width)
     return dataclasses.replace(preset, sizes=tuple(dict.fromkeys((size, Size(*size[::-1])))))
-
-
-def _on_hub(hub: HubFolder, name: str, token: str | None) -> Preset:
-    what = f"{name!r} is no folder here; as a Hub id it needs its settings"
-    folder = fetch(hub, what, token, patterns=_SMALL_FILES)
-    source = f"https://huggingface.co/{hub.repo}"
-    # The folder is called after the commit, and the weights are to be of the same.
-    pinned = HubFolder(hub.repo, folder.name)
-    return _in_folder(folder, name=name, title=name, source=source, hub=pinned)
 
 
 def _licence(folder: Path, hub: HubFolder | None) -> Licence:
