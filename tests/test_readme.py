@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from huggingface_hub import SpaceCard, SpaceHardware
 
-from causvid.__main__ import COMMANDS
 from causvid.serving.settings import variables
 from tests.appserver import running
 
@@ -107,7 +106,7 @@ def test_commands_are_found_wherever_they_are_typed():
 def test_every_command_can_be_typed(document):
     for name, *arguments in commands(DOCUMENTS[document]):
         parser = argparse.ArgumentParser(prog=f"{document}: causvid {name}")
-        importlib.import_module(COMMANDS[name].module).add_arguments(parser)
+        importlib.import_module(f"causvid.commands.{name}").add_arguments(parser)
         parser.parse_args(arguments)  # exits on a mistake
 
 

@@ -51,8 +51,7 @@ class VideoWriter:
             ValueError: if the path or the rate cannot be used.
         """
         self.frame_count = 0
-        self._path = _checked_path(path)
-        self._part = _part_of(self._path)
+        self._path, self._part = _places(path)
         self._rate = as_rate(fps)
         # x264's macroblock tree was seen to give other bytes for the same frames, run by run, on
         # a processor with AVX-512; constant quality loses little without it.
@@ -116,8 +115,7 @@ def copy_mp4(source: BinaryIO, path: str | Path, rate: Fraction) -> int:
     Raises:
         ValueError: if the path cannot be used.
     """
-    path = _checked_path(path)
-    part = _part_of(path)
+    path, part = _places(path)
     count = 0
     try:
         with av.open(source, "r") as fragments:
@@ -206,15 +204,11 @@ def as_clip(frames: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarr
     return clip
 
 
-def _checked_path(path: str | Path) -> Path:
+def _places(path: str | Path) -> tuple[Path, Path]:
+    """Where a file will be, and where it is written until it is complete."""
     path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise ValueError(f"{path.name} does not end in .mp4, the only kind of file written here")
     if not path.absolute().parent.is_dir():
         raise ValueError(f"the folder for {path.name} does not exist: {path.parent}")
-    return path
-
-
-def _part_of(path: Path) -> Path:
-    """Where a file is written until it is complete."""
-    return path.with_name(f".{path.stem}-{uuid.uuid4().hex}.part")
+    return path, path.with_name(f".{path.stem}-{uuid.uuid4().hex}.part")

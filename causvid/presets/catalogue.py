@@ -43,7 +43,6 @@ POCKET = Preset(
     title="Pocket: toy world, runs on a CPU",
     source="this repository",
     licence=APACHE,
-    published=None,
     folder=ROOT / "assets" / "pocket",
     sizes=(Size(128, 224), Size(224, 128), Size(160, 176)),  # 112, 112 and 110 tokens a frame
     notes="Knows the captioned toy world that it was trained on and nothing else.",

@@ -91,7 +91,7 @@ def preset() -> Preset:
     return dataclasses.replace(
         published,
         name="small",
-        weights=HubFile("weights", "model.pt", "0" * 40, ("generator",)),
+        weights=HubFile("weights", "0" * 40, path="model.pt", entries=("generator",)),
         base=dataclasses.replace(published.base, repo="base"),
         published=dataclasses.replace(published.generation, height=32, width=48, window=6),
         transformer=TransformerSize(
@@ -134,7 +134,7 @@ def test_products_are_lowered_where_the_processor_has_bfloat16(preset, downloads
 
 def test_a_lora_is_merged_into_the_weights(preset, downloads, weights):
     adapted = dataclasses.replace(
-        preset, lora=HubFile("weights", "lora.pt", entries=("generator_lora", FLAT))
+        preset, lora=HubFile("weights", path="lora.pt", entries=("generator_lora", FLAT))
     )
     plain = load(preset, device="cpu").transformer.blocks[0]
     merged = load(adapted, device="cpu").transformer.blocks[0]
@@ -158,7 +158,7 @@ def test_the_tiny_decoder_comes_when_asked_for(preset, downloads, monkeypatch):
         lambda: TinyAutoencoder(encoder_channels=(4,) * 4, decoder_channels=(8, 4, 4, 4)),
     )
     small = dataclasses.replace(
-        preset, tiny_decoder=HubFile("weights", "tiny.safetensors", entries=(FLAT,))
+        preset, tiny_decoder=HubFile("weights", path="tiny.safetensors", entries=(FLAT,))
     )
     assert load(small, device="cpu").tiny_vae is None
     pipe = load(small, device="cpu", tiny_decoder=True)
