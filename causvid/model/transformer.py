@@ -198,16 +198,11 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionM
         self.proj_out = nn.Linear(dim, out_channels * math.prod(patch_size))
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
         self.gradient_checkpointing = False
-        self.compiled = False
 
-    def compile_repeated_blocks(self, *args, **kwargs) -> None:
-        """diffusers' regional compilation: one layer is compiled, and all layers run that code.
-
-        Arguments are those of `torch.compile`; pass `dynamic=True`, as every chunk of a stream sees
-        more tokens than the one before, until its window is full.
-        """
-        super().compile_repeated_blocks(*args, **kwargs)
-        self.compiled = True
+    @property
+    def compiled(self) -> bool:
+        """Whether layers run compiled code (`compile_repeated_blocks`)."""
+        return self.blocks[0]._compiled_call_impl is not None
 
     def encode_text(self, prompt_embeds: Tensor) -> TextCache:
         """Keys and values of a prompt for every layer: computed once, used by every pass.
