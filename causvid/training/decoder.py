@@ -7,8 +7,7 @@ can be run again, to see past that student's errors. Clips and pixels are those 
 
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -57,7 +56,7 @@ class _Drawn(NamedTuple):
     remade: Tensor | None
 
 
-class DecoderStage(ModelStage):
+class DecoderStage(ModelStage[DecoderConfig]):
     """Trains the decoder on diorama clips; the encoder stays frozen.
 
     Args:
@@ -79,11 +78,10 @@ class DecoderStage(ModelStage):
         linear = [p for name, p in model.shortcut.named_parameters() if "encoder" not in name]
         for parameter in linear:
             parameter.requires_grad_(True)
-        super().__init__(model, config.optimiser, steps=config.steps, seed=seed)
+        super().__init__(model, config, seed=seed)
         self.optimiser.param_groups.clear()
         self.optimiser.add_param_group({"params": list(model.decoder.parameters())})
         self.optimiser.add_param_group({"params": linear, "scale": config.shortcut_scale})
-        self.config = config
         self.remake = remake
         self.encode = model.encode
         self.run_up = model.temporal_stride - 1
@@ -146,6 +144,3 @@ class DecoderStage(ModelStage):
     def _cells(self, place: tuple[slice, slice]) -> tuple[slice, slice]:
         rows, columns = (slice(s.start // self.stride, s.stop // self.stride) for s in place)
         return rows, columns
-
-    def write(self, model: Any, state: dict[str, Tensor], folder: Path) -> None:
-        model.save_pretrained(folder)

@@ -11,7 +11,6 @@ matching does not teach (`causvid.training.forcing`).
 """
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,7 +23,7 @@ from causvid.model.attention import block_causal_mask
 from causvid.model.transformer import CausalWanTransformer
 from causvid.training.config import DmdConfig
 from causvid.training.data import Begin, LatentCache, PromptFile
-from causvid.training.forcing import Velocity, last_chunks_mask, lessons_loss
+from causvid.training.forcing import TeacherForcing, last_chunks_mask
 from causvid.training.losses import (
     distribution_matching_gradient,
     distribution_matching_loss,
@@ -37,7 +36,7 @@ from causvid.training.losses import (
     same_within_chunks,
     score_timesteps,
 )
-from causvid.training.model_stage import Average, averaged, new_optimiser
+from causvid.training.model_stage import Average, descend, new_optimiser
 from causvid.training.ode import student_times
 from causvid.training.precision import use_training_attention
 from causvid.training.rollout import RolloutPlan, Switch, roll_out
@@ -54,8 +53,7 @@ class DmdStage:
         critic: starts as a copy of the teacher.
         condition: how all three are given captions.
         data: captions; a `LatentCache` where clips are needed, too (`DmdConfig.needs_clips`).
-        earlier: the student before, or another whose first chunks are kept by teacher forcing; not
-            needed without it.
+        earlier: see `TeacherForcing`; `None` without it.
     """
 
     def __init__(
@@ -70,14 +68,15 @@ class DmdStage:
         earlier: CausalWanTransformer | None = None,
         seed: int = 0,
     ):
-        if earlier is None and config.teacher_forcing_weight and config.lessons.first_weight:
-            raise ValueError("teacher forcing keeps first chunks: it needs the student before")
         if config.needs_clips and not isinstance(data, LatentCache):
             raise ValueError(
                 "these settings need clips, not prompts alone: leave out --prompts, or ask for "
                 "--image-share 0 --teacher-forcing-weight 0 --student-input rollout"
             )
-        self.earlier = None if earlier is None else earlier.requires_grad_(False).eval()
+        self.forcing = None
+        if config.teacher_forcing_weight and isinstance(data, LatentCache):
+            shown = config.lessons, condition, data, generator.config
+            self.forcing = TeacherForcing(*shown, earlier)
         self.generator = generator
         self.student: nn.Module = generator.transformer
         self.teacher = teacher.requires_grad_(False).eval()
@@ -92,9 +91,8 @@ class DmdStage:
 
     def prepare(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
-        for model in (self.student, self.critic, self.teacher, self.earlier):
-            if model is not None:
-                use_training_attention(model, accelerator.device, accelerator.mixed_precision)
+        for model in (self.student, self.critic, self.teacher):
+            use_training_attention(model, accelerator.device, accelerator.mixed_precision)
         # One by one: of those prepared together, only one would be sharded.
         self.student, self.student_optimiser = accelerator.prepare(
             self.student, self.student_optimiser
@@ -102,14 +100,14 @@ class DmdStage:
         self.critic, self.critic_optimiser = accelerator.prepare(self.critic, self.critic_optimiser)
         # The rollout needs the module itself, not a wrapper that knows only `forward`.
         self.generator = replace(self.generator, transformer=accelerator.unwrap_model(self.student))
-        for frozen in (self.teacher, self.earlier):
-            if frozen is not None:
-                frozen.to(accelerator.device)
+        self.teacher.to(accelerator.device)
+        if self.forcing is not None:
+            self.forcing.prepare(accelerator)
         self.ema = Average(self.student, self.config.student_optimiser.ema_decay)
         accelerator.register_for_checkpointing(self.ema, self.data)
 
     def save_average(self, folder: Path) -> None:
-        with averaged(self.ema, self.student):
+        with self.ema.applied():
             state = self.accelerator.get_state_dict(self.student)
             if self.accelerator.is_main_process:
                 save_model(self.generator.transformer, state, folder)
@@ -149,31 +147,27 @@ class DmdStage:
         loss, gradient = self.student_loss(generated, text, empty, rng)
         accelerator.backward(loss)
         forcing: Metrics = {}
-        if config.teacher_forcing_weight:
-            forced = self.teacher_forcing_loss((*key, 2), rng)
+        if self.forcing is not None:
+            forced = self.forcing.loss(self.student, (*key, 2), rng)
             accelerator.backward(config.teacher_forcing_weight * forced)
             forcing["teacher_forcing_loss"] = forced.item()
         self._share_gradients()
-        norm = accelerator.clip_grad_norm_(
-            self.student.parameters(), config.student_optimiser.clip_norm
-        )
-        self.student_optimiser.step()
-        self.student_optimiser.zero_grad()
-        self.ema.step(self.student.parameters())
+        clip_norm = config.student_optimiser.clip_norm
+        norm = descend(accelerator, self.student, self.student_optimiser, clip_norm)
+        self.ema.step(self.ema.weights)
 
         generated = generated.detach()
         critic_loss = 0.0
         for _ in range(config.critic_updates):
             loss_critic = self.critic_loss(generated, text, rng)
             accelerator.backward(loss_critic)
-            accelerator.clip_grad_norm_(self.critic.parameters(), config.critic_optimiser.clip_norm)
-            self.critic_optimiser.step()
-            self.critic_optimiser.zero_grad()
+            clip_norm = config.critic_optimiser.clip_norm
+            descend(accelerator, self.critic, self.critic_optimiser, clip_norm)
             critic_loss += loss_critic.item() / config.critic_updates
         return {
             "loss": loss.item(),
             "gradient": gradient.abs().mean().item(),
-            "grad_norm": float(norm),
+            "grad_norm": norm,
             "critic_loss": critic_loss,
             "latent_std": generated.std().item(),
             **forcing,
@@ -204,28 +198,6 @@ class DmdStage:
             flicker = flicker_loss(velocity, generated, noise, counted)
             loss = loss + self.config.flicker_weight * flicker
         return loss
-
-    def teacher_forcing_loss(self, key: tuple[int, ...], rng: torch.Generator) -> Tensor:
-        """Of a batch that depends on `key`, see `causvid.training.forcing`."""
-        assert isinstance(self.data, LatentCache)  # as `needs_clips` says
-        return lessons_loss(
-            self.config.lessons,
-            partial(self._under, self.student),
-            None if self.earlier is None else partial(self._under, self.earlier),
-            self.data,
-            key,
-            self.generator.config,
-            rng,
-            self.accelerator.device,
-        )
-
-    def _under(self, model: nn.Module, captions: list[str]) -> Velocity:
-        text = self._embed(captions)
-
-        def velocity(noisy: Tensor, times: Tensor, mask: Tensor) -> Tensor:
-            return model(noisy, times, text, frame_mask=mask)
-
-        return velocity
 
     def _generate(
         self, clips: Tensor | None, text: Tensor, later_text: Tensor | None, rng: torch.Generator

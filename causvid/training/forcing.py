@@ -15,7 +15,6 @@ the states that sampling goes through: a noisy real clip gives away what is to b
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import torch
@@ -28,9 +27,9 @@ from causvid.generation.geometry import ChunkPattern
 from causvid.generation.schedule import add_noise, clean_from_velocity
 from causvid.model.attention import block_causal_mask
 from causvid.training.config import ForcingConfig, Lessons
-from causvid.training.data import Batch, Begin, LatentCache
+from causvid.training.data import Begin, LatentCache
 from causvid.training.losses import per_frame, regression_loss
-from causvid.training.model_stage import ModelStage
+from causvid.training.model_stage import CaptionedStage
 from causvid.training.ode import student_times
 from causvid.training.precision import use_training_attention
 from causvid.training.teacher_model import Conditioning
@@ -38,65 +37,77 @@ from causvid.training.teacher_model import Conditioning
 Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(noisy latents `[b, f, c, h, w]`, times `[b, f]`, frame mask) → velocity."""
 
-Student = Callable[[list[str]], Velocity]
-"""Captions of clips → the velocity of a student under them."""
 
-
-def lessons_loss(
-    lessons: Lessons,
-    student: Student,
-    earlier: Student | None,
-    data: LatentCache,
-    key: tuple[int, ...],
-    generation: GenerationConfig,
-    rng: torch.Generator,
-    device: torch.device,
-) -> Tensor:
-    """The loss of batches that depend on `key`, at noise from `rng`.
+class TeacherForcing:
+    """The loss of batches of clips, alone or beside another loss.
 
     Args:
-        student: what is trained.
-        earlier: the student whose first chunks are kept; `None` if none are.
+        condition: how students are given captions.
+        earlier: the student whose first chunks are kept.
+
+    Raises:
+        ValueError: if first chunks are to be kept, of no student.
     """
 
-    def next_chunk(batch: Batch) -> Tensor:
-        return forcing_loss(student(batch.captions), batch.latents.to(device), generation, rng)
+    def __init__(
+        self,
+        lessons: Lessons,
+        condition: Conditioning,
+        data: LatentCache,
+        generation: GenerationConfig,
+        earlier: nn.Module | None,
+    ):
+        if earlier is None and lessons.first_weight:
+            raise ValueError("teacher forcing keeps first chunks: it needs the student before")
+        self.lessons = lessons
+        self.condition = condition
+        self.data = data
+        self.generation = generation
+        self.earlier = None if earlier is None else earlier.requires_grad_(False).eval()
 
-    loss = next_chunk(forcing_batch(data, key, lessons.batch, generation))
-    beginnings = beginning_batch(data, (*key, 1), lessons.batch, generation)
-    if beginnings is not None:
-        loss = loss + next_chunk(beginnings)
-    if lessons.first_weight and earlier is not None:
-        frames = generation.chunks.first
-        first = data.batch((*key, 2), frames=frames, size=lessons.first_batch, begin="scene")
-        both = student(first.captions), earlier(first.captions)
-        kept = first_chunk_loss(*both, first.latents.to(device), generation, rng)
-        loss = loss + lessons.first_weight * kept
-    return loss
+    def prepare(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        if self.earlier is not None:
+            self.earlier.to(accelerator.device)
+            use_training_attention(self.earlier, accelerator.device, accelerator.mixed_precision)
 
+    def loss(self, student: nn.Module, key: tuple[int, ...], rng: torch.Generator) -> Tensor:
+        """Of batches that depend on `key`, at noise from `rng`."""
+        lessons, generation, chunks = self.lessons, self.generation, self.generation.chunks
+        device = self.accelerator.device
+        # Full windows as a stream sees them, and beginnings of scenes that fill none yet.
+        begin: Begin = "sink" if generation.sink else "anywhere"
+        size, window = lessons.batch, generation.window
+        batches = [self.data.batch(key, frames=window, size=size, begin=begin, last=chunks.rest)]
+        full = chunks.covering(window)
+        if full > 2:
+            key_of_beginnings = (*key, 1)
+            end = int(np.random.default_rng(key_of_beginnings).integers(2, full))
+            frames = chunks.start(end)
+            batches.append(
+                self.data.batch(key_of_beginnings, frames=frames, size=size, begin="scene")
+            )
+        losses = []
+        for batch in batches:
+            velocity = self._under(student, batch.captions)
+            losses.append(forcing_loss(velocity, batch.latents.to(device), generation, rng))
+        if self.earlier is not None and lessons.first_weight:
+            first = self.data.batch(
+                (*key, 2), frames=chunks.first, size=lessons.first_batch, begin="scene"
+            )
+            now, before = (self._under(model, first.captions) for model in (student, self.earlier))
+            kept = first_chunk_loss(now, before, first.latents.to(device), generation, rng)
+            losses.append(lessons.first_weight * kept)
+        return torch.stack(losses).sum()
 
-def forcing_batch(
-    data: LatentCache, key: tuple[int, ...], size: int, generation: GenerationConfig
-) -> Batch:
-    """Full windows of real clips as a stream of `generation` sees them, see `LatentCache.batch`."""
-    begin: Begin = "sink" if generation.sink else "anywhere"
-    last = generation.chunks.rest
-    return data.batch(key, frames=generation.window, size=size, begin=begin, last=last)
+    def _under(self, model: nn.Module, captions: list[str]) -> Velocity:
+        words = self.condition(captions, self.accelerator.device)
 
+        def velocity(noisy: Tensor, times: Tensor, mask: Tensor) -> Tensor:
+            with self.accelerator.autocast():
+                return model(noisy, times, *words, frame_mask=mask)
 
-def beginning_batch(
-    data: LatentCache, key: tuple[int, ...], size: int, generation: GenerationConfig
-) -> Batch | None:
-    """Scenes from their beginning to a later chunk, drawn, at which the window is not yet full.
-
-    None if it is full with the second chunk.
-    """
-    chunks = generation.chunks
-    count = chunks.covering(generation.window) - 1
-    if count < 2:
-        return None
-    ends = np.random.default_rng(key).integers(2, count, endpoint=True)
-    return data.batch(key, frames=chunks.start(int(ends)), size=size, begin="scene")
+        return velocity
 
 
 def forcing_loss(
@@ -160,14 +171,11 @@ def last_chunks_mask(frames: int, chunks: ChunkPattern) -> Tensor:
     return block_causal_mask((part,) * (part > 0) + (chunks.rest,) * whole)
 
 
-class ForcingStage(ModelStage):
+class ForcingStage(CaptionedStage[ForcingConfig]):
     """Teacher forcing alone.
 
     Args:
-        model: the student.
-        condition: how it is given captions.
-        earlier: the student before, or another whose first chunks are kept; not needed if none
-            are (`Lessons.first_weight`).
+        earlier: see `TeacherForcing`; `None` if no first chunks are kept.
     """
 
     def __init__(
@@ -181,40 +189,12 @@ class ForcingStage(ModelStage):
         earlier: nn.Module | None,
         seed: int = 0,
     ):
-        super().__init__(model, config.optimiser, steps=config.steps, seed=seed)
-        self.config = config
-        self.condition = condition
-        self.data = data
-        self.generation = generation
-        self.earlier = None if earlier is None else earlier.requires_grad_(False).eval()
+        super().__init__(model, condition, data, config, seed=seed)
+        self.forcing = TeacherForcing(config.lessons, condition, data, generation, earlier)
 
     def prepare(self, accelerator: Accelerator) -> None:
         super().prepare(accelerator)
-        if self.earlier is not None:
-            self.earlier.to(accelerator.device)
-            use_training_attention(self.earlier, accelerator.device, accelerator.mixed_precision)
-        accelerator.register_for_checkpointing(self.data)
-
-    def refresh(self) -> None:
-        self.data.open()
+        self.forcing.prepare(accelerator)
 
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
-        return lessons_loss(
-            self.config.lessons,
-            partial(self._under, self.model),
-            None if self.earlier is None else partial(self._under, self.earlier),
-            self.data,
-            key,
-            self.generation,
-            seeded(*key),
-            self.accelerator.device,
-        )
-
-    def _under(self, model: nn.Module, captions: list[str]) -> Velocity:
-        words = self.condition(captions, self.accelerator.device)
-
-        def velocity(noisy: Tensor, times: Tensor, mask: Tensor) -> Tensor:
-            with self.accelerator.autocast():
-                return model(noisy, times, *words, frame_mask=mask)
-
-        return velocity
+        return self.forcing.loss(self.model, key, seeded(*key))

@@ -7,8 +7,6 @@ colour, and a clock that runs a little fast or slow. Half of the clips are mirro
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -122,13 +120,12 @@ def _blurred(clips: Tensor, deviations: Tensor) -> Tensor:
     return planes.transpose(0, 1).reshape(clips.shape)
 
 
-class JudgeStage(ModelStage):
+class JudgeStage(ModelStage[JudgeConfig]):
     """Trains a `Judge` on rendered clips: cross entropy, summed over attributes."""
 
     def __init__(self, model: Judge, config: JudgeConfig, *, seed: int = 0) -> None:
-        super().__init__(model, config.optimiser, steps=config.steps, seed=seed)
+        super().__init__(model, config, seed=seed)
         self.judge = model
-        self.config = config
         self._pools = lru_cache(maxsize=1)(self._draw_pool)
 
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
@@ -148,6 +145,3 @@ class JudgeStage(ModelStage):
     def _draw_pool(self, index: int, place: int) -> LabelledClips:
         rng = np.random.default_rng((self.seed, index, place))
         return labelled_clips(self.judge, rng, self.config.pool, tempo=self.config.tempo)
-
-    def write(self, model: Any, state: dict[str, Tensor], folder: Path) -> None:
-        model.save_pretrained(folder)

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -12,11 +12,11 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from causvid.model.transformer import CausalWanTransformer
 from causvid.training.config import OptimiserConfig
+from causvid.training.data import LatentCache
 from causvid.training.optimiser import MuonWithAdamW
 from causvid.training.precision import use_training_attention
-from causvid.training.teacher_model import TeacherModel, save_model
+from causvid.training.teacher_model import Conditioning, save_model
 from causvid.training.trainer import Metrics
 
 
@@ -35,42 +35,40 @@ def new_optimiser(config: OptimiserConfig, module: nn.Module) -> torch.optim.Opt
 
 
 class Average(EMAModel):
-    """The weights of a module, averaged over its training. What is frozen is its own average.
+    """The trained weights of a module, averaged over its training.
 
     Where processes hold a shard of the weights each, they hold one of the average, but its stored
     state is whole.
     """
 
     def __init__(self, module: nn.Module, decay: float):
-        weights = list(module.parameters())
-        super().__init__(weights, decay=decay, use_ema_warmup=True, inv_gamma=3.0, power=1.0)
-        self._trained = [weight.requires_grad for weight in weights]
-        self.shadow_params: list[Tensor] = [
-            mean if weight.requires_grad else weight.detach()
-            for mean, weight in zip(self.shadow_params, weights, strict=True)
-        ]
+        self.weights = [weight for weight in module.parameters() if weight.requires_grad]
+        self.shadow_params: list[Tensor]
+        super().__init__(self.weights, decay=decay, use_ema_warmup=True, inv_gamma=3.0, power=1.0)
 
     def state_dict(self) -> dict[str, Any]:
         """Every process has to ask for it, as shards are gathered."""
-        return {
-            **super().state_dict(),
-            "shadow_params": [
-                _whole(mean) if trained else torch.empty(0)
-                for mean, trained in zip(self.shadow_params, self._trained, strict=True)
-            ],
-        }
+        whole = [
+            mean.full_tensor().cpu() if isinstance(mean, DTensor) else mean
+            for mean in self.shadow_params
+        ]
+        return {**super().state_dict(), "shadow_params": whole}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         ours = self.shadow_params
         super().load_state_dict(state_dict)
-        self.shadow_params = [
-            _placed_like(mean, stored) if trained else mean
-            for mean, stored, trained in zip(ours, self.shadow_params, self._trained, strict=True)
-        ]
+        pairs = zip(ours, self.shadow_params, strict=True)
+        self.shadow_params = [_placed_like(mean, stored) for mean, stored in pairs]
 
-
-def _whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Inside, the module has its averaged weights."""
+        kept = [weight.detach().clone() for weight in self.weights]
+        _copy(self.weights, self.shadow_params)
+        try:
+            yield
+        finally:
+            _copy(self.weights, kept)
 
 
 def _placed_like(ours: Tensor, whole: Tensor) -> Tensor:
@@ -80,34 +78,44 @@ def _placed_like(ours: Tensor, whole: Tensor) -> Tensor:
     return whole
 
 
-@contextmanager
-def averaged(ema: Average, model: nn.Module) -> Iterator[None]:
-    """Inside, `model` has its averaged weights."""
-    pairs = zip(model.parameters(), ema.shadow_params, strict=True)
-    trained = [(weight, mean) for weight, mean in pairs if weight.requires_grad]
-    kept = [(weight, weight.detach().clone()) for weight, _ in trained]
-    _copy(trained)
-    try:
-        yield
-    finally:
-        _copy(kept)
-
-
 @torch.no_grad()
-def _copy(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
-    for target, source in pairs:
+def _copy(targets: Iterable[Tensor], sources: Iterable[Tensor]) -> None:
+    for target, source in zip(targets, sources, strict=True):
         target.copy_(source)
 
 
-class ModelStage(ABC):
+def descend(
+    accelerator: Accelerator, model: nn.Module, optimiser: torch.optim.Optimizer, clip_norm: float
+) -> float:
+    """One step along the gradients that `model` has gathered; returns their norm."""
+    norm = accelerator.clip_grad_norm_(model.parameters(), clip_norm)
+    optimiser.step()
+    optimiser.zero_grad()
+    return float(norm)
+
+
+class StageConfig(Protocol):
+    """What the settings of every stage that trains one model have."""
+
+    @property
+    def optimiser(self) -> OptimiserConfig: ...
+
+    @property
+    def steps(self) -> int: ...
+
+
+Config = TypeVar("Config", bound=StageConfig)
+
+
+class ModelStage(ABC, Generic[Config]):
     """A stage that lowers one loss of one model. Once prepared, `ema` has the weights to keep."""
 
-    def __init__(self, model: nn.Module, optimiser: OptimiserConfig, *, steps: int, seed: int):
+    def __init__(self, model: nn.Module, config: Config, *, seed: int = 0):
         self.model = model
-        self.steps = steps
+        self.config = config
+        self.steps = config.steps
         self.seed = seed
-        self.optimiser_config = optimiser
-        self.optimiser = new_optimiser(optimiser, model)
+        self.optimiser = new_optimiser(config.optimiser, model)
 
     @abstractmethod
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
@@ -117,30 +125,21 @@ class ModelStage(ABC):
         self.accelerator = accelerator
         use_training_attention(self.model, accelerator.device, accelerator.mixed_precision)
         self.model, self.optimiser = accelerator.prepare(self.model, self.optimiser)
-        self.ema = Average(self.model, self.optimiser_config.ema_decay)
+        self.ema = Average(self.model, self.config.optimiser.ema_decay)
         accelerator.register_for_checkpointing(self.ema)
 
     def save_average(self, folder: Path) -> None:
-        with averaged(self.ema, self.model):
+        with self.ema.applied():
             state = self.accelerator.get_state_dict(self.model)
             if self.accelerator.is_main_process:
-                self.write(self.accelerator.unwrap_model(self.model), state, folder)
-
-    def write(self, model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
-        """Write `model` as ordinary model folders, in the main process.
-
-        Args:
-            state: its whole weights, of which it may hold but a shard.
-        """
-        assert isinstance(model, TeacherModel | CausalWanTransformer)
-        save_model(model, state, folder)
+                save_model(self.accelerator.unwrap_model(self.model), state, folder)
 
     def refresh(self) -> None:
         """Take in data that came meanwhile; nothing here."""
         return
 
     def update(self, step: int) -> Metrics:
-        config, accelerator = self.optimiser_config, self.accelerator
+        config, accelerator = self.config.optimiser, self.accelerator
         for group in self.optimiser.param_groups:
             group["lr"] = config.rate_at(step, self.steps) * group.get("scale", 1.0)
         total = 0.0
@@ -152,8 +151,35 @@ class ModelStage(ABC):
                 loss = self.loss(step, (self.seed, step, place)) / config.accumulation
                 accelerator.backward(loss)
             total += loss.item()
-        norm = accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
-        self.ema.step(self.model.parameters())
-        return {"loss": total, "grad_norm": float(norm)}
+        norm = descend(accelerator, self.model, self.optimiser, config.clip_norm)
+        self.ema.step(self.ema.weights)
+        return {"loss": total, "grad_norm": norm}
+
+
+class CaptionedStage(ModelStage[Config]):
+    """A stage on captioned latents.
+
+    Args:
+        condition: how `model` is given captions.
+        data: its opened shards are part of a checkpoint.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        condition: Conditioning,
+        data: LatentCache,
+        config: Config,
+        *,
+        seed: int = 0,
+    ):
+        super().__init__(model, config, seed=seed)
+        self.condition = condition
+        self.data = data
+
+    def prepare(self, accelerator: Accelerator) -> None:
+        super().prepare(accelerator)
+        accelerator.register_for_checkpointing(self.data)
+
+    def refresh(self) -> None:
+        self.data.open()

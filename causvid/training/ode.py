@@ -20,7 +20,7 @@ from causvid.model.transformer import CausalWanTransformer
 from causvid.training.config import OdeConfig, TrajectoryConfig
 from causvid.training.data import Clip, LatentCache, PromptFile, shard_path, write_shard
 from causvid.training.losses import from_trajectory, per_frame, regression_loss, same_within_chunks
-from causvid.training.model_stage import ModelStage
+from causvid.training.model_stage import CaptionedStage
 from causvid.training.teacher_model import Conditioning, sample
 
 logger = logging.getLogger(__name__)
@@ -91,23 +91,20 @@ def write_trajectories(
     return True
 
 
-class OdeStage(ModelStage):
+class OdeStage(CaptionedStage[OdeConfig]):
     """Regression of the causal student on stored trajectories."""
 
     def __init__(
         self,
         model: nn.Module,
         condition: Conditioning,
-        trajectories: LatentCache,
+        data: LatentCache,
         config: OdeConfig,
         generation: GenerationConfig,
         *,
         seed: int = 0,
     ):
-        super().__init__(model, config.optimiser, steps=config.steps, seed=seed)
-        self.config = config
-        self.condition = condition
-        self.trajectories = trajectories
+        super().__init__(model, condition, data, config, seed=seed)
         self.chunks = generation.chunks
         self.times = torch.tensor(student_times(generation))
 
@@ -115,7 +112,7 @@ class OdeStage(ModelStage):
         device = self.accelerator.device
         levels = len(self.times)
         # A "clip" of the cache is a trajectory: its first axis counts levels, all are wanted.
-        batch = self.trajectories.batch(key, frames=levels, size=self.config.batch)
+        batch = self.data.batch(key, frames=levels, size=self.config.batch)
         trajectory = batch.latents.to(device)
         shape = (trajectory.shape[0], trajectory.shape[2])
         rng = seeded(*key)

@@ -9,7 +9,6 @@ level of its own (Diffusion Forcing, arXiv 2407.01392; CausVid, arXiv 2412.07772
 """
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from causvid.generation.generator import seeded
@@ -24,38 +23,15 @@ from causvid.training.losses import (
     per_frame,
     same_within_chunks,
 )
-from causvid.training.model_stage import ModelStage
+from causvid.training.model_stage import CaptionedStage
 from causvid.training.teacher_model import Conditioning
 
 
-class TeacherStage(ModelStage):
+class TeacherStage(CaptionedStage[FlowConfig]):
     """Bidirectional flow matching: all frames of a clip at one level.
 
-    Args:
-        model: `TeacherModel`, or `CausalWanTransformer` if the text encoder is frozen.
-        condition: how that model is given captions.
+    Its model is a `TeacherModel`, or a `CausalWanTransformer` if the text encoder is frozen.
     """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        condition: Conditioning,
-        data: LatentCache,
-        config: FlowConfig,
-        *,
-        seed: int = 0,
-    ):
-        super().__init__(model, config.optimiser, steps=config.steps, seed=seed)
-        self.config = config
-        self.condition = condition
-        self.data = data
-
-    def prepare(self, accelerator: Accelerator) -> None:
-        super().prepare(accelerator)
-        accelerator.register_for_checkpointing(self.data)
-
-    def refresh(self) -> None:
-        self.data.open()
 
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
         phase = self.config.phase_at(step)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from diffusers import ModelMixin
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
@@ -84,26 +85,28 @@ class TeacherModel(nn.Module):
         return self.transformer(latents, times, self.embed(ids, mask), frame_mask=frame_mask)
 
 
-def save_model(
-    model: TeacherModel | CausalWanTransformer, state: dict[str, Tensor], folder: Path
-) -> None:
-    """Write weights as ordinary model folders, `transformer` and, if it is trained, `text_encoder`.
+def save_model(model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    """Write weights as ordinary model folders: of a `TeacherModel` both of its parts, of a student
+    its `transformer`, of any other model `folder` itself.
 
     Args:
         model: whose weights they are; it may hold but a shard of them.
         state: the weights, by name.
     """
-    if isinstance(model, CausalWanTransformer):
+    if isinstance(model, TeacherModel):
+        save_model(model.transformer, _part(state, "transformer."), folder)
+        with torch.device("meta"):
+            encoder = UMT5EncoderModel(model.text_encoder.config)
+        encoder.load_state_dict(_part(state, "text_encoder."), assign=True)
+        encoder.save_pretrained(folder / "text_encoder")
+    elif isinstance(model, CausalWanTransformer):
         with torch.device("meta"):
             whole = CausalWanTransformer.from_config(model.config)
         whole.load_state_dict(state, assign=True)
         whole.save_pretrained(folder / "transformer")
-        return
-    save_model(model.transformer, _part(state, "transformer."), folder)
-    with torch.device("meta"):
-        encoder = UMT5EncoderModel(model.text_encoder.config)
-    encoder.load_state_dict(_part(state, "text_encoder."), assign=True)
-    encoder.save_pretrained(folder / "text_encoder")
+    else:
+        assert isinstance(model, ModelMixin)
+        model.save_pretrained(folder)
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
