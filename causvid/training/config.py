@@ -5,7 +5,7 @@ Docstrings describe the fields; `python -m causvid train STAGE --help` shows tho
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from causvid.generation.cues import Handover
 
@@ -342,9 +342,9 @@ class DmdConfig:
     teacher: TeacherKind = "bidirectional"
 
     def __post_init__(self):
-        if self.teacher not in ("bidirectional", "causal"):
+        if self.teacher not in get_args(TeacherKind):
             raise ValueError(f"teacher is 'bidirectional' or 'causal', got {self.teacher!r}")
-        if self.student_input not in ("rollout", "data"):
+        if self.student_input not in get_args(StudentInput):
             raise ValueError(f"student_input is 'rollout' or 'data', got {self.student_input!r}")
         if self.teacher_forcing_weight < 0:
             raise ValueError(

@@ -1,8 +1,7 @@
 """What every stage of a recipe costs, by formulas: no weights, no memory, no data.
 
-Parameters are counted on the `meta` device; operations (a multiply-add as two) are those of
-`causvid.presets.costs`, three times as many where gradients are taken, four times with activation
-checkpointing. Tests hold them against counted steps.
+Operations (a multiply-add as two) are those of `causvid.presets.costs`, three times as many where
+gradients are taken, four times with activation checkpointing. Tests hold them against real steps.
 
 Assumed, as on a GPU: bfloat16 arithmetic over float32 weights and a fused attention kernel; frozen
 models in bfloat16, whole on every device; trained ones sharded over all devices, with gradients,
@@ -34,31 +33,25 @@ _KEPT_OF_WIDTH, _KEPT_OF_FFN = 60, 4
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage on `processes` devices.
+    """One stage: memory of each device, work of all together.
 
     Attributes:
-        clips: seen in a step by all processes together.
+        clips: seen in a step.
         trained, averaged, frozen: parameters; the averaged ones are among the trained.
-        activation_bytes: at the peak of a step, on every device.
-        step_flops, total_flops: of all processes, for one step and for the stage.
+        model_bytes: weights, gradients, optimiser (two numbers a weight) and average.
+        activation_bytes: at the peak of a step.
     """
 
     name: str
-    processes: int
     steps: int
     clips: int
     trained: int
     averaged: int
     frozen: int
+    model_bytes: int
     activation_bytes: int
     step_flops: int
     total_flops: int
-
-    @property
-    def model_bytes(self) -> int:
-        """Weights, gradients, optimiser (two numbers a weight) and average, on every device."""
-        sharded = _MASTER * (4 * self.trained + self.averaged) // self.processes
-        return sharded + _LOWERED * self.frozen
 
     @property
     def total_bytes(self) -> int:
@@ -66,35 +59,36 @@ class StagePlan:
 
 
 class _Costs:
-    """Operations and activations of one clip's passes through a recipe's models."""
+    """Operations and activations of one process's passes through a recipe's models."""
 
     def __init__(self, recipe: Recipe):
-        if recipe.transformer is not None and recipe.codec is not None:
+        self.recipe, self.chunks = recipe, recipe.generation.chunks
+        if recipe.preset is not None:
+            self.transformer, vae, _, encoder = empty_models(PRESETS[recipe.preset])
+            stride = vae.config.scale_factor_spatial
+        elif recipe.transformer is not None and recipe.codec is not None:
             with torch.device("meta"):
                 self.transformer = CausalWanTransformer(**asdict(recipe.transformer))
                 words = len(VOCABULARY) + 3  # padding, end and the unknown word
                 encoder = tiny_text_encoder(words, width=recipe.transformer.text_dim)
             stride = recipe.codec.spatial_stride
-        elif recipe.preset is not None:
-            self.transformer, vae, _, encoder = empty_models(PRESETS[recipe.preset])
-            stride = vae.config.scale_factor_spatial
         else:
             raise ValueError("a recipe without a base needs a transformer and a codec")
-        self.recipe, self.chunks = recipe, recipe.generation.chunks
-        size = (recipe.generation.height, recipe.generation.width)
-        config = self.transformer.config
-        self.grid = LatentGrid(*size, stride, patch=config.patch_size[1])
-        self.size, self.text_size = map(_parameters, (self.transformer, encoder))
+        config, picture = self.transformer.config, recipe.generation
+        self.grid = LatentGrid(picture.height, picture.width, stride, patch=config.patch_size[1])
+        self.size, self.text_size = (
+            sum(weight.numel() for weight in model.parameters())
+            for model in (self.transformer, encoder)
+        )
         looked_up = encoder.get_input_embeddings().weight.numel()
         self.prompt = 2 * config.text_length * (self.text_size - looked_up)
         self.gradient = 4 if recipe.checkpointing else 3  # over the forward pass alone
 
     def forward(self, *sizes: int) -> int:
         """A pass over runs of frames that each see themselves and those before them."""
-        runs = zip(sizes, accumulate(sizes), strict=True)
-        return prompt_flops(self.transformer) + sum(
-            transformer_flops(self.transformer, self.grid, size, end) for size, end in runs
-        )
+        seen = zip(sizes, accumulate(sizes), strict=True)
+        runs = (transformer_flops(self.transformer, self.grid, size, end) for size, end in seen)
+        return prompt_flops(self.transformer) + sum(runs)
 
     def causal(self, frames: int) -> int:
         return self.forward(*self.chunks.sizes(frames))
@@ -111,22 +105,21 @@ class _Costs:
 
     def lessons(self, lessons: Lessons) -> tuple[float, int]:
         """Operations of a step of teacher forcing, and the frames that carry gradients in it."""
-        generation, batch = self.recipe.generation, lessons.batch
-        whole, part = divmod(generation.window, self.chunks.rest)
-        window = self.forward(*((part,) * (part > 0)), *((self.chunks.rest,) * whole))
-        work = batch * (self.gradient * window + self.prompt)
-        frames = batch * generation.window
-        ends = range(2, self.chunks.covering(generation.window))
-        beginnings = [self.chunks.start(end) for end in ends]
+        chunks, window = self.chunks, self.recipe.generation.window
+        whole, part = divmod(window, chunks.rest)
+        sizes = (part,) * (part > 0) + (chunks.rest,) * whole
+        work: float = self.gradient * self.forward(*sizes)
+        passes = [(lessons.batch, work, window)]
+        beginnings = [chunks.start(end) for end in range(2, chunks.covering(window))]
         if beginnings:
             mean = sum(map(self.causal, beginnings)) / len(beginnings)
-            work += batch * (self.gradient * mean + self.prompt)
-            frames += batch * max(beginnings)
+            passes.append((lessons.batch, self.gradient * mean, max(beginnings)))
         if lessons.first_weight:
-            first, passes = self.chunks.first, self.gradient + len(generation.timesteps)
-            work += lessons.first_batch * (passes * self.forward(first) + 2 * self.prompt)
-            frames += lessons.first_batch * first
-        return work, frames
+            levels = len(self.recipe.generation.timesteps)  # of the student before, and its prompt
+            work = (self.gradient + levels) * self.forward(chunks.first) + self.prompt
+            passes.append((lessons.first_batch, work, chunks.first))
+        flops = sum(clips * (work + self.prompt) for clips, work, _ in passes)
+        return flops, sum(clips * frames for clips, _, frames in passes)
 
     def distribution_matching(self) -> float:
         """Operations for one video: its rollout, three opinions of it, the critic's updates."""
@@ -143,12 +136,7 @@ class _Costs:
                 work += passes * cost / len(config.rollout_chunks)
         judged = self.causal if config.teacher == "causal" else self.forward
         opinions = 2 if config.guidance == 1 else 3
-        passes = opinions + config.critic_updates * self.gradient
-        return work + passes * judged(config.window)
-
-
-def _parameters(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+        return work + (opinions + config.critic_updates * self.gradient) * judged(config.window)
 
 
 def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
@@ -163,21 +151,26 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
     text, size = costs.text_size, costs.size
 
     def stage(
-        name: str,
-        work: list[tuple[int, int, float]],
-        frames: int,
-        trained: int,
-        averaged: int,
-        frozen: int,
+        name: str, work: list[tuple[int, int, float]], frames: int, models: tuple[int, int, int]
     ) -> StagePlan:
-        """Of steps, a process's clips and their operations; of frames that carry gradients at once;
-        of parameters trained, averaged and frozen."""
-        memory = costs.activations(frames)
-        step = round(processes * work[-1][2])
-        total = round(processes * sum(steps * flops for steps, _, flops in work))
-        steps, clips = sum(steps for steps, _, _ in work), processes * work[-1][1]
-        models = (trained, averaged, frozen)
-        return StagePlan(name, processes, steps, clips, *models, memory, step, total)
+        """
+        Args:
+            work: steps, clips of a process and their operations, of each phase.
+            frames: that carry gradients at once.
+            models: parameters trained, averaged and frozen.
+        """
+        trained, averaged, frozen = models
+        sharded = _MASTER * (4 * trained + averaged) // processes
+        return StagePlan(
+            name,
+            sum(steps for steps, _, _ in work),
+            processes * work[-1][1],
+            *models,
+            model_bytes=sharded + _LOWERED * frozen,
+            activation_bytes=costs.activations(frames),
+            step_flops=round(processes * work[-1][2]),
+            total_flops=round(processes * sum(steps * flops for steps, _, flops in work)),
+        )
 
     def flow(name: str, config: FlowConfig, *, causal: bool, words: bool) -> StagePlan:
         through = costs.causal if causal else costs.forward
@@ -187,31 +180,29 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
             work.append((phase.steps, phase.batch, phase.batch * clip))
         frames = max(phase.batch * phase.frames for phase in config.phases)
         trained, frozen = (size + text, 0) if words else (size, text)
-        return stage(name, work, frames, trained, trained, frozen)
+        return stage(name, work, frames, (trained, trained, frozen))
 
     yield flow("teacher", recipe.teacher, causal=False, words=recipe.preset is None)
     yield flow("causal", recipe.causal, causal=True, words=False)
-    made = recipe.trajectories
+    made, ode, forcing, dmd = recipe.trajectories, recipe.ode, recipe.forcing, recipe.dmd
     sides = 1 if made.guidance == 1 else 2
     clip = sides * (made.steps * costs.forward(made.frames) + costs.prompt)
     batches = made.count // made.batch
-    yield stage("trajectories", [(batches, made.batch, made.batch * clip)], 0, 0, 0, size + text)
-    ode = recipe.ode
+    yield stage("trajectories", [(batches, made.batch, made.batch * clip)], 0, (0, 0, size + text))
     clip = costs.gradient * costs.causal(made.frames) + costs.prompt
     work = [(ode.steps, ode.batch, ode.batch * clip)]
-    yield stage("ode", work, ode.batch * made.frames, size, size, text)
-    forcing, lessons = recipe.forcing, recipe.forcing.lessons
-    flops, frames = costs.lessons(lessons)
-    frozen = text + (size if lessons.first_weight else 0)
-    yield stage("forcing", [(forcing.steps, lessons.batch, flops)], frames, size, size, frozen)
-    dmd = recipe.dmd
+    yield stage("ode", work, ode.batch * made.frames, (size, size, text))
+    flops, frames = costs.lessons(forcing.lessons)
+    frozen = text + (size if forcing.lessons.first_weight else 0)
+    work = [(forcing.steps, forcing.lessons.batch, flops)]
+    yield stage("forcing", work, frames, (size, size, frozen))
     flops, frames = dmd.batch * costs.distribution_matching(), dmd.batch * dmd.window
     frozen = size + text
     if dmd.teacher_forcing_weight:
         forced, more = costs.lessons(dmd.lessons)
         flops, frames = flops + forced, max(frames, more)
         frozen += size if dmd.lessons.first_weight else 0
-    yield stage("dmd", [(dmd.steps, dmd.batch, flops)], frames, 2 * size, size, frozen)
+    yield stage("dmd", [(dmd.steps, dmd.batch, flops)], frames, (2 * size, size, frozen))
 
 
 def print_plan(name: str, recipe: Recipe, *, processes: int, as_json: bool) -> None:
@@ -219,7 +210,7 @@ def print_plan(name: str, recipe: Recipe, *, processes: int, as_json: bool) -> N
     stages = list(plan(recipe, processes=processes))
     if as_json:
         figures = [{**asdict(stage), "total_bytes": stage.total_bytes} for stage in stages]
-        print(json.dumps({"recipe": name, "stages": figures}, indent=2))
+        print(json.dumps({"recipe": name, "processes": processes, "stages": figures}, indent=2))
         return
     header = ("stage", "steps", "clips", "models", "activations", "a step", "the stage")
     rows = [
@@ -227,8 +218,7 @@ def print_plan(name: str, recipe: Recipe, *, processes: int, as_json: bool) -> N
             stage.name,
             f"{stage.steps:,}",
             stage.clips,
-            f"{stage.model_bytes / 2**30:.2f} GiB",
-            f"{stage.activation_bytes / 2**30:.2f} GiB",
+            *(f"{b / 2**30:.2f} GiB" for b in (stage.model_bytes, stage.activation_bytes)),
             f"{stage.step_flops / 1e12:,.3g} TFLOP",
             f"{stage.total_flops / 1e18:,.3g} EFLOP",
         )
