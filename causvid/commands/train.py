@@ -268,16 +268,16 @@ def main(args: argparse.Namespace) -> None:
         _plan(args.recipe, recipe, **values)
         return
 
-    from causvid.training.launch import RUNNERS, curves
+    from causvid.training import launch
     from causvid.training.run import Run
 
     if args.stage == "curves":
-        curves(args.run, **values)
+        launch.curves(args.run, **values)
         return
     known = {field.name for field in fields(Run)}
     own = {name: value for name, value in values.items() if name in known}
     rest = {name: value for name, value in values.items() if name not in known}
-    RUNNERS[args.stage](Run(args.run, recipe, **own), *settings, **rest)
+    getattr(launch, args.stage)(Run(args.run, recipe, **own), *settings, **rest)
 
 
 def resolved(args: argparse.Namespace, recipe: Any) -> Any:

@@ -1,10 +1,14 @@
-"""What runs each stage: the stage's models, data and settings of a `Run`, put together."""
+"""What runs each stage: the stage's models, data and settings of a `Run`, put together.
 
-from collections.abc import Callable, Sequence
+The command line calls the function of a stage's name with a run, the settings and its options.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 
 from causvid.model.codec import codec_for
 from causvid.model.transformer import CausalWanTransformer
+from causvid.training import models
 from causvid.training.clips import captioned_videos, encode_shard, render_shard
 from causvid.training.codec import fit_codec
 from causvid.training.config import (
@@ -23,16 +27,6 @@ from causvid.training.decoder import DecoderStage
 from causvid.training.dmd import DmdStage
 from causvid.training.forcing import ForcingStage
 from causvid.training.judge import JudgeStage, new_judge
-from causvid.training.models import (
-    add_difference,
-    average_with,
-    export,
-    exported_folder,
-    load_codec,
-    load_text_encoder,
-    load_transformer,
-    new_model,
-)
 from causvid.training.ode import OdeStage, write_trajectories
 from causvid.training.precision import use_training_attention
 from causvid.training.remakes import Remaker
@@ -51,18 +45,18 @@ def codec(run: Run, config: CodecConfig) -> None:
 
 
 def decoder(run: Run, config: DecoderConfig, *, student: str | None) -> None:
-    vae = load_codec(run.codec_folder)
+    vae = models.load_codec(run.codec_folder)
     remake = None
     if student is not None:
         model = run.transformer(student, trained=False)
         length = model.config.text_length
         remake = Remaker(run.generator(model), run.prompts(run.text_encoder(student), length))
     folder = run.train("decoder", DecoderStage(vae, config, remake=remake, seed=run.seed))
-    load_codec(finished_average(folder)).save_pretrained(run.folder / "vae")
+    models.load_codec(finished_average(folder)).save_pretrained(run.folder / "vae")
 
 
 def data(run: Run, config: DataConfig, *, shards: int, videos: Path | None) -> None:
-    vae = load_codec(run.codec_folder)
+    vae = models.load_codec(run.codec_folder)
     if run.base_folder is not None:
         vae.to(run.accelerator.device)
     codec = codec_for(vae)
@@ -85,10 +79,10 @@ def data(run: Run, config: DataConfig, *, shards: int, videos: Path | None) -> N
 def teacher(run: Run, config: FlowConfig) -> None:
     if run.base_folder is None:
         if run.start_folder is None:
-            model = new_model(run.shape, len(run.tokenizer), run.seed)
+            model = models.new_model(run.shape, len(run.tokenizer), run.seed)
         else:
-            encoder = load_text_encoder(run.start_folder)
-            model = TeacherModel(load_transformer(run.start_folder / "teacher"), encoder)
+            encoder = models.load_text_encoder(run.start_folder)
+            model = TeacherModel(models.load_transformer(run.start_folder / "teacher"), encoder)
         condition = tokens_of(run.tokenizer, model.transformer.config.text_length)
     else:
         model = run.transformer("teacher")
@@ -175,7 +169,9 @@ def dmd(
 def _earlier(run: Run, begun: str, keep: str | None) -> CausalWanTransformer:
     """The student whose first chunks are kept."""
     if keep is not None:
-        return load_transformer(exported_folder(keep) / "transformer", run.frozen_dtype)
+        return models.load_transformer(
+            models.exported_folder(keep) / "transformer", run.frozen_dtype
+        )
     return run.transformer(begun, trained=False)
 
 
@@ -184,7 +180,7 @@ def judge(run: Run, config: JudgeConfig, *, out: Path) -> None:
     Judge.from_pretrained(finished_average(folder)).half().save_pretrained(out)
 
 
-def export_student(
+def export(
     run: Run,
     *,
     student: str | None,
@@ -193,25 +189,27 @@ def export_student(
     mean_with: str | None,
 ) -> None:
     taken = run.student_of("export", student)
-    model = load_transformer(run.transformer_folder(taken))
+    model = models.load_transformer(run.transformer_folder(taken))
     encoder = run.text_encoder(taken)
     # The base's own teacher is not written again.
     taught, teacher = run.transformer_folder("teacher"), None
     if run.base_folder is None or taught != run.base_folder / "transformer":
-        teacher = TeacherModel(load_transformer(taught), encoder)
+        teacher = TeacherModel(models.load_transformer(taught), encoder)
     if taught_since is not None:
         if teacher is None:
             raise ValueError("--taught-since needs a teacher that this run has trained")
-        former = load_transformer(exported_folder(taught_since) / "teacher")
-        add_difference(model, teacher.transformer, former)
+        former = models.load_transformer(models.exported_folder(taught_since) / "teacher")
+        models.add_difference(model, teacher.transformer, former)
         encoder = run.text_encoder("teacher")
     if mean_with is not None:
-        average_with(model, load_transformer(exported_folder(mean_with) / "transformer"))
-    export(
+        models.average_with(
+            model, models.load_transformer(models.exported_folder(mean_with) / "transformer")
+        )
+    models.export(
         out or run.folder / "model",
         TeacherModel(model, encoder),
         teacher,
-        load_codec(run.codec_folder),
+        models.load_codec(run.codec_folder),
         run.tokenizer,
         run.recipe.generation,
         published=run.base_folder is not None,
@@ -228,19 +226,3 @@ def curves(folder: Path, logs: Sequence[Path] | None, out: Path | None, against:
         raise ValueError(f"no stage in {folder} has a log: pass --run with a trained run")
     for log in stages:
         draw_curves({log.parent.name: log}, log.with_name("curves.png"), against=against)
-
-
-RUNNERS: dict[str, Callable[..., None]] = {
-    "codec": codec,
-    "decoder": decoder,
-    "data": data,
-    "teacher": teacher,
-    "causal": causal,
-    "trajectories": trajectories,
-    "ode": ode,
-    "forcing": forcing,
-    "dmd": dmd,
-    "judge": judge,
-    "export": export_student,
-}
-"""Stage → what runs it: `(run, settings, **options)`; `export` has no settings."""
