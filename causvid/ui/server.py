@@ -111,6 +111,7 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
         },
         prevent_thread_lock=True,
         quiet=True,
+        _frontend=False,  # Gradio would give up where a busy machine takes 3 s for the first page
         **options,
     )
     if page.mcp_error:
