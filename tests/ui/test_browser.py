@@ -514,7 +514,9 @@ def test_stories_fill_the_table_and_rows_are_sorted(visit):
 def test_figures_are_those_of_the_run(visit):
     page = visit()
     generate(page)
-    made = wait_for_end(page)
+    wait_for_end(page)
+    wait_for(page, lambda: report(page)["first"])  # the run may end before its first picture
+    made = report(page)
     figure = {
         it.get_attribute("data-figure"): it.text_content().split("\u202f")[0]
         for it in page.locator("[data-figure]").all()
