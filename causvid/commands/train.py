@@ -265,7 +265,9 @@ def main(args: argparse.Namespace) -> None:
             print(json.dumps(shown, indent=2))
             return
     if args.stage == "plan":
-        _plan(args.recipe, recipe, **values)
+        from causvid.training.plan import print_plan
+
+        print_plan(args.recipe, recipe, processes=args.processes, as_json=args.json)
         return
 
     from causvid.training import launch
@@ -297,9 +299,3 @@ def resolved(args: argparse.Namespace, recipe: Any) -> Any:
                 inner = inner.setdefault(step, {})
             inner[last] = value
     return changed(settings, changes)
-
-
-def _plan(name: str, recipe: Any, *, processes: int, json: bool) -> None:
-    from causvid.training.plan import print_plan
-
-    print_plan(name, recipe, processes=processes, as_json=json)

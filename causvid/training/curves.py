@@ -8,6 +8,7 @@ needs no display.
 import json
 import math
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -47,15 +48,13 @@ def draw_curves(logs: Mapping[str, Path], path: Path, *, against: Axis = "step")
     if against not in _AXES:
         raise ValueError(f"curves are drawn against {' or '.join(_AXES)}, got {against!r}")
     runs = {name: read_log(log) for name, log in logs.items()}
-    figures = list(
-        dict.fromkeys(name for run in runs.values() for name in run if name not in _AXES)
-    )
+    figures = [name for name in dict.fromkeys(chain(*runs.values())) if name not in _AXES]
     columns = math.ceil(math.sqrt(len(figures)))
     rows = math.ceil(len(figures) / columns)
     canvas = Figure(figsize=(5.2 * columns, 3.4 * rows), layout="constrained", dpi=110)
     for number, name in enumerate(figures, start=1):
         panel = canvas.add_subplot(rows, columns, number)
-        drawn = [run[name] for run in runs.values() if name in run]
+        drawn = np.concatenate([run[name] for run in runs.values() if name in run])
         for place, (label, run) in enumerate(runs.items()):
             if name not in run:
                 continue
@@ -66,7 +65,8 @@ def draw_curves(logs: Mapping[str, Path], path: Path, *, against: Axis = "step")
         panel.set_title(name.replace("_", " "))
         panel.set_xlabel(_AXES[against])
         panel.grid(alpha=0.3)
-        if _wide(drawn):
+        # More than a decade, all of it positive.
+        if np.nanmin(drawn) > 0 and np.nanmax(drawn) > 10 * np.nanmin(drawn):
             panel.set_yscale("log")
             panel.yaxis.set_major_formatter("{x:g}")
             panel.yaxis.set_minor_formatter("{x:g}")
@@ -84,10 +84,3 @@ def _running_mean(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         return x, y
     kernel = np.full(window, 1 / window)
     return np.convolve(x, kernel, "valid"), np.convolve(y, kernel, "valid")
-
-
-def _wide(curves: list[np.ndarray]) -> bool:
-    """Whether the values span more than a decade, all of them positive."""
-    values = np.concatenate(curves)
-    values = values[np.isfinite(values)]
-    return len(values) > 0 and values.min() > 0 and values.max() > 10 * values.min()

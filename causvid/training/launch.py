@@ -81,8 +81,7 @@ def teacher(run: Run, config: FlowConfig) -> None:
         if run.start_folder is None:
             model = models.new_model(run.shape, len(run.tokenizer), run.seed)
         else:
-            encoder = models.load_text_encoder(run.start_folder)
-            model = TeacherModel(models.load_transformer(run.start_folder / "teacher"), encoder)
+            model = models.load_exported(run.start_folder, teacher=True)
         condition = tokens_of(run.tokenizer, model.transformer.config.text_length)
     else:
         model = run.transformer("teacher")
