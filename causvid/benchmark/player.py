@@ -5,7 +5,6 @@ multiple of playback speed. Then the whole app with the pocket model: from `pyth
 page, and from a click to a picture. Needs Playwright and Chromium.
 """
 
-import dataclasses
 import itertools
 import logging
 import os
@@ -18,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -56,32 +54,7 @@ _COLUMNS = {
     "gaps": "{gaps}",
     "in all": "{gap_ms:.0f} ms",
     "stalls": "{stalls}",
-}  # of the printed table, from a `Playthrough`
-
-
-@dataclass(frozen=True)
-class Playthrough:
-    """One run, played in the page.
-
-    Attributes:
-        speed: multiple of playback speed at which chunks came.
-        first_ms: from the yield of the first chunk to its first picture on the screen.
-        click_ms: from the click to that picture.
-        arrival_ms: from a chunk's yield to its arrival in the page, median.
-        shown: pictures shown, of `expected`.
-        gaps: pauses between pictures longer than `GAP` times the usual, and their sum.
-        stalls: times that the browser ran out of pictures.
-    """
-
-    speed: float
-    first_ms: float
-    click_ms: float
-    arrival_ms: float
-    shown: int
-    expected: int
-    gaps: int
-    gap_ms: float
-    stalls: int
+}  # of the printed table, from the figures of a run
 
 
 class Metronome:
@@ -168,19 +141,6 @@ class _Beats(Ticket):
         self.report(Ended(manifest))
 
 
-@dataclass(frozen=True)
-class Opening:
-    """How long the app keeps a visitor waiting.
-
-    Attributes:
-        served_ms: from `python app.py` to its page.
-        click_ms: from each click to the first picture on the screen; the first run is a cold one.
-    """
-
-    served_ms: float
-    click_ms: list[float]
-
-
 @contextmanager
 def chromium(*options: str) -> Iterator[Any]:
     """Playwright's browser, started with more of Chromium's `options`.
@@ -214,8 +174,8 @@ def ticking(metronome: Metronome) -> Iterator[str]:
         service.close()
 
 
-def measure(speeds: tuple[float, ...]) -> list[Playthrough]:
-    """Play one run at every speed.
+def measure(speeds: tuple[float, ...]) -> list[dict[str, float]]:
+    """The figures of one run at every speed, a multiple of playback speed at which chunks come.
 
     Raises:
         ValueError: if there is no browser.
@@ -231,8 +191,12 @@ def measure(speeds: tuple[float, ...]) -> list[Playthrough]:
         return played
 
 
-def measure_app(clicks: int = 4) -> Opening:
+def measure_app(clicks: int = 4) -> dict[str, Any]:
     """Start the app as its users do, in a process of its own, and click.
+
+    Returns:
+        `served_ms`, from the start to its page, and `click_ms`, from each click to the first
+        picture on the screen; the first run is a cold one.
 
     Raises:
         ValueError: if there is no browser, or the app does not start.
@@ -260,7 +224,10 @@ def measure_app(clicks: int = 4) -> Opening:
                     raise ValueError(f"the app ended with {app.returncode} before it served a page")
                 time.sleep(0.05)
             served = 1000 * (time.perf_counter() - began)
-            return Opening(served, [_report(browser, url)["first"] for _ in range(clicks)])
+            return {
+                "served_ms": served,
+                "click_ms": [_report(browser, url)["first"] for _ in range(clicks)],
+            }
         finally:
             app.terminate()
             app.wait()
@@ -286,7 +253,16 @@ def _report(browser: Any, url: str, rest: float = 0) -> dict[str, Any]:
     return report
 
 
-def _read(report: dict[str, Any], speed: float, fps: int) -> Playthrough:
+def _read(report: dict[str, Any], speed: float, fps: int) -> dict[str, float]:
+    """The figures of one run, played in the page.
+
+    Returns:
+        `first_ms` from the yield of the first chunk to its first picture on the screen, `click_ms`
+        from the click to that picture, `arrival_ms` from a chunk's yield to its arrival in the
+        page, median; `shown` of `expected` pictures; `gaps`, pauses between pictures longer than
+        `GAP` times the usual, and `gap_ms`, their sum; `stalls`, times that the browser ran out of
+        pictures.
+    """
     first = report["chunks"][0]
     shown = report["frames"]
     again = next((i for i in range(1, len(shown)) if shown[i][0] < shown[i - 1][0]), len(shown))
@@ -294,17 +270,17 @@ def _read(report: dict[str, Any], speed: float, fps: int) -> Playthrough:
     usual = 1000 / fps / min(1.0, speed)
     pauses = [later[1] - earlier[1] for earlier, later in itertools.pairwise(shown)]
     gaps = [pause for pause in pauses if pause > GAP * usual]
-    return Playthrough(
-        speed=speed,
-        first_ms=first["arrived"] - first["sent"] + first["shown"] - first["at"],
-        click_ms=report["first"],
-        arrival_ms=statistics.median(it["arrived"] - it["sent"] for it in report["chunks"]),
-        shown=len(shown),
-        expected=CHUNKS * FRAMES,
-        gaps=len(gaps),
-        gap_ms=sum(gaps),
-        stalls=report["stalls"],
-    )
+    return {
+        "speed": speed,
+        "first_ms": first["arrived"] - first["sent"] + first["shown"] - first["at"],
+        "click_ms": report["first"],
+        "arrival_ms": statistics.median(it["arrived"] - it["sent"] for it in report["chunks"]),
+        "shown": len(shown),
+        "expected": CHUNKS * FRAMES,
+        "gaps": len(gaps),
+        "gap_ms": sum(gaps),
+        "stalls": report["stalls"],
+    }
 
 
 def main(speeds: tuple[float, ...] = (0.5, 0.7, 1.25, 3.0), *, show: bool = True) -> dict[str, Any]:
@@ -316,15 +292,11 @@ def main(speeds: tuple[float, ...] = (0.5, 0.7, 1.25, 3.0), *, show: bool = True
     logging.getLogger("causvid.runs").setLevel(logging.WARNING)
     played, opening = measure(speeds), measure_app()
     if show:
-        rows = [
-            tuple(form.format(**dataclasses.asdict(it)) for form in _COLUMNS.values())
-            for it in played
-        ]
-        cold, *warm = opening.click_ms
+        rows = [tuple(form.format(**it) for form in _COLUMNS.values()) for it in played]
+        cold, *warm = opening["click_ms"]
         note = (
-            f"app.py served its page after {opening.served_ms / 1000:.1f} s; click to picture with "
-            f"the pocket model {cold:.0f} ms at first, then {statistics.median(warm):.0f} ms"
+            f"app.py served its page after {opening['served_ms'] / 1000:.1f} s; click to picture "
+            f"with the pocket model {cold:.0f} ms at first, then {statistics.median(warm):.0f} ms"
         )
         print(f"{table(list(_COLUMNS), rows)}\n{note}")
-    figures = {"player": [dataclasses.asdict(it) for it in played]}
-    return {**figures, "app": dataclasses.asdict(opening)}
+    return {"player": played, "app": opening}
