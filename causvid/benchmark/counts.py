@@ -14,7 +14,6 @@ Counted is one chunk of the steady state, window full, made by the model's own s
 and the codec are not part of it.
 """
 
-import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,9 +25,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from causvid.benchmark.untrained import as_loaded
 from causvid.generation.generator import Generator
 from causvid.generation.sampler import new_sampler
-from causvid.model.checkpoint import parameter_dtype
 from causvid.model.codec import codec_for
 from causvid.pipeline import make_generator
 from causvid.presets.costs import empty_models
@@ -147,12 +146,10 @@ def _flops(func: Any, args: tuple, kwargs: dict[str, Any], result: Any) -> int:
 
 
 def full_size(preset: Preset, dtype: torch.dtype = torch.bfloat16) -> Generator:
-    """The generator of a preset on `meta`, its parameters in the types that a load would give."""
+    """The generator of a preset on `meta`."""
     models = empty_models(preset)
-    model = copy.deepcopy(models.transformer).requires_grad_(False)
-    for name, parameter in model.named_parameters():
-        parameter.data = parameter.data.to(parameter_dtype(model, name, dtype))
-    return make_generator(model, codec_for(models.vae), preset.generation)
+    transformer = as_loaded(models.transformer, dtype)
+    return make_generator(transformer, codec_for(models.vae), preset.generation)
 
 
 @torch.inference_mode()

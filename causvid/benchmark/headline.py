@@ -33,20 +33,6 @@ TEACHER_STEPS = 50
 
 
 @dataclass(frozen=True)
-class Seconds:
-    """Where the time of one video goes. `other` is what lies between the parts."""
-
-    text: float
-    denoise: float
-    decode: float
-    other: float = 0.0
-
-    @property
-    def total(self) -> float:
-        return self.text + self.denoise + self.decode + self.other
-
-
-@dataclass(frozen=True)
 class Side:
     """One model's video.
 
@@ -54,7 +40,8 @@ class Side:
         latent_frames, pixel_frames: its length.
         passes_per_frame: passes of the transformer in which a latent frame took part.
         first_picture: seconds from the call to the first picture on the host.
-        seconds: of the whole video; of the student, those of its median run.
+        seconds: of its text, denoise, decode, of what lies between them, other, and of the whole
+            video, total; of the student, those of its median run.
         cpu_seconds: the same, of all threads of this process.
         runs: how many times it was made.
     """
@@ -63,18 +50,17 @@ class Side:
     pixel_frames: int
     passes_per_frame: int
     first_picture: float
-    seconds: Seconds
+    seconds: dict[str, float]
     cpu_seconds: float
     runs: int
 
     @property
     def frames_per_second(self) -> float:
-        return self.pixel_frames / self.seconds.total
+        return self.pixel_frames / self.seconds["total"]
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        seconds = {**asdict(self.seconds), "total": self.seconds.total}
-        return {**asdict(self), "seconds": seconds, "frames_per_second": self.frames_per_second}
+        return {**asdict(self), "frames_per_second": self.frames_per_second}
 
 
 @dataclass(frozen=True)
@@ -159,7 +145,7 @@ def race(
         runs.append(_student(pipe, next(unseen), latent_frames))
         clip.advance((turn + 1) * steps // rounds)
     student = replace(
-        sorted(runs, key=lambda run: run.seconds.total)[len(runs) // 2],
+        sorted(runs, key=lambda run: run.seconds["total"])[len(runs) // 2],
         first_picture=median(run.first_picture for run in runs),
         cpu_seconds=median(run.cpu_seconds for run in runs),
         runs=len(runs),
@@ -172,22 +158,22 @@ def _student(pipe: CausVidPipeline, prompt: str, latent_frames: int) -> Side:
     chunks = config.chunks.covering(latent_frames)
     watch = Stopwatch(pipe.transformer.device)
     pictures, first_picture = 0, 0.0
-    text = denoise = decode = 0.0
+    spent = dict.fromkeys(("text", "denoise", "decode"), 0.0)
     with watch:
         seconds = pipe.generator().timeline.duration(chunks)
         with pipe.stream(prompt, seconds=seconds) as stream:
             for chunk in stream:
                 first_picture = first_picture or watch.lap
                 pictures += len(chunk.frames)
-                text += chunk.timings.text
-                denoise += chunk.timings.denoise
-                decode += chunk.timings.decode
+                for part in spent:
+                    spent[part] += getattr(chunk.timings, part)
+    other = watch.wall - sum(spent.values())
     return Side(
         latent_frames=config.chunks.start(chunks),
         pixel_frames=pictures,
         passes_per_frame=len(config.timesteps) + 1,  # the last one remembers the clean chunk
         first_picture=first_picture,
-        seconds=Seconds(text, denoise, decode, watch.wall - text - denoise - decode),
+        seconds={**spent, "other": other, "total": watch.wall},
         cpu_seconds=watch.cpu,
         runs=1,
     )
@@ -212,8 +198,8 @@ class _Teacher:
         sigmas = torch.cat([FlowSchedule(pipe.generation.shift).sigmas(steps), torch.zeros(1)])
         self._codec, self._latent_frames = pipe.codec(), latent_frames
         self._passes = steps * len(prompts)
-        self._text, self._denoise, self._decode = (Stopwatch(device) for _ in range(3))
-        with self._text, torch.inference_mode():
+        self._watches = {part: Stopwatch(device) for part in ("text", "denoise", "decode")}
+        with self._watches["text"], torch.inference_mode():
             tokens = tokenise(pipe.tokenizer, prompts, config.text_length)
             text = transformer.encode_text(model.embed(*(part.to(device) for part in tokens)))
         noise = seeded_noise(0, 0, 0, shape, device)
@@ -222,22 +208,23 @@ class _Teacher:
 
     def advance(self, steps: int) -> None:
         """Go on until `steps` steps are taken."""
-        with self._denoise, torch.inference_mode():
+        with self._watches["denoise"], torch.inference_mode():
             for _ in range(self._taken, steps):
                 self._clean = next(self._states)
         self._taken = steps
 
     def finish(self) -> Side:
         """Decode the clip."""
-        with self._decode, torch.inference_mode():
+        with self._watches["decode"], torch.inference_mode():
             frames = to_frames(self._codec.decode(self._clean, self._codec.start()))
-        seconds = Seconds(self._text.wall, self._denoise.wall, self._decode.wall)
+        seconds = {part: watch.wall for part, watch in self._watches.items()}
+        total = sum(seconds.values())
         return Side(
             latent_frames=self._latent_frames,
             pixel_frames=len(frames),
             passes_per_frame=self._passes,
-            first_picture=seconds.total,
-            seconds=seconds,
-            cpu_seconds=self._text.cpu + self._denoise.cpu + self._decode.cpu,
+            first_picture=total,
+            seconds={**seconds, "other": 0.0, "total": total},
+            cpu_seconds=sum(watch.cpu for watch in self._watches.values()),
             runs=1,
         )

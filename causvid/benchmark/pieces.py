@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
@@ -139,21 +140,16 @@ def measure_stream(
     with warmup as rehearsal:
         for _ in rehearsal:
             pass
-    pictures: list[int] = []
-    wall, cpu = [time.perf_counter()], [time.process_time()]
+    pictures, clocks = [], [(time.perf_counter(), time.process_time())]
     with pipe.stream(PROMPT, seconds=seconds, decoder=decoder) as stream:
         for step in stream:  # ends with pictures on the host, so nothing is left running
-            wall.append(time.perf_counter())
-            cpu.append(time.process_time())
+            clocks.append((time.perf_counter(), time.process_time()))
             pictures.append(len(step.frames))
-    laps = [
-        tuple(after - before for before, after in itertools.pairwise(clock))
-        for clock in (wall, cpu)
-    ]
+    (first_frame, *wall), (_, *cpu) = np.diff(clocks, axis=0).T.tolist()
     return StreamRun(
-        first_frame=laps[0][0],
-        steps=Seconds(laps[0][1:], laps[1][1:]),
-        frames_per_second=sum(pictures[1:]) / (wall[-1] - wall[1]),
+        first_frame=first_frame,
+        steps=Seconds(tuple(wall), tuple(cpu)),
+        frames_per_second=sum(pictures[1:]) / sum(wall),
         playback_rate=pipe.generation.fps,
         peak_memory=peak_memory(pipe.transformer.device),
     )

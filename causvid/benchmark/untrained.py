@@ -45,12 +45,17 @@ def untrained_pipeline(
     return pipe
 
 
-def _filled(empty: Module, device: torch.device, dtype: torch.dtype) -> Module:
-    """A copy of a model on `meta`, its weights drawn so that signals neither vanish nor explode."""
-    model = copy.deepcopy(empty)
+def as_loaded(empty: Module, dtype: torch.dtype) -> Module:
+    """A copy of a model on `meta`, its parameters in the types that a load would give."""
+    model = copy.deepcopy(empty).requires_grad_(False)
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(parameter_dtype(model, name, dtype))
-    model.to_empty(device=device)
+    return model
+
+
+def _filled(empty: Module, device: torch.device, dtype: torch.dtype) -> Module:
+    """A copy of a model on `meta`, its weights drawn so that signals neither vanish nor explode."""
+    model = as_loaded(empty, dtype).to_empty(device=device)
     generator = torch.Generator(device).manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -59,4 +64,4 @@ def _filled(empty: Module, device: torch.device, dtype: torch.dtype) -> Module:
                 parameter.normal_(std=fan_in**-0.5, generator=generator)
             else:
                 parameter.fill_(float(not name.endswith("bias")))
-    return model.eval().requires_grad_(False)
+    return model.eval()

@@ -19,7 +19,6 @@ from causvid.presets import execution
 
 if TYPE_CHECKING:  # they import torch
     from causvid.benchmark.headline import Race
-    from causvid.benchmark.pieces import StreamRun
     from causvid.pipeline import CausVidPipeline
     from causvid.presets.preset import Preset
 
@@ -115,19 +114,24 @@ def _headline(args: argparse.Namespace) -> dict[str, Any]:
 
     preset, pipe, setting = _load(args)
     teacher = headline.load_teacher(preset, pipe)
-    sampling = {"steps": headline.TEACHER_STEPS, "guidance": POCKET.trajectories.guidance}
+    teacher_steps, guidance = headline.TEACHER_STEPS, POCKET.trajectories.guidance
     fps, steps = pipe.generation.fps, len(pipe.generation.timesteps)
     trained = max(phase.frames for phase in POCKET.teacher.phases)
     asked = pipe.generator().grid.latent_frames(math.ceil(args.seconds * fps))
     if not args.json:
         print(
             f"student: {steps} steps and the clean pass, streamed; teacher: "
-            f"{sampling['steps']} steps, guidance {sampling['guidance']:g}"
+            f"{teacher_steps} steps, guidance {guidance:g}"
         )
     races = {}
     for name, latents in (("trained_length", trained), ("asked_length", asked)):
         races[name] = headline.race(
-            pipe, teacher, latent_frames=latents, rounds=args.repeats, **sampling
+            pipe,
+            teacher,
+            latent_frames=latents,
+            steps=teacher_steps,
+            guidance=guidance,
+            rounds=args.repeats,
         )
         if not args.json:
             _print_race(races[name], fps)
@@ -140,8 +144,8 @@ def _headline(args: argparse.Namespace) -> dict[str, Any]:
             **setting,
             "fps": fps,
             "student_steps": steps,
-            "teacher_steps": sampling["steps"],
-            "teacher_guidance": sampling["guidance"],
+            "teacher_steps": teacher_steps,
+            "teacher_guidance": guidance,
             "teacher_trained_latent_frames": trained,
             **{name: result.to_dict() for name, result in races.items()},
         },
@@ -154,9 +158,7 @@ def _print_race(result: "Race", fps: int) -> None:
     header = ("", "first", "text", "denoise", "decode", "other", "all", "CPU", "frames/s")
     rows = []
     for name, side in (("student", result.student), ("teacher", result.teacher)):
-        spent = side.seconds
-        parts = (spent.text, spent.denoise, spent.decode, spent.other, spent.total)
-        values = (side.first_picture, *parts, side.cpu_seconds)
+        values = (side.first_picture, *side.seconds.values(), side.cpu_seconds)
         rows.append((name, *(f"{it:.3f}" for it in values), f"{side.frames_per_second:.2f}"))
     print(table(header, rows))
     print(
@@ -182,7 +184,11 @@ def _pieces(args: argparse.Namespace) -> dict[str, Any]:
             for name, it, rate in (*measured, ("stream step", run.steps, run.frames_per_second))
         ]
         print(table(("seconds of", "median", "p95", "frames/s"), rows))
-        _print_stream(run)
+        print(
+            f"first pictures after {run.first_frame:.2f} s; "
+            f"{run.frames_per_second / run.playback_rate:.2f} times playback rate; "
+            f"memory {run.peak_memory / 2**30:.2f} GiB"
+        )
     return {
         **setting,
         "untrained": args.untrained,
@@ -200,14 +206,6 @@ def _pieces(args: argparse.Namespace) -> dict[str, Any]:
             "peak_memory": run.peak_memory,
         },
     }
-
-
-def _print_stream(run: "StreamRun") -> None:
-    print(
-        f"first pictures after {run.first_frame:.2f} s; "
-        f"{run.frames_per_second / run.playback_rate:.2f} times playback rate; "
-        f"memory {run.peak_memory / 2**30:.2f} GiB"
-    )
 
 
 def _load(args: argparse.Namespace) -> tuple["Preset", "CausVidPipeline", dict[str, Any]]:

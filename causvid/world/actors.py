@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causvid.world.canvas import Colour, Plane, blend, column, cover, lit, mix, rgb, smooth
+from causvid.world.canvas import Colour, Plane, blend, column, cover, lit, mix, rgb, smooth, turned
 
 PAINT: dict[str, Colour] = {
     "red": rgb(232, 36, 44),
@@ -49,8 +49,7 @@ class Pen:
         self, patch: Plane, u: Plane, v: Plane, pixel: float, tilt: float, light: Colour
     ) -> None:
         if tilt:
-            cos, sin = np.float32(np.cos(tilt)), np.float32(np.sin(tilt))
-            u, v = u * cos + v * sin, v * cos - u * sin
+            u, v = turned(u, v, tilt)
         self.patch, self.u, self.v, self.light = patch, u, v, light
         self._sharpness = np.float32(1 / pixel)
 
@@ -75,8 +74,7 @@ class Pen:
         """Near signed distance to an ellipse with half axes a and b, turned clockwise."""
         u, v = self.u - x, self.v - y
         if turn:
-            cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-            u, v = u * cos + v * sin, v * cos - u * sin
+            u, v = turned(u, v, turn)
         p, q = u * (1 / a), v * (1 / b)
         level = np.sqrt(p * p + q * q + 1e-6)
         steep = np.hypot(p * (1 / a), q * (1 / b)) + 1e-3
@@ -110,9 +108,7 @@ def _shaded(colour: Colour, shade: Plane, dark: float = 0.52, bright: float = 0.
 
 def _ball(pen: Pen, colour: Colour, act: Act) -> None:
     u, v = pen.u, pen.v
-    roll = 0.5 + act.travel / 0.95
-    cos, sin = np.float32(np.cos(roll)), np.float32(np.sin(roll))
-    p, q = u * cos + v * sin, v * cos - u * sin
+    p, q = turned(u, v, 0.5 + act.travel / 0.95)
     shade = np.hypot(u + 0.34, v + 0.38) * 0.72
     shape = pen.disc(0, 0, 0.95)
     pen.fill(shape, _shaded(colour, shade))
@@ -166,8 +162,7 @@ def _car(pen: Pen, colour: Colour, act: Act) -> None:
     for x in (-0.66, 0.68):
         pen.fill(pen.disc(x, 0.45, 0.29), _INK)
         pen.fill(pen.disc(x, 0.45, 0.16), _STEEL)
-        cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-        p = (u - x) * cos + (v - 0.45) * sin
+        p, _ = turned(u - x, v - 0.45, turn)
         pen.fill(np.maximum(np.abs(p) - 0.035, pen.disc(x, 0.45, 0.15)), _INK)
 
 

@@ -67,6 +67,12 @@ def ramp(stops: list[tuple[float, Colour]], at: Plane) -> Plane:
     ).astype(np.float32)
 
 
+def turned(u: Plane, v: Plane, angle: float) -> tuple[Plane, Plane]:
+    """The same places in coordinates that are turned clockwise, radians."""
+    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    return u * cos + v * sin, v * cos - u * sin
+
+
 def cover(distance: Plane) -> Plane:
     """Coverage in [0, 1] of a shape given by its signed distance in pixels."""
     return np.clip(0.5 - distance, 0, 1)
