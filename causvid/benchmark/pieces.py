@@ -9,7 +9,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -79,8 +78,8 @@ def measure_pieces(
     chunk = config.chunks.covering(config.window)  # the first that outgrows the window
     frames = timeline.pixel_frames(chunk)
 
-    def piece(name: str, run: Callable[[], object], **options: Any) -> Piece:
-        return Piece(name, measure(run, device, repeats=repeats, **options), frames)
+    def piece(name: str, run: Callable[[], object]) -> Piece:
+        return Piece(name, measure(run, device, repeats=repeats), frames)
 
     unseen = unseen_prompts()
     prompt = piece("prompt", lambda: generator.encode_text(pipe.prompt_encoder(next(unseen))))

@@ -81,21 +81,10 @@ class Seconds:
         }
 
 
-def measure(
-    run: Callable[[], object],
-    device: torch.device,
-    *,
-    repeats: int,
-    prepare: Callable[[], object] = lambda: None,
-) -> Seconds:
-    """Time something, after once for allocations and autotuning.
-
-    Args:
-        prepare: what has to happen before each run, untimed.
-    """
+def measure(run: Callable[[], object], device: torch.device, *, repeats: int) -> Seconds:
+    """Time something, after once for allocations and autotuning."""
     watches = [Stopwatch(device) for _ in range(1 + repeats)]
     for watch in watches:
-        prepare()
         with watch:
             run()
     return Seconds(tuple(it.wall for it in watches[1:]), tuple(it.cpu for it in watches[1:]))
