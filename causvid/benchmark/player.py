@@ -110,11 +110,11 @@ class _Beats(Ticket):
 
     def _run(self) -> None:
         request, fps, speed = self.job.request, self._device._fps, self._device.speed
-        beat = FRAMES / fps / speed
+        beat, began = FRAMES / fps / speed, time.perf_counter()
         chunks = []
         for index in range(CHUNKS):
             due = (index + 1) * beat
-            if self._over.wait(max(0.0, self.began + due - time.perf_counter())):
+            if self._over.wait(max(0.0, began + due - time.perf_counter())):
                 return
             chunk = self._device.chunk(index, request.prompts.cues[0].prompt)
             chunks.append(ChunkRecord.of(chunk))

@@ -15,6 +15,8 @@ import numpy as np
 import psutil
 import torch
 
+_Device = torch.device  # in `Hardware`, torch is a field
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -28,7 +30,7 @@ class Hardware:
     torch: str
 
     @classmethod
-    def of(cls, device: torch.device) -> "Hardware":
+    def of(cls, device: _Device) -> "Hardware":
         if device.type == "cuda":
             properties = torch.cuda.get_device_properties(device)
             name, memory = properties.name, properties.total_memory

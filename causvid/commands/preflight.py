@@ -30,13 +30,11 @@ def main(args: argparse.Namespace) -> int:
     from causvid.presets.preflight import preflight
     from causvid.presets.registry import default_preset
 
-    height, width = parse_size(args.size)
-    size = None if height is None or width is None else (height, width)
     on_gpu = args.memory is not None or torch.cuda.is_available()
     device = args.device or ("cuda" if on_gpu else "cpu")
     result = preflight(
         args.model or default_preset(device),
-        size,
+        parse_size(args.size),
         args.seconds,
         device,
         decoder=args.decoder,

@@ -44,7 +44,7 @@ def drift(runs: Sequence[LongRun]) -> Figures:
 
     There is no ratio of adherence if the first minute had none.
     """
-    minutes = [
+    minutes: list[Figures] = [
         {
             "attributes": {n: mean(part.attributes[n] for part in parts) for n in ATTRIBUTES},
             "adherence": mean(part.adherence for part in parts),
@@ -78,7 +78,7 @@ def _long_run(session: Session, case: Case) -> LongRun:
     count = max(1, round(minutes))
     parts, strip = [], []
     with pipe.stream(case.prompt, seconds=60 * minutes, seed=case.seed) as stream:
-        size = -(-stream.chunk_count // count)
+        size = -(-stream.generator.timeline.chunk_count(60 * minutes) // count)
         for _ in range(count):
             chunks = [chunk for _, chunk in zip(range(size), stream, strict=False)]
             frames = np.concatenate([chunk.frames for chunk in chunks])

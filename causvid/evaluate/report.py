@@ -99,7 +99,7 @@ class Report:
             figure = Figure(figsize=(7.2, 3.2), layout="constrained")  # not pyplot's global state
             plot(figure, self.figures[name])
             figure.savefig(self.folder / f"{name}{_PLOT}", dpi=100, metadata={"Software": None})
-        self._write()
+        self._write(self.folder)
 
     def targets(self) -> list[dict[str, Any]]:
         """Every target whose figure was measured, and whether it is kept."""
@@ -132,12 +132,12 @@ class Report:
         """The JSON form."""
         return {"targets": self.targets(), "figures": self.figures, "settings": self.settings}
 
-    def _write(self) -> None:
+    def _write(self, folder: Path) -> None:
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
-        (self.folder / _JSON).write_text(text + "\n", encoding="utf-8")
+        (folder / _JSON).write_text(text + "\n", encoding="utf-8")
         tables = [self.target_table(), *(self.table(name) for name in self.figures)]
         plots = [f"{name}{_PLOT}" for name in self.figures if MEASUREMENTS[name].plot]
-        sheets = sorted(path.name for path in self.folder.glob(f"*{_SHEET}"))
+        sheets = sorted(path.name for path in folder.glob(f"*{_SHEET}"))
         links = ", ".join(f"[{name.removesuffix(_SHEET)}]({name})" for name in sheets)
         parts = [
             _INTRODUCTION,
@@ -145,7 +145,7 @@ class Report:
             *(f"![{name.removesuffix('.png')}]({name})" for name in plots),
             f"Contact sheets: {links}.",
         ]
-        (self.folder / _README).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        (folder / _README).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 def _in_palette(picture: Image.Image) -> Image.Image:

@@ -205,6 +205,7 @@ class Subjects:
 
     @cached_property
     def _teacher(self) -> TeacherModel:
+        assert self.preset.folder is not None, "see has_teacher"
         model = load_exported(self.preset.folder, teacher=True).eval().requires_grad_(False)
         return model.to(self.pipe.transformer.device)
 

@@ -105,7 +105,7 @@ def _clips(subjects: Subjects, change: Change) -> dict[str, tuple[np.ndarray, np
     seconds = lead / timeline.fps + WATCH_SECONDS
     with pipe.stream(before.prompt, seconds=seconds, seed=before.seed) as stream:
         for _ in range(LEAD_CHUNKS):
-            last = stream.step().frames[-1]
+            last = next(stream).frames[-1]
         past = stream.snapshot()
     clips = {}
     for name in HANDOVERS:

@@ -34,10 +34,9 @@ class Looks:
         """Looks of uint8 frames `[t, h, w, 3]`, found on the device where they lie."""
         red, green, blue = frames.unbind(-1)
         spread = red.maximum(green).maximum(blue) - red.minimum(green).minimum(blue)
-        luma = sum(
-            weight * channel.float()
-            for weight, channel in zip(_LUMA, (red, green, blue), strict=True)
-        )
+        channels = zip(_LUMA, (red, green, blue), strict=True)
+        weighted = [weight * channel.float() for weight, channel in channels]
+        luma = weighted[0] + weighted[1] + weighted[2]
         steps = [luma.diff(dim=dim).abs().mean() for dim in (1, 2)]
         found = torch.stack(
             [

@@ -99,9 +99,8 @@ class GenerationConfig:
         """Noise levels visited in `chunk`, noisiest first, the clean end not included."""
         from causvid.generation.schedule import FlowSchedule
 
-        first = chunk == 0 and self.first_chunk_timesteps is not None
-        timesteps = self.first_chunk_timesteps if first else self.timesteps
-        return FlowSchedule(self.shift).levels(timesteps, warp=self.warp)
+        first = self.first_chunk_timesteps if chunk == 0 else None
+        return FlowSchedule(self.shift).levels(first or self.timesteps, warp=self.warp)
 
     @property
     def lead(self) -> int:

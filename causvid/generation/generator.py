@@ -9,7 +9,7 @@ and in which order chunks are denoised.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, repeat
-from typing import NamedTuple
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -19,15 +19,19 @@ from causvid.generation.config import GenerationConfig
 from causvid.generation.geometry import LatentGrid, Timeline
 from causvid.generation.parameters import check_strength
 from causvid.generation.schedule import CLEAN, Level, add_noise, clean_from_velocity, per_frame
-from causvid.model.cache import GradientMemory, KVCache, TextCache
+from causvid.model.attention import Past
+from causvid.model.cache import KVCache, TextCache
 from causvid.model.offload import execution_device, onload
 from causvid.model.transformer import CausalWanTransformer
 
+Cache = TypeVar("Cache", bound=Past, covariant=True)
 
-class Memory(NamedTuple):
+
+@dataclass(frozen=True)
+class Memory(Generic[Cache]):
     """What one pass sees besides its input: the past, and the prompt."""
 
-    cache: KVCache | GradientMemory
+    cache: Cache
     text: TextCache | Tensor  # embeddings `[b, text_length, text_dim]` where no keys are kept
 
 
@@ -126,7 +130,7 @@ class Generator:
         return self.transformer.encode_text(prompt_embeds.to(self.device))
 
     def predict_clean(
-        self, noisy: Tensor, level: Level | Sequence[Level], memory: Memory
+        self, noisy: Tensor, level: Level | Sequence[Level], memory: Memory[Past]
     ) -> Tensor:
         """One pass over the open chunk `[b, f, c, h, w]` → its clean latents.
 
@@ -135,13 +139,14 @@ class Generator:
         """
         device = noisy.device
         # times are float64, as they reach the model on a scale of 1000
+        sigma: float | Tensor
         if isinstance(level, Level):
             times = torch.full(noisy.shape[:2], level.time, dtype=torch.float64, device=device)
             sigma = level.sigma
         else:
-            times, sigmas = zip(*level, strict=True)
-            times = per_frame(times, torch.float64, device).expand(noisy.shape[:2])
-            sigma = per_frame(sigmas, noisy.dtype, device)[:, None, None, None]
+            times = per_frame([it.time for it in level], torch.float64, device)
+            times = times.expand(noisy.shape[:2])
+            sigma = per_frame([it.sigma for it in level], noisy.dtype, device)[:, None, None, None]
         velocity = self.transformer(noisy, times, memory.text, memory=memory.cache)
         return clean_from_velocity(noisy, velocity.to(noisy.dtype), sigma)
 
@@ -149,7 +154,7 @@ class Generator:
         self,
         levels: tuple[Level, ...],
         noise: NoiseSource,
-        memory: Memory,
+        memory: Memory[KVCache],
         *,
         source: Tensor | None = None,
         check: Callable[[], None] = lambda: None,
@@ -176,7 +181,7 @@ class Generator:
         self,
         levels: tuple[Level, ...],
         noise: NoiseSource,
-        memories: Iterable[Memory],
+        memories: Iterable[Memory[KVCache]],
         *,
         source: Tensor | None = None,
         check: Callable[[], None] = lambda: None,
@@ -193,11 +198,11 @@ class Generator:
                 x = add_noise(x, noise(step), next_level.sigma)
         return x
 
-    def remember(self, clean: Tensor, memory: Memory) -> None:
+    def remember(self, clean: Tensor, memory: Memory[KVCache]) -> None:
         """Write clean latents of the open chunk to the cache, at the context level."""
         self.predict_clean(clean, self.config.context_level, memory)
 
-    def recache(self, history: Tensor, memory: Memory) -> None:
+    def recache(self, history: Tensor, memory: Memory[KVCache]) -> None:
         """Rebuild the keys and values of the past under the words of `memory`, in one pass
         (LongLive, arXiv 2509.22622, section 3.2).
 

@@ -67,6 +67,7 @@ class HistorySampler(ChunkSampler):
         config = self.generator.config
         if config.recache_past == "last":
             self.flush()
+        assert self.history is not None, "there is a past to rebuild"
         for step, (level, cache) in enumerate(zip(config.levels(1), self.caches, strict=True)):
             first, count = cache.reopen(keep_sink=not config.recache_sink)
             clean = self.history[:, -count:]

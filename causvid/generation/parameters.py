@@ -16,7 +16,8 @@ Decoder = Literal["full", "tiny"]
 
 DEFAULT_SECONDS = 5
 
-STRENGTH = Interval(gt=0, le=1)
+_UNTOUCHED, _IGNORED = 0, 1
+STRENGTH = Interval(gt=_UNTOUCHED, le=_IGNORED)
 """How far video-to-video may leave its source: from hardly at all to ignoring it."""
 
 
@@ -25,18 +26,18 @@ def check_strength(strength: float) -> None:
     Raises:
         ValueError: if it is outside `STRENGTH`.
     """
-    if not STRENGTH.gt < strength <= STRENGTH.le:
-        raise ValueError(f"strength must lie in ({STRENGTH.gt}, {STRENGTH.le}], got {strength}")
+    if not _UNTOUCHED < strength <= _IGNORED:
+        raise ValueError(f"strength must lie in ({_UNTOUCHED}, {_IGNORED}], got {strength}")
 
 
-def parse_size(text: str | None) -> tuple[int | None, int | None]:
-    """Height and width, pixels, from `WIDTHxHEIGHT`; both `None` from an empty text.
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Height and width, pixels, from `WIDTHxHEIGHT`; `None` from an empty text.
 
     Raises:
         ValueError: if it is no size.
     """
     if not text:
-        return None, None
+        return None
     width, cross, height = text.lower().replace("×", "x").partition("x")
     if not (cross and width.strip().isdigit() and height.strip().isdigit()):
         raise ValueError(f"the size is {text!r:.40}; expected WIDTHxHEIGHT, such as 832x480")

@@ -10,7 +10,7 @@ it has begun and holds back. The stream adds prompts, steering and pictures.
     history    one cache for each step, no clean pass                `history.HistorySampler`
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ClassVar, Protocol
 
 from torch import Tensor
@@ -34,7 +34,7 @@ class Sampler(Protocol):
 
     takes_source: ClassVar[bool]
     """Whether chunks can start from a source video."""
-    caches: Sequence[KVCache]
+    caches: tuple[KVCache, ...]
 
     def __init__(self, generator: Generator, batch: int = 1):
         """

@@ -201,7 +201,8 @@ class Stream:
         with self._stepping:
             if self._source is not None:
                 self._source.close()
-            self._sampler = self._codec_state = self._text = None
+            for name in ("_sampler", "_codec_state", "_text"):
+                vars(self).pop(name, None)
 
     def __enter__(self) -> "Stream":
         return self
@@ -278,7 +279,7 @@ class Stream:
         stream._sampler.restore({k: v for k, v in tensors.items() if k not in codec_tensors})
         if settings.first_looks:
             stream._first_looks = Looks(**settings.first_looks)
-        if source is not None:
+        if source is not None and settings.source is not None:
             source.skip_to(settings.source)
         stream._next, stream._steerable = settings.next, stream._sampler.begun
         return stream
@@ -310,14 +311,14 @@ class Stream:
                 if self._source is not None and source is None:
                     return None
                 source_seconds += clock.lap()
-                self._prompt(snapped, begun)
+                text = self._prompt(snapped, begun)
                 text_seconds += clock.lap()
                 if begun == 0 and self._image is not None:
-                    latents = self._encode_image()
-                    sampler.take(latents, self._text)
+                    latents = self._encode_image(self._image)
+                    sampler.take(latents, text)
                 else:
                     latents = sampler.next(
-                        begun, self._text, self._noise, source=source, check=self._check
+                        begun, text, self._noise, source=source, check=self._check
                     )
                 denoise_seconds += clock.lap()
         finally:
@@ -357,10 +358,10 @@ class Stream:
             )
         return self._source_chunk
 
-    def _encode_image(self) -> Tensor:
+    def _encode_image(self, image: np.ndarray) -> Tensor:
         """The image as the latents of chunk 0: one, or a still that fills it."""
         count = self.generator.timeline.pixel_frames(0)
-        still = np.repeat(self._image[None], count, axis=0)
+        still = np.repeat(image[None], count, axis=0)
         pixels = to_pixels(still, self.generator.device, torch.float32)
         return self._codec.encode(pixels, self._codec.start())
 
@@ -368,11 +369,11 @@ class Stream:
         shape = self.generator.chunk_shape(chunk)
         return seeded_noise(self.seed, chunk, step, shape, self.generator.device)
 
-    def _prompt(self, snapped: SnappedSchedule, chunk: int) -> None:
+    def _prompt(self, snapped: SnappedSchedule, chunk: int) -> TextCache:
         """Bring the text, and where a hand-over asks for it the past, up to the prompt of `chunk`,
         which begins."""
         mix = snapped.mix(chunk)
-        if mix != self._mix:
+        if mix != self._mix or self._text is None:
             embeds = self._encode_prompts([share.prompt for share in mix])
             weights = embeds.new_tensor([share.weight for share in mix])
             mixed = (embeds * weights[:, None, None]).sum(0, keepdim=True)
@@ -383,6 +384,7 @@ class Stream:
             self._sampler.flush()
         elif starting is not None and starting.cue.handover.kind == "recache":
             self._sampler.recache(self._text, self._noise)
+        return self._text
 
 
 class _Clock:

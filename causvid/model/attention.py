@@ -20,8 +20,12 @@ ROTARY_BASE = 10_000.0
 class Past(Protocol):
     """The open chunk's place among the keys and values of the past, as a cached pass needs it."""
 
-    positions: Tensor  # latent index of each frame of the open chunk, int64 `[f]`
     rotary: Tensor | None  # rotations of its tokens: its first pass computes them for the others
+
+    @property
+    def positions(self) -> Tensor:
+        """Latent index of each frame of the open chunk, int64 `[f]`."""
+        ...
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Take the open chunk's `[b, n, heads, d]`, return all visible ones `[b, m, heads, d]`."""
@@ -170,6 +174,7 @@ class CausalAttnProcessor:
         if text is not None:
             keys, values = text
         else:
+            assert rotary is not None, "self-attention needs rotations"
             keys, values = project(attn, hidden_states)
             query = rotate(query, rotary).to(values.dtype)
             keys = rotate(keys, rotary)

@@ -53,7 +53,7 @@ def read_state(path: str | Path, entries: Sequence[str] = ()) -> State:
     """
     path = Path(path)
     tree = _read(path)
-    found: dict[str, State] = {
+    found: dict[str, Mapping[str, object]] = {
         name: value
         for name, value in tree.items()
         if isinstance(value, Mapping) and any(isinstance(v, Tensor) for v in value.values())
@@ -155,13 +155,13 @@ def fill(
     placed: dict[int, Tensor] = {}  # tied tensors move once
     for key, value in tensors.items():
         if id(value) not in placed:
-            floating = dtype is not None and value.is_floating_point()
-            target = parameter_dtype(model, key, dtype) if floating else None
+            cast = dtype if value.is_floating_point() else None
+            target = cast and parameter_dtype(model, key, cast)
             placed[id(value)] = value.to(device=device, dtype=target)
         tensors[key] = placed[id(value)]
     model.load_state_dict(tensors, strict=True, assign=True)
-    if hasattr(model, "tie_weights"):
-        model.tie_weights()
+    if tie_weights := getattr(model, "tie_weights", None):
+        tie_weights()
 
 
 def parameter_dtype(model: nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:

@@ -14,7 +14,7 @@ mean and standard deviation of the weights' config. The codec knows no chunk len
 from dataclasses import dataclass, field
 
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers import AutoencoderKLWan, ModelMixin
 from diffusers.models.autoencoders.autoencoder_kl_wan import patchify, unpatchify
 from torch import Tensor, nn
 
@@ -78,7 +78,7 @@ class VideoCodec:
     temporal_stride: int
     latent_channels: int
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: ModelMixin) -> None:
         self.module = module
         mean, std = module.config.latents_mean, module.config.latents_std
         self._mean = None if mean is None else torch.tensor(mean).view(-1, 1, 1)

@@ -356,7 +356,8 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
             parts.append(self.shortcut.decode(latents, memory))
         if self.decoder is not None:
             # Beside an exact shortcut the convolutions may be of a smaller type.
-            folded = _run(self.decoder, latents.to(self.decoder["1"].weight.dtype), memory)
+            dtype = self.decoder.get_parameter("1.weight").dtype
+            folded = _run(self.decoder, latents.to(dtype), memory)
             pixels = F.pixel_shuffle(folded, self.config.patch_size).to(latents.dtype)
             parts.append(self.config.decoder_gain * pixels)
         return sum(parts[1:], start=parts[0])

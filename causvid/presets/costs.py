@@ -201,7 +201,9 @@ def codec_costs(
     module = models.tiny_vae if decoder == "tiny" else models.vae
     assert module is not None, "callers check that there is a tiny decoder"
     config = json.dumps(dict(module.config), default=str, sort_keys=True)
-    return _codec_costs(type(module), config, preset.generation.chunks, size, dtype, source)
+    chunks = preset.generation.chunks
+    # mypy takes no class of another's metaclass for hashable
+    return _codec_costs(type(module), config, chunks, size, dtype, source)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=64)

@@ -168,6 +168,7 @@ class Preset:
             PresetError: if it is not there, or is damaged.
         """
         try:
+            assert self.folder is not None, "only local models are read"
             return json.loads((self.folder / path).read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise PresetError(

@@ -177,7 +177,7 @@ class Request(Record):
         There, `size` is WIDTHxHEIGHT, and a length of 0 means endless.
         """
         values = dict(values)
-        values["height"], values["width"] = parse_size(values.pop("size", None))
+        values["height"], values["width"] = parse_size(values.pop("size", None)) or (None, None)
         length = values.get("seconds")
         if values.get("mode") != "video" and length == 0 and not isinstance(length, bool):
             values["seconds"] = math.inf

@@ -11,7 +11,6 @@ import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -254,7 +253,7 @@ class File(gr.File):
         return {**super().api_info(), "additional_description": self.parameter.sentence}
 
 
-_COMPONENTS = {
+_COMPONENTS: dict[str, Callable[..., Any]] = {
     "number": Number,
     "integer": Number,
     "boolean": Checkbox,
@@ -321,7 +320,7 @@ class _Calls:
         return endpoint.like(generate if endpoint.generates else tell)
 
     async def _start(self, endpoint: Endpoint, given: Given) -> Run:
-        service, mode = self._service, endpoint.mode
+        service, mode = self._service, endpoint.mode or "text"
         image, video = given.pop("image", None), given.pop("video", None)
         prompt, schedule = given.pop("prompt", None), given.pop("schedule", None)
         if endpoint.name == "scheduled_video":  # an empty schedule is refused as what it is
@@ -330,12 +329,11 @@ class _Calls:
             prompts = check_prompts(prompt, schedule, service.settings)
         request = service.read(mode, prompts, given)
         if mode == "image":
-            size = (request.height, request.width)
-            picture = await asyncio.to_thread(check_image, image, *size, service.settings)
+            picture = await asyncio.to_thread(check_image, image, *request.size, service.settings)
             return service.start(request, image=picture)
         if mode == "video":
             await asyncio.to_thread(check_video, video, request, service.settings)
-            return service.start(request, video=Path(video))
+            return service.start(request, video=video)
         return service.start(request)
 
     async def _extend(self, given: Given) -> Run:
@@ -360,8 +358,8 @@ class _Calls:
         request = self._service.read(preset.modes[0], PromptSchedule.constant("any"), given)
         cost = estimate(
             preset,
-            (request.height, request.width),
-            request.seconds,
+            request.size,
+            request.seconds or DEFAULT_SECONDS,
             settings.device,
             dtype=settings.execution.torch_dtype if settings.dtype else None,
             decoder=request.decoder,

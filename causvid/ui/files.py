@@ -106,8 +106,8 @@ async def public_address(host: str) -> str:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         found = []
-    for *_, (address, *_) in found:
-        if is_public(address):
+    for *_, socket_address in found:
+        if is_public(address := str(socket_address[0])):
             return address
     raise ValueError("its host is unknown or not public")
 

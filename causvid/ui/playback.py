@@ -4,7 +4,7 @@ import asyncio
 import base64
 import io
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -55,15 +55,15 @@ class Playback:
         self._beside = _beside(run, screen)
         self._continues = continues
 
-    async def messages(self) -> AsyncIterator[Message]:
+    async def messages(self) -> AsyncGenerator[Message, None]:
         """
         Raises:
             ValueError, RunError: as `Run.events`.
         """
         run, beside = self.run, self._beside
-        request = run.job.request
-        width = request.width * (1 + (beside == "across"))
-        height = request.height * (1 + (beside == "down"))
+        height, width = run.job.request.size
+        width *= 1 + (beside == "across")
+        height *= 1 + (beside == "down")
         muxer = run.muxer
         if beside is not None:  # source and result in one picture, so that they are in step
             muxer = FragmentMuxer(run.fps, height, width, begin=run.muxer.frame_count)
@@ -124,10 +124,10 @@ def _text(data: bytes) -> str:
 
 def _beside(run: Run, screen: Screen) -> Literal["across", "down"] | None:
     """How source and result share the picture, where there is a source."""
-    request = run.job.request
     if run.job.video is None:
         return None
-    return "down" if screen.narrow and request.width > request.height else "across"
+    height, width = run.job.request.size
+    return "down" if screen.narrow and width > height else "across"
 
 
 def _summary(ended: Ended) -> str:

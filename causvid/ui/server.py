@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from causvid.log import set_up_logging, silence_loading_bars
-from causvid.serving.device import SharedDevice
+from causvid.serving.device import Device, SharedDevice
 from causvid.serving.job import Event, Job
 from causvid.serving.models import Models
 from causvid.serving.service import Service
@@ -48,7 +48,7 @@ def make_service(settings: Settings) -> Service:
         models = Models(settings, room=len(settings.models))
         for name in settings.models:  # a process that a GPU is lent to forgets what it loads
             models.open(name)
-        device = _lent_device(settings, models)
+        device: Device = _lent_device(settings, models)
     else:
         models = Models(settings)
         models.open(settings.model)
@@ -82,7 +82,8 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
 
     def health(_) -> JSONResponse:
         ready = service.models.ready
-        state = {"status": "ready" if ready else "loading", "model": service.settings.model}
+        state: dict[str, str | int] = {"status": "ready" if ready else "loading"}
+        state["model"] = service.settings.model
         if isinstance(service.device, SharedDevice):
             state["running"], state["waiting"] = service.device.load
         return JSONResponse(state, status_code=200 if ready else 503)

@@ -6,7 +6,6 @@ A tab knows its inputs only. `page.py` connects them with the player, which all 
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -171,6 +170,7 @@ class ImageTab(Tab):
 
     def connect(self) -> None:
         super().connect()
+        assert self._source is not None
         size = self.options["size"]
         gr.on(
             [self._source.change, size.change],
@@ -182,19 +182,17 @@ class ImageTab(Tab):
 
     def _show_crop(self, path: str | None, size: str) -> PIL.Image.Image | None:
         """The part of the picture that the video begins with."""
-        if path is None:
+        shape = parse_size(size)
+        if path is None or shape is None:
             return None
-        height, width = parse_size(size)
         try:
-            return PIL.Image.fromarray(check_image(path, height, width, self._service.settings))
+            return PIL.Image.fromarray(check_image(path, *shape, self._service.settings))
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
     async def read_source(self, request: Request, path: str | None) -> Inputs:
         settings = self._service.settings
-        picture = await asyncio.to_thread(
-            check_image, path, request.height, request.width, settings
-        )
+        picture = await asyncio.to_thread(check_image, path, *request.size, settings)
         return {"image": picture}
 
 
@@ -217,4 +215,4 @@ class VideoTab(Tab):
 
     async def read_source(self, request: Request, path: str | None) -> Inputs:
         await asyncio.to_thread(check_video, path, request, self._service.settings)
-        return {"video": Path(path)}
+        return {"video": path}

@@ -37,8 +37,8 @@ def draw_timeline(schedule: PromptSchedule, seconds: float, timeline: Timeline) 
         moved = "" if abs(cue.start - start) < 5e-3 else f" <em>(asked for {cue.start:g} s)</em>"
         change = "" if start == 0 else f' <b class="cv-change">{cue.handover}</b>'
         rows.append(f'<li data-hue="{hue}"><time>{start:.2f} s</time>{change} {words}{moved}</li>')
-    for cue, start in zip(schedule, starts, strict=True):
-        if start is None:
+    for cue, begin in zip(schedule, starts, strict=True):
+        if begin is None:
             rows.append(
                 f'<li class="cv-lost"><time>{cue.start:g} s</time> {html.escape(cue.prompt)} '
                 "<em>(no chunk of its own: the next cue replaces it)</em></li>"

@@ -49,7 +49,7 @@ class _Tower(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.project = nn.Linear(2 * inputs, features)
         for layer in layers:
-            if isinstance(layer, nn.Conv2d):
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
 
