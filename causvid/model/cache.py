@@ -349,6 +349,7 @@ class KVCache:
         if position == self._sink_position:
             return
         keys, rest = self._blended_sink()
+        assert keys is not None, "a sink that moves was kept"
         view = self._sink_view()
         turned = torch.view_as_real(keys * self._rotation(position, self.sink)).flatten(-2)
         view[:, 0, ..., : turned.shape[-1]] = turned.to(self.storage.dtype)
@@ -360,18 +361,17 @@ class KVCache:
 
     def _blended_sink(self) -> tuple[Tensor | None, Tensor | None]:
         """`_sink_keys` and `_sink_rest` after the eviction of what the open chunk pushes out."""
-        kept = (self._sink_keys, self._sink_rest)
-        if not self._evicted:
-            return kept
-        blended = tuple(tensor.clone() for tensor in kept)
+        keys, rest, decay = self._sink_keys, self._sink_rest, self.sink_decay
+        if not self._evicted or keys is None or rest is None or decay is None:
+            return keys, rest
+        keys, rest = keys.clone(), rest.clone()
         for frame, evicted in self._evicted.items():
             place = (frame - self.sink_end) % self.sink
-            for mean, new in zip(
-                blended, self._unrotated(evicted.unsqueeze(4), frame), strict=True
-            ):
-                mean[:, :, :, place] *= self.sink_decay
-                mean[:, :, :, place] += (1 - self.sink_decay) * new[:, :, :, 0]
-        return blended
+            leaving = self._unrotated(evicted.unsqueeze(4), frame)
+            for mean, new in zip((keys, rest), leaving, strict=True):
+                mean[:, :, :, place] *= decay
+                mean[:, :, :, place] += (1 - decay) * new[:, :, :, 0]
+        return keys, rest
 
     def _put_back(self) -> None:
         """Undo the eviction of a chunk that was abandoned."""
