@@ -4,16 +4,16 @@
 of the other samplers: it has one cache and the clean latents of the window.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import repeat
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from causvid.generation.config import GenerationConfig
-from causvid.generation.generator import Generator, Memory, NoiseSource, StreamNoise
+from causvid.generation.generator import Generator, Memory, StreamNoise
 from causvid.generation.schedule import Level
 from causvid.generation.source import SourceChunk
 from causvid.model.cache import KVCache, TextCache
@@ -56,15 +56,20 @@ class ChunkSampler:
         source: SourceChunk | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> Tensor | None:
+        self._recall(chunk, text, check)
+        config = self.generator.config
         for cache in self.caches:
-            cache.open(self.generator.config.chunks.frames(chunk))
-        latents = self._denoise(
+            cache.open(config.chunks.frames(chunk))
+        latents = self.generator.refine(
             self._levels(chunk, source),
             partial(noise, chunk),
-            text,
+            self._memories(chunk, text),
             source=None if source is None else source.latents,
             check=check,
         )
+        if self._remembers(config, chunk):
+            check()
+            self.generator.remember(latents, Memory(self.cache, text))
         for cache in self.caches:
             cache.advance()
         self._keep(latents)
@@ -101,25 +106,28 @@ class ChunkSampler:
         if "history" in state:
             self.history = state["history"].to(self.generator.device)
 
-    @staticmethod
-    def least_window(config: GenerationConfig) -> int:
-        return config.sink + max(config.chunks.first, config.chunks.rest)
-
     @classmethod
     def passes(cls, config: GenerationConfig, chunk: int) -> list[Pass]:
         frames = config.chunks.frames(chunk)
         visible = min(config.window, config.chunks.start(chunk) + frames)
-        return [Pass(frames, visible)] * (len(config.levels(chunk)) + 1)  # the last one remembers
+        return [Pass(frames, visible)] * (len(config.levels(chunk)) + cls._remembers(config, chunk))
+
+    @staticmethod
+    def _remembers(config: GenerationConfig, chunk: int) -> bool:
+        """Whether a last pass remembers `chunk` clean."""
+        return True
+
+    def _recall(self, chunk: int, text: TextCache, check: Callable[[], None]) -> None:
+        """What comes before a chunk is opened."""
 
     def _levels(self, chunk: int, source: SourceChunk | None) -> tuple[Level, ...]:
         if source is None:
             return self.generator.config.levels(chunk)
         return self.generator.source_levels(source.strength, chunk)
 
-    def _denoise(
-        self, levels: tuple[Level, ...], noise: NoiseSource, text: TextCache, **options: Any
-    ) -> Tensor:
-        return self.generator.denoise(levels, noise, Memory(self.cache, text), **options)
+    def _memories(self, chunk: int, text: TextCache) -> Iterable[Memory]:
+        """What each step sees."""
+        return repeat(Memory(self.cache, text))
 
     def _keep(self, latents: Tensor) -> None:
         past = latents if self.history is None else torch.cat([self.history, latents], dim=1)
@@ -142,15 +150,7 @@ class RecomputeSampler(ChunkSampler):
             )
         super().__init__(generator, batch)
 
-    def next(
-        self,
-        chunk: int,
-        text: TextCache,
-        noise: StreamNoise,
-        *,
-        source: SourceChunk | None = None,
-        check: Callable[[], None] = lambda: None,
-    ) -> Tensor | None:
+    def _recall(self, chunk: int, text: TextCache, check: Callable[[], None]) -> None:
         if self.history is not None:
             check()
             config = self.generator.config
@@ -158,16 +158,13 @@ class RecomputeSampler(ChunkSampler):
             _, frames = self.cache.reopen(keep_sink=True, frames=context)
             self.generator.remember(self.history[:, -frames:], Memory(self.cache, text))
             self.cache.advance()
-        return super().next(chunk, text, noise, source=source, check=check)
 
     @classmethod
     def passes(cls, config: GenerationConfig, chunk: int) -> list[Pass]:
-        *steps, _ = super().passes(config, chunk)
+        steps = super().passes(config, chunk)
         context = min(config.window - config.chunks.frames(chunk), config.chunks.start(chunk))
         return [Pass(context, context), *steps] if context else steps
 
-    def _denoise(
-        self, levels: tuple[Level, ...], noise: NoiseSource, text: TextCache, **options: Any
-    ) -> Tensor:
-        memories = repeat(Memory(self.cache, text))
-        return self.generator.refine(levels, noise, memories, **options)
+    @staticmethod
+    def _remembers(config: GenerationConfig, chunk: int) -> bool:
+        return False

@@ -108,6 +108,17 @@ class GenerationConfig:
         return len(self.timesteps) - 1 if self.sampler == "rolling" else 0
 
     @property
+    def ahead(self) -> int:
+        """Latent frames of the longest run of chunks that are begun and held back."""
+        start = self.chunks.start
+        return max(start(self.lead), start(self.lead + 1) - self.chunks.first)
+
+    @property
+    def least_window(self) -> int:
+        """The smallest `window` that the sampler can work with, no past in view."""
+        return self.sink + max(self.chunks.first, self.chunks.rest) + self.ahead
+
+    @property
     def context_level(self) -> "Level":
         from causvid.generation.schedule import Level
 

@@ -85,8 +85,8 @@ class Generator:
     def timeline(self) -> Timeline:
         return Timeline(self.grid, self.config.chunks, self.config.fps, self.config.lead)
 
-    def new_cache(self, batch: int = 1, ahead: int = 0) -> KVCache:
-        """An empty cache of this model, size and window, `ahead` latent frames of it ahead."""
+    def new_cache(self, batch: int = 1) -> KVCache:
+        """An empty cache of this model, size and window."""
         model = self.transformer.config
         return KVCache(
             num_layers=model.num_layers,
@@ -98,7 +98,7 @@ class Generator:
             sink=self.config.sink,
             sink_rotation=self.config.sink_rotation,
             sink_decay=self.config.sink_decay,
-            ahead=ahead,
+            ahead=self.config.ahead,
             device=self.device,
             dtype=self.transformer.dtype,
         )

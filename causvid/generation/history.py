@@ -7,15 +7,14 @@ chunks could run side by side (StreamDiffusionV2, arXiv 2511.07399; trained for 
 remembered clean, in all caches alike.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from causvid.generation.chunkwise import ChunkSampler, Pass
+from causvid.generation.chunkwise import ChunkSampler
 from causvid.generation.config import GenerationConfig
-from causvid.generation.generator import Generator, Memory, NoiseSource, StreamNoise
+from causvid.generation.generator import Generator, Memory, StreamNoise
 from causvid.generation.schedule import Level, add_noise
 from causvid.generation.source import SourceChunk
 from causvid.model.cache import TextCache
@@ -42,25 +41,6 @@ class HistorySampler(ChunkSampler):
         more = (generator.new_cache(batch) for _ in config.timesteps[1:])
         self.caches = (self.cache, *more)
 
-    def next(
-        self,
-        chunk: int,
-        text: TextCache,
-        noise: StreamNoise,
-        *,
-        source: SourceChunk | None = None,
-        check: Callable[[], None] = lambda: None,
-    ) -> Tensor | None:
-        clean = self._is_clean(self.generator.config, chunk)
-        latents = super().next(chunk, text, noise, source=source, check=check)
-        if clean:
-            self._share()
-        return latents
-
-    def take(self, latents: Tensor, text: TextCache) -> None:
-        super().take(latents, text)
-        self._share()
-
     def recache(self, text: TextCache, noise: StreamNoise) -> None:
         """Rebuild each step's past from the last clean latents, noised to that step's level by the
         noise it had; a sink that is rewritten is clean."""
@@ -81,33 +61,26 @@ class HistorySampler(ChunkSampler):
             self.generator.predict_clean(past, levels, Memory(cache, text))
             cache.advance()
 
-    @classmethod
-    def passes(cls, config: GenerationConfig, chunk: int) -> list[Pass]:
-        passes = super().passes(config, chunk)
-        return passes if cls._is_clean(config, chunk) else passes[:-1]
-
     @staticmethod
-    def _is_clean(config: GenerationConfig, chunk: int) -> bool:
-        """Whether a chunk reaches into the sink."""
+    def _remembers(config: GenerationConfig, chunk: int) -> bool:
         return config.chunks.start(chunk) < config.sink
 
-    def _share(self) -> None:
-        """Give all caches what the first one remembers; before this they were equal."""
-        for cache in self.caches[1:]:
-            cache.restore(self.cache.tensors())
+    def _keep(self, latents: Tensor) -> None:
+        super()._keep(latents)
+        begin = self.cache.cursor - latents.shape[1]
+        for cache in self.caches[1:]:  # of a clean chunk and of a taken one, only the first knows
+            if begin < self.generator.config.sink or cache.cursor == begin:
+                cache.restore(self.cache.tensors())
 
     def _levels(self, chunk: int, source: SourceChunk | None) -> tuple[Level, ...]:
         levels = super()._levels(chunk, source)
-        if source is None or self._is_clean(self.generator.config, chunk):
+        if source is None or self._remembers(self.generator.config, chunk):
             return levels
         first, *_ = levels
         later = self.generator.config.levels(chunk)[1:]
         return (first, *(level if level.sigma < first.sigma else first for level in later))
 
-    def _denoise(
-        self, levels: tuple[Level, ...], noise: NoiseSource, text: TextCache, **options: Any
-    ) -> Tensor:
-        if self._is_clean(self.generator.config, self.begun):
-            return super()._denoise(levels, noise, text, **options)
-        memories = [Memory(cache, text) for cache in self.caches]
-        return self.generator.refine(levels, noise, memories, **options)
+    def _memories(self, chunk: int, text: TextCache) -> Iterable[Memory]:
+        if self._remembers(self.generator.config, chunk):
+            return super()._memories(chunk, text)
+        return [Memory(cache, text) for cache in self.caches]

@@ -40,21 +40,18 @@ class RollingSampler(ChunkSampler):
 
     def __init__(self, generator: Generator, batch: int = 1):
         config = generator.config
-        least = self.least_window(config)
         if config.first_chunk_timesteps is not None:
             raise ValueError(
                 "the rolling sampler takes all chunks through the same steps: leave "
                 "first_chunk_timesteps out"
             )
-        if config.window < least:
+        if config.window < config.least_window:
             raise ValueError(
                 f"a window of {config.window} latent frames cannot hold a sink of {config.sink} "
                 f"and the {len(config.timesteps)} chunks that the rolling sampler denoises at "
-                f"once: use a window of at least {least}, or fewer steps"
+                f"once: use a window of at least {config.least_window}, or fewer steps"
             )
-        self.generator = generator
-        self.caches = (generator.new_cache(batch, _ahead(config)),)
-        self.history = None
+        super().__init__(generator, batch)
         shape = list(generator.chunk_shape(0, batch))
         shape[1] = 0
         self.held = torch.empty(shape, device=generator.device)
@@ -115,13 +112,9 @@ class RollingSampler(ChunkSampler):
         super().restore(state)
         self.held = state["held"].to(self.generator.device)
 
-    @staticmethod
-    def least_window(config: GenerationConfig) -> int:
-        return ChunkSampler.least_window(config) + _ahead(config)
-
     @classmethod
     def passes(cls, config: GenerationConfig, chunk: int) -> list[Pass]:
-        places, ahead = len(config.timesteps), _ahead(config)
+        places, ahead = len(config.timesteps), config.ahead
         past = min(config.chunks.start(chunk), config.window - ahead - config.chunks.frames(chunk))
         widths = [
             config.chunks.start(chunk + n) - config.chunks.start(chunk)
@@ -129,9 +122,3 @@ class RollingSampler(ChunkSampler):
         ]
         frames = config.chunks.frames(chunk)
         return [*(Pass(width, past + width) for width in widths), Pass(frames, past + frames)]
-
-
-def _ahead(config: GenerationConfig) -> int:
-    """Latent frames of the longest run of chunks that are held back at once."""
-    start = config.chunks.start
-    return max(start(config.lead), start(config.lead + 1) - config.chunks.first)

@@ -91,11 +91,6 @@ class Sampler(Protocol):
         """Take over what `tensors()` of an equal sampler returned, bit for bit."""
         ...
 
-    @staticmethod
-    def least_window(config: GenerationConfig) -> int:
-        """The smallest `config.window` that it can work with, no past in view."""
-        ...
-
     @classmethod
     def passes(cls, config: GenerationConfig, chunk: int) -> list[Pass]:
         """The transformer's passes of the call that makes `chunk` leave: what it costs."""

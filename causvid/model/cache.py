@@ -26,7 +26,8 @@ Counters, in latent frames since the start of the video:
     _ahead           how many of those are ahead
 """
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
@@ -42,14 +43,6 @@ class TextCache(NamedTuple):
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class _Span:
-    """A run of consecutive frames in consecutive slots, both counted in tokens."""
-
-    source: slice  # within the open chunk
-    slots: slice
 
 
 class KVCache:
@@ -122,7 +115,7 @@ class KVCache:
         self._evicted: dict[int, Tensor] = {}
         self._first = self._frames = self._ahead = 0
         self._visible = slice(0, 0)  # tokens of the storage
-        self._spans: tuple[_Span, ...] = ()
+        self._spans: list[tuple[slice, slice]] = []  # tokens of the open chunk, of the storage
         self.rotary: Tensor | None = None  # of the open chunk; filled in by its first pass
 
     @property
@@ -162,9 +155,9 @@ class KVCache:
             Views of all visible keys and values, `[b, m, heads, d]`, in no particular order.
         """
         slot_keys, slot_values = self.storage[layer].unbind()
-        for span in self._spans:
-            slot_keys[:, :, span.slots] = keys[:, span.source].transpose(1, 2)
-            slot_values[:, :, span.slots] = values[:, span.source].transpose(1, 2)
+        for source, slots in self._spans:
+            slot_keys[:, :, slots] = keys[:, source].transpose(1, 2)
+            slot_values[:, :, slots] = values[:, source].transpose(1, 2)
         return (
             slot_keys[:, :, self._visible].transpose(1, 2),
             slot_values[:, :, self._visible].transpose(1, 2),
@@ -181,12 +174,10 @@ class KVCache:
 
     def past(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values `[b, m, heads, d]` visible to the open chunk, itself left out: copies."""
-        spans = sorted((span.slots for span in self._spans), key=lambda s: s.start)
-        spans.insert(0, slice(self._visible.start, self._visible.start))
-        ends = [*(span.start for span in spans[1:]), self._visible.stop]
+        spans = sorted((slots.start, slots.stop) for _, slots in self._spans)
+        edges = [self._visible.start, *itertools.chain(*spans), self._visible.stop]
         kept = [
-            self.storage[layer, :, :, :, span.stop : end]
-            for span, end in zip(spans, ends, strict=True)
+            self.storage[layer, ..., i:j, :] for i, j in zip(edges[::2], edges[1::2], strict=True)
         ]
         keys, values = torch.cat(kept, dim=3).unbind()
         return keys.transpose(1, 2), values.transpose(1, 2)
@@ -278,7 +269,7 @@ class KVCache:
             )
         self._first, self._frames, self._ahead = first, frames + ahead, ahead
         self._visible = self._tokens(-ahead, ahead + self._visible_frames(end))
-        self._spans = tuple(self._chunk_spans(first, first + self._frames))
+        self._spans = list(self._chunk_spans(first, first + self._frames))
         self.rotary = None
         if self._sink_keys is not None and first >= self.sink_end:
             oldest = max(self._ring_origin, end - self.ring)
@@ -303,13 +294,13 @@ class KVCache:
         first = self.ahead + slot
         return slice(first * self.tokens_per_frame, (first + count) * self.tokens_per_frame)
 
-    def _chunk_spans(self, first: int, end: int):
+    def _chunk_spans(self, first: int, end: int) -> Iterator[tuple[slice, slice]]:
         """Split frames `first … end - 1` into runs of consecutive slots: one, two or three."""
         start = first
         for frame in range(first + 1, end + 1):
             if frame == end or self._slot(frame) != self._slot(frame - 1) + 1:
                 source = slice(*((i - first) * self.tokens_per_frame for i in (start, frame)))
-                yield _Span(source, self._tokens(self._slot(start), frame - start))
+                yield source, self._tokens(self._slot(start), frame - start)
                 start = frame
 
     def _frame_view(self, frame: int) -> Tensor:

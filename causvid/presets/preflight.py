@@ -248,7 +248,7 @@ def _smaller(preset: Preset, setting: Setting, device: torch.device) -> Iterator
         yield setting
     generation = preset.generation
     # At least one chunk of recent past must stay in view.
-    least = SAMPLERS[generation.sampler].least_window(generation)
+    least = generation.least_window
     least += max(generation.chunks.first, generation.chunks.rest)
     for window in ((setting.window + least) // 2, least):
         if window < setting.window:
