@@ -3,6 +3,9 @@
 Laws hold for any weights, so these tests need no trained ones.
 """
 
+import causvid  # noqa: F401  (before torch: it says how torch's threads wait)
+
+# isort: split
 import os
 
 import pytest
