@@ -14,7 +14,8 @@ _MOST_NAMED = 8
 def known_words(preset: Preset) -> frozenset[str]:
     """The vocabulary of a model whose tokenizer knows whole words; empty for others."""
     tokenizer = _word_tokenizer(preset.folder)
-    return frozenset() if tokenizer is None else frozenset(tokenizer.get_vocab())
+    vocabulary = () if tokenizer is None else tokenizer.get_vocab()
+    return frozenset(word for word in vocabulary if word.isalpha())  # no marks, such as </s>
 
 
 def remark(preset: Preset, prompt: str) -> str:

@@ -18,10 +18,10 @@ def headline(service: Service, model: str) -> str:
         f"{generation.fps} frames a second · {html.escape(service.models.execution(model))}"
     )
     if known:
-        words = sorted(word for word in known if word.isalpha())
+        words = html.escape(", ".join(sorted(known)))
         line = (
             f'<details class="cv-model"><summary>{line}. A small model of a small world: it '
-            f"knows {len(known)} words.</summary><p>{html.escape(', '.join(words))}</p></details>"
+            f"knows {len(known)} words.</summary><p>{words}</p></details>"
         )
     else:
         line = f'<p class="cv-model">{line}</p>'
