@@ -23,6 +23,7 @@ COMMANDS = {
     "deploy": "put this checkout on the Hub as a Space",
     "train": "train a stage of the recipe",
 }
+_EXTRAS = {"gradio": "app", "spaces": "app", "matplotlib": "train", "playwright": "test"}
 _LOADING = ("generate", "benchmark", "evaluate", "train")  # weights, whose bars are silenced
 
 
@@ -51,6 +52,13 @@ def main(arguments: list[str] | None = None) -> int:
         return args.main(args) or 0
     except (ValueError, OSError) as error:
         print(f"{parser.prog} {args.command}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        cure = f"pip install 'causvid-live[{_EXTRAS[package]}]'"
+        print(f"{parser.prog} {args.command}: {package} is not installed: {cure}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -25,8 +25,6 @@ def main(args: argparse.Namespace | None = None) -> int:
     port = os.environ.get("GRADIO_SERVER_PORT", "7860")
     if not (port.isdecimal() and 0 < int(port) < 2**16):
         raise ValueError(f"GRADIO_SERVER_PORT is {port!r}; expected a whole number from 1 to 65535")
-    if importlib.util.find_spec("gradio") is None:
-        raise ValueError("Gradio is not installed: pip install 'causvid-live[app]'")
     if importlib.util.find_spec("spaces"):
         import spaces  # noqa: F401  (on ZeroGPU it has to come before anything that uses CUDA)
 

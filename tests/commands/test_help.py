@@ -25,6 +25,25 @@ def test_no_command_loads_torch_to_explain_itself(command):
     assert said.splitlines()[-1] == "loaded"
 
 
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [
+        (["serve"], "gradio", "app"),
+        (["train", "curves", "--run", "nowhere"], "matplotlib", "train"),
+    ],
+)
+def test_a_package_of_an_extra_that_is_missing_is_named(command, missing, extra):
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        f"from causvid.__main__ import main; sys.exit(main({command!r}))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[-1].endswith(
+        f"{missing} is not installed: pip install 'causvid-live[{extra}]'"
+    )
+
+
 def test_importing_the_package_loads_next_to_nothing():
     program = (
         "import sys; before = set(sys.modules); import causvid\n"
