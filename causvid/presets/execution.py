@@ -107,6 +107,7 @@ class Execution:
             CompileError: if there is no compiler, or the model cannot be compiled.
         """
         import torch
+        from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend
 
         from causvid.model.cpu import lower_decoder, lower_transformer
         from causvid.model.tiny_autoencoder import TinyAutoencoder
@@ -122,7 +123,9 @@ class Execution:
                     lower_decoder(vae)
         if how.attention:
             try:
-                transformer.set_attention_backend(how.attention)
+                # diffusers would make it the default of all other models, too.
+                with attention_backend(AttentionBackendName.NATIVE):
+                    transformer.set_attention_backend(how.attention)
             except (RuntimeError, ImportError) as error:
                 raise ExecutionError(
                     "attention", how.attention, f"one that is installed: {error}"
