@@ -4,7 +4,7 @@ A click on Generate: a tab (`tabs.py`, `schedule_tab.py`) reads its inputs into 
 `handlers.py` starts a run of it, `playback.py` puts what the run makes into messages, and
 `static/stage.js` plays them. `player.py` has the player and its buttons, and their states.
 
-All events here are private to browsers; `publish.py` has the public ones.
+All events here are private to browsers; `endpoints.py` has the public ones.
 """
 
 import math
