@@ -5,6 +5,7 @@ The command line calls the function of a stage's name with a run, the settings a
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from causvid.model.codec import codec_for
 from causvid.model.transformer import CausalWanTransformer
@@ -22,7 +23,6 @@ from causvid.training.config import (
     OdeConfig,
     TrajectoryConfig,
 )
-from causvid.training.curves import Axis, draw_curves
 from causvid.training.decoder import DecoderStage
 from causvid.training.dmd import DmdStage
 from causvid.training.forcing import ForcingStage
@@ -35,6 +35,9 @@ from causvid.training.teacher import CausalStage, TeacherStage
 from causvid.training.teacher_model import TeacherModel, tokens_of
 from causvid.training.trainer import finished_average
 from causvid.world.judge import Judge
+
+if TYPE_CHECKING:
+    from causvid.training.curves import Axis
 
 
 def codec(run: Run, config: CodecConfig) -> None:
@@ -215,7 +218,10 @@ def export(
     )
 
 
-def curves(folder: Path, logs: Sequence[Path] | None, out: Path | None, against: Axis) -> None:
+def curves(folder: Path, logs: Sequence[Path] | None, out: Path | None, against: "Axis") -> None:
+    # Here, as no other stage needs matplotlib before it has something to draw.
+    from causvid.training.curves import draw_curves
+
     if logs:
         found = {str(stage): stage / "log.jsonl" for stage in logs}
         draw_curves(found, out or Path("curves.png"), against=against)
