@@ -14,6 +14,8 @@ from PIL import Image
 from tests.appserver import running
 from tests.videos import write_video
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 WORDS = "a red car drives right"
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests import frames as golden
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 RECORDED = json.loads(golden.GOLDEN.read_text())
 

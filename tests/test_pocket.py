@@ -9,6 +9,8 @@ from causvid.presets.registry import default_preset
 from causvid.world import ATTRIBUTES, Scene, render
 from causvid.world.judge import Judge
 
+pytestmark = pytest.mark.slow
+
 MEGABYTE = 2**20
 
 
@@ -133,7 +135,6 @@ def test_video_to_video_takes_the_prompt_and_keeps_the_source(pocket):
     assert night.mean() < source.mean() - 30
 
 
-@pytest.mark.slow
 def test_half_a_minute_neither_explodes_nor_fades(pocket):
     with pocket.stream("a blue boat on the sea by day", seconds=30) as stream:
         looks = [chunk.looks for chunk in stream]

@@ -3,9 +3,9 @@
 Operations (a multiply-add as two) are those of `causvid.presets.costs`, three times as many where
 gradients are taken, four times with activation checkpointing. Tests hold them against real steps.
 
-Assumed, as on a GPU: bfloat16 arithmetic over float32 weights and a fused attention kernel; frozen
-models in bfloat16, whole on every device; trained ones sharded over all devices, with gradients,
-optimiser and average (FSDP). Not known here: speed, the codec, how well an allocator packs.
+Assumed, as on a GPU: bfloat16 arithmetic over float32 weights; frozen models in bfloat16, whole on
+every device; trained ones sharded over all devices, with gradients, optimiser and average (FSDP).
+Not known here: speed, the codec, and activations, which a step on one device tells.
 """
 
 import json
@@ -26,9 +26,6 @@ from causvid.world import VOCABULARY
 from causvid.world.tokenizer import tiny_text_encoder
 
 _MASTER, _LOWERED = 4, 2  # bytes of a float32 weight, gradient or average, and of a bfloat16 one
-# Bytes that a layer keeps of a token for its backward pass, for each of the model's width and of
-# its feed-forward's: fitted to what was alive in steps of both recipes on `meta`.
-_KEPT_OF_WIDTH, _KEPT_OF_FFN = 60, 4
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,6 @@ class StagePlan:
         clips: seen in a step.
         trained, averaged, frozen: parameters; the averaged ones are among the trained.
         model_bytes: weights, gradients, optimiser (two numbers a weight) and average.
-        activation_bytes: at the peak of a step.
     """
 
     name: str
@@ -49,17 +45,12 @@ class StagePlan:
     averaged: int
     frozen: int
     model_bytes: int
-    activation_bytes: int
     step_flops: int
     total_flops: int
 
-    @property
-    def total_bytes(self) -> int:
-        return self.model_bytes + self.activation_bytes
-
 
 class _Costs:
-    """Operations and activations of one process's passes through a recipe's models."""
+    """Operations of one process's passes through a recipe's models."""
 
     def __init__(self, recipe: Recipe):
         self.recipe, self.chunks = recipe, recipe.generation.chunks
@@ -93,33 +84,21 @@ class _Costs:
     def causal(self, frames: int) -> int:
         return self.forward(*self.chunks.sizes(frames))
 
-    def activations(self, frames: int) -> int:
-        """Bytes kept for the backward pass of `frames` latent frames."""
-        config = self.transformer.config
-        width = config.num_attention_heads * config.attention_head_dim
-        tokens = frames * self.grid.tokens_per_frame
-        layer = tokens * (_KEPT_OF_WIDTH * width + _KEPT_OF_FFN * config.ffn_dim)
-        if not self.recipe.checkpointing:
-            return config.num_layers * layer
-        return config.num_layers * tokens * width * _LOWERED + layer
-
-    def lessons(self, lessons: Lessons) -> tuple[float, int]:
-        """Operations of a step of teacher forcing, and the frames that carry gradients in it."""
+    def lessons(self, lessons: Lessons) -> float:
+        """Operations of a step of teacher forcing."""
         chunks, window = self.chunks, self.recipe.generation.window
         whole, part = divmod(window, chunks.rest)
         sizes = (part,) * (part > 0) + (chunks.rest,) * whole
-        work: float = self.gradient * self.forward(*sizes)
-        passes = [(lessons.batch, work, window)]
+        flops = lessons.batch * (self.gradient * self.forward(*sizes) + self.prompt)
         beginnings = [chunks.start(end) for end in range(2, chunks.covering(window))]
         if beginnings:
             mean = sum(map(self.causal, beginnings)) / len(beginnings)
-            passes.append((lessons.batch, self.gradient * mean, max(beginnings)))
+            flops += lessons.batch * (self.gradient * mean + self.prompt)
         if lessons.first_weight:
             levels = len(self.recipe.generation.timesteps)  # of the student before, and its prompt
-            work = (self.gradient + levels) * self.forward(chunks.first) + self.prompt
-            passes.append((lessons.first_batch, work, chunks.first))
-        flops = sum(clips * (work + self.prompt) for clips, work, _ in passes)
-        return flops, sum(clips * frames for clips, _, frames in passes)
+            work = (self.gradient + levels) * self.forward(chunks.first) + 2 * self.prompt
+            flops += lessons.first_batch * work
+        return flops
 
     def distribution_matching(self) -> float:
         """Operations for one video: its rollout, three opinions of it, the critic's updates."""
@@ -150,26 +129,25 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
     costs = _Costs(recipe)
     text, size = costs.text_size, costs.size
 
-    def stage(
-        name: str, work: list[tuple[int, int, float]], frames: int, models: tuple[int, int, int]
-    ) -> StagePlan:
+    def stage(name: str, work: list[tuple[int, int, float]], *models: int) -> StagePlan:
         """
         Args:
             work: steps, clips of a process and their operations, of each phase.
-            frames: that carry gradients at once.
             models: parameters trained, averaged and frozen.
         """
         trained, averaged, frozen = models
         sharded = _MASTER * (4 * trained + averaged) // processes
+        step, total = work[-1][2], sum(steps * flops for steps, _, flops in work)
         return StagePlan(
             name,
             sum(steps for steps, _, _ in work),
             processes * work[-1][1],
-            *models,
-            model_bytes=sharded + _LOWERED * frozen,
-            activation_bytes=costs.activations(frames),
-            step_flops=round(processes * work[-1][2]),
-            total_flops=round(processes * sum(steps * flops for steps, _, flops in work)),
+            trained,
+            averaged,
+            frozen,
+            sharded + _LOWERED * frozen,
+            round(processes * step),
+            round(processes * total),
         )
 
     def flow(name: str, config: FlowConfig, *, causal: bool, words: bool) -> StagePlan:
@@ -178,9 +156,8 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
         for phase in config.phases:
             clip = costs.gradient * through(phase.frames) + (3 if words else 1) * costs.prompt
             work.append((phase.steps, phase.batch, phase.batch * clip))
-        frames = max(phase.batch * phase.frames for phase in config.phases)
         trained, frozen = (size + text, 0) if words else (size, text)
-        return stage(name, work, frames, (trained, trained, frozen))
+        return stage(name, work, trained, trained, frozen)
 
     yield flow("teacher", recipe.teacher, causal=False, words=recipe.preset is None)
     yield flow("causal", recipe.causal, causal=True, words=False)
@@ -188,41 +165,36 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
     sides = 1 if made.guidance == 1 else 2
     clip = sides * (made.steps * costs.forward(made.frames) + costs.prompt)
     batches = made.count // made.batch
-    yield stage("trajectories", [(batches, made.batch, made.batch * clip)], 0, (0, 0, size + text))
+    yield stage("trajectories", [(batches, made.batch, made.batch * clip)], 0, 0, size + text)
     clip = costs.gradient * costs.causal(made.frames) + costs.prompt
-    work = [(ode.steps, ode.batch, ode.batch * clip)]
-    yield stage("ode", work, ode.batch * made.frames, (size, size, text))
-    flops, frames = costs.lessons(forcing.lessons)
-    frozen = text + (size if forcing.lessons.first_weight else 0)
-    work = [(forcing.steps, forcing.lessons.batch, flops)]
-    yield stage("forcing", work, frames, (size, size, frozen))
-    flops, frames = dmd.batch * costs.distribution_matching(), dmd.batch * dmd.window
-    frozen = size + text
+    yield stage("ode", [(ode.steps, ode.batch, ode.batch * clip)], size, size, text)
+    work = [(forcing.steps, forcing.lessons.batch, costs.lessons(forcing.lessons))]
+    yield stage("forcing", work, size, size, text + size * (forcing.lessons.first_weight > 0))
+    flops, frozen = dmd.batch * costs.distribution_matching(), size + text
     if dmd.teacher_forcing_weight:
-        forced, more = costs.lessons(dmd.lessons)
-        flops, frames = flops + forced, max(frames, more)
-        frozen += size if dmd.lessons.first_weight else 0
-    yield stage("dmd", [(dmd.steps, dmd.batch, flops)], frames, (2 * size, size, frozen))
+        flops += costs.lessons(dmd.lessons)
+        frozen += size * (dmd.lessons.first_weight > 0)
+    yield stage("dmd", [(dmd.steps, dmd.batch, flops)], 2 * size, size, frozen)
 
 
 def print_plan(name: str, recipe: Recipe, *, processes: int, as_json: bool) -> None:
     """What there is to know before a cluster is rented: memory of a device, work of all."""
     stages = list(plan(recipe, processes=processes))
     if as_json:
-        figures = [{**asdict(stage), "total_bytes": stage.total_bytes} for stage in stages]
-        print(json.dumps({"recipe": name, "processes": processes, "stages": figures}, indent=2))
+        figures = {"recipe": name, "processes": processes, "stages": list(map(asdict, stages))}
+        print(json.dumps(figures, indent=2))
         return
-    header = ("stage", "steps", "clips", "models", "activations", "a step", "the stage")
     rows = [
         (
             stage.name,
             f"{stage.steps:,}",
             stage.clips,
-            *(f"{b / 2**30:.2f} GiB" for b in (stage.model_bytes, stage.activation_bytes)),
+            f"{stage.model_bytes / 2**30:.2f} GiB",
             f"{stage.step_flops / 1e12:,.3g} TFLOP",
             f"{stage.total_flops / 1e18:,.3g} EFLOP",
         )
         for stage in stages
     ]
+    header = ("stage", "steps", "clips", "models", "a step", "the stage")
     print(f"Training {name} on {processes} devices: memory of each; clips and work of all together")
-    print(tabulate(rows, header, colalign=("left", *["right"] * 6), disable_numparse=True))
+    print(tabulate(rows, header, colalign=("left", *["right"] * 5), disable_numparse=True))

@@ -171,6 +171,7 @@ def test_meta_prints_exactly_its_figures(monkeypatch, capsys):
     assert all(type(value) is int for value in cost.values())
 
 
+@pytest.mark.slow
 def test_every_model_can_be_counted_without_its_weights(capsys):
     assert main(["benchmark", "--meta", "--model", "pocket"]) == 0
     assert "pocket in bfloat16 at 224x128" in capsys.readouterr().out
@@ -338,6 +339,7 @@ def test_an_untrained_model_has_the_sizes_and_types_of_a_trained_one():
         assert found == expected
 
 
+@pytest.mark.slow
 def test_an_untrained_model_is_timed_without_the_hub(capsys):
     command = ["benchmark", "--model", "pocket", "--untrained", "--seconds", "2", "--repeats", "1"]
     assert main([*command, "--device", "cpu", "--json"]) == 0

@@ -25,6 +25,7 @@ def test_no_command_loads_torch_to_explain_itself(command):
     assert said.splitlines()[-1] == "loaded"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "missing", "extra"),
     [

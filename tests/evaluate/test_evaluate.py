@@ -227,6 +227,7 @@ def test_the_shipped_report_can_be_read():
 # Motion that lasts
 
 
+@pytest.mark.slow
 def test_a_video_that_begins_every_chunk_anew_moves_within_chunks_only(judge):
     def restarting(case: Case) -> Video:
         """The truth for one chunk, again and again."""
@@ -323,6 +324,7 @@ def test_the_same_seed_gives_the_same_figures(capsys, folder):
     assert_close(figures[0], figures[1], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_model_of_another_size_is_evaluated_at_its_size(capsys, tmp_path):
     folder = exported(tmp_path / "small", height=64, width=96)
     shutil.rmtree(folder / "teacher")

@@ -11,10 +11,15 @@ import torch
 from causvid.generation.config import GenerationConfig, SamplerName
 from causvid.generation.generator import Generator, Memory, seeded_noise
 from causvid.generation.geometry import ChunkPattern, LatentGrid
+from causvid.generation.prompts import PromptSchedule
 from causvid.generation.sampler import SAMPLERS, new_sampler
 from causvid.generation.source import VideoSource, to_frames
 from causvid.generation.stream import Stream, StreamInterrupted
 from causvid.model.codec import TinyCodec
+from causvid.model.transformer import CausalWanTransformer
+from causvid.pipeline import CausVidPipeline, make_generator
+from causvid.presets.catalogue import POCKET
+from tests.conftest import TEXT_LENGTH, randomise
 
 # What each is run with here, different from the fixture `config`: 1, 3, 3, … chunks, two steps.
 SETTINGS = {
@@ -39,7 +44,11 @@ def frames_of(stream, count=None):
     return np.concatenate(chunks)
 
 
-@pytest.fixture(params=SETTINGS)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.slow if "blended" in name else ()) for name in SETTINGS
+    ]
+)
 def maker(request, transformer, config) -> Generator:
     """A generator for each sampler, and for a sink that is blended."""
     changed = dataclasses.replace(config, **{"sampler": request.param, **SETTINGS[request.param]})
@@ -183,6 +192,7 @@ def test_a_source_video_is_used_or_refused(begin, maker, resume, strength):
     assert np.array_equal(frames_of(begin(source=source(seed=100))), whole) == (strength == 1)
 
 
+@pytest.mark.slow
 def test_an_interrupted_chunk_can_be_made_again_after_any_pass(begin, transformer, monkeypatch):
     whole = [chunk.frames for chunk in begin(STORY, chunk_count=6)]
     forward = type(transformer).forward
@@ -399,3 +409,35 @@ class TestRecompute:
         maker = Generator(transformer, changed, LatentGrid(32, 48, patch=1))
         with pytest.raises(ValueError, match="keeps no sink, got one of 2"):
             open_stream(generator=maker)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rolling", "history"])
+def test_on_pockets_shape_streams_go_on_resume_and_steer(name, prompt_encoder):
+    """The size, chunks and codec that users get, with random weights of the transformer."""
+    pipe = CausVidPipeline.from_pretrained(POCKET.folder)
+    shape = {**pipe.transformer.config, "text_dim": 16, "text_length": TEXT_LENGTH}
+    transformer = CausalWanTransformer.from_config(shape).eval().requires_grad_(False)
+    randomise(transformer, seed=4)
+    changed = {"sampler": name, "window": 14} if name == "rolling" else {"sampler": name}
+    config = dataclasses.replace(pipe.generation, **changed)
+    generator = make_generator(transformer, pipe.codec(), config)
+
+    def begin(prompt, count):
+        schedule = PromptSchedule.parse(prompt)
+        return Stream(generator, pipe.codec(), prompt_encoder, schedule, chunk_count=count)
+
+    whole = frames_of(begin("a red car", 8))
+    assert whole.shape[1:] == (128, 224, 3)
+    stream = begin("a red car", 4)
+    short = frames_of(stream)
+    assert np.array_equal(short, whole[: len(short)])
+    snapshot = stream.snapshot()
+    resumed, steered = (
+        Stream.resume(snapshot, generator, pipe.codec(), prompt_encoder) for _ in range(2)
+    )
+    steered.steer("a blue ball", "recache")
+    for each in (resumed, steered):
+        each.chunk_count = 8
+    assert np.array_equal(frames_of(resumed), whole[len(short) :])
+    assert not np.array_equal(frames_of(steered), whole[len(short) :])

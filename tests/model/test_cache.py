@@ -68,6 +68,7 @@ def test_exactly_the_sink_and_the_last_frames_are_visible(window, sink, sizes):
         assert seen(push(cache, size)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decay", [None, 0.9])
 def test_storage_is_never_reallocated_and_nothing_grows(decay):
     cache = new_cache(8, 2, sink_decay=decay)

@@ -88,6 +88,7 @@ def test_all_layers_run_the_code_of_one(fresh):
     assert counters["stats"]["unique_graphs"] == of_two
 
 
+@pytest.mark.slow
 def test_without_a_compiler_a_sentence_says_what_to_do(fresh, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     with (

@@ -295,6 +295,7 @@ async def _one(service):
     await watch(service.start(ask()))
 
 
+@pytest.mark.slow
 def test_many_runs_leave_no_files_and_no_threads(service):
     async def scenario():
         for number in range(30):

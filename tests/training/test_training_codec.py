@@ -140,6 +140,7 @@ def test_a_decoder_begins_with_the_shortcut_alone(fitted):
     assert_close(reconstruct(model, clip), reconstruct(fitted, clip))
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_leaves_latents_alone(fitted, tmp_path):
     model = small_model()
     model.shortcut.load_state_dict(fitted.shortcut.state_dict())

@@ -30,7 +30,7 @@ def test_every_stage_of_every_recipe_is_planned(recipe, capsys):
     assert [stage["name"] for stage in stages] == NAMES
     for stage in stages:
         assert 0 < stage["step_flops"] <= stage["total_flops"]
-        assert stage["total_bytes"] < 80 * 2**30, "a device of the kind that clusters have"
+        assert stage["model_bytes"] < 80 * 2**30, "a device of the kind that clusters have"
 
 
 def test_student_and_critic_are_trained_and_one_of_them_is_averaged():
@@ -47,8 +47,9 @@ def test_the_plan_is_printed_as_a_table(capsys):
     assert "pocket on 8 devices" in text and "GiB" in text and "TFLOP" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("causal", [False, True])
-def test_operations_and_activations_are_those_of_a_real_step(causal):
+def test_operations_are_those_of_a_real_step(causal):
     shape, phase = POCKET.transformer, POCKET.causal.phases[0]
     model = new_model(shape, 150, 0).transformer
     latents = torch.randn(phase.batch, phase.frames, shape.in_channels, 8, 14)
@@ -61,41 +62,15 @@ def test_operations_and_activations_are_those_of_a_real_step(causal):
     assert stage.step_flops == pytest.approx(counter.get_total_flops(), rel=0.05)
 
 
-def test_kept_activations_are_those_of_a_real_step():
-    """Of layers in Wan's proportions, in bfloat16."""
-    shape = replace(POCKET.transformer, ffn_dim=1120, num_layers=2, position_features=0)
-    recipe = replace(POCKET, transformer=shape)
-    model = new_model(shape, 150, 0).transformer
-    latents = torch.randn(6, 7, shape.in_channels, 8, 14)
-    text = torch.randn(6, shape.text_length, shape.text_dim)
-    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    saved = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with saved, torch.autocast("cpu", torch.bfloat16):
-        result = model(latents, torch.rand(6, 7), text)
-    assert result.requires_grad
-    stage = planned(recipe, "causal")
-    assert stage.activation_bytes == pytest.approx(sum(kept.values()), rel=0.35)
-
-
 def test_more_devices_hold_less_each_and_do_more_together():
     few, many = (planned(WAN_1_3B, "causal", processes=n) for n in (8, 64))
-    assert many.total_bytes < few.total_bytes
-    assert many.activation_bytes == few.activation_bytes
+    assert many.model_bytes < few.model_bytes
     assert many.step_flops == 8 * few.step_flops
     assert many.clips == 8 * few.clips
 
 
-def test_checkpointing_trades_memory_for_work():
+def test_checkpointing_costs_another_pass():
     kept, again = (planned(replace(POCKET, checkpointing=on), "causal") for on in (False, True))
-    assert again.activation_bytes < kept.activation_bytes / 2
     assert again.step_flops > 1.2 * kept.step_flops
 
 

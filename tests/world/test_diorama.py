@@ -379,6 +379,7 @@ def test_clips_know_what_each_frame_shows():
     assert all(scene_of(shot.caption) == shot.scene for clip in clips for shot in clip.shots)
 
 
+@pytest.mark.slow
 def test_samples_are_written_with_their_captions(tmp_path: Path):
     paths = write_clips(tmp_path / "new", sample_clips(4, seconds=0.5, **SMALL))
     assert sorted(path.name for path in paths) == [
