@@ -1,7 +1,7 @@
 """`python -m causvid serve`: the app, as `python app.py` starts it.
 
-Everything is set by environment variables, which the README lists: CAUSVID_MODEL, CAUSVID_DEVICE,
-…; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where it listens.
+Everything is set by environment variables, which docs/settings.md lists: CAUSVID_MODEL,
+CAUSVID_DEVICE, …; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where it listens.
 """
 
 import argparse
