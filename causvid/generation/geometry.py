@@ -11,7 +11,30 @@ pixel frame, every later one for `temporal_stride` of them.
 """
 
 import math
+import re
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Size(NamedTuple):
+    """A picture size in pixels, written WIDTHxHEIGHT."""
+
+    height: int
+    width: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Size":
+        """
+        Raises:
+            ValueError: unless it is of the form 320x192.
+        """
+        found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+        if found is None:
+            raise ValueError(f"{text!r} is not WIDTHxHEIGHT such as 320x192")
+        return cls(width=int(found[1]), height=int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,9 @@ files under the same name; a deployed Space has a file with commits for the rest
 import dataclasses
 
 from causvid.generation.config import GenerationConfig
-from causvid.generation.geometry import ChunkPattern
+from causvid.generation.geometry import ChunkPattern, Size
 from causvid.model.checkpoint import FLAT
-from causvid.presets.preset import (
-    HubFile,
-    HubFolder,
-    Licence,
-    Preset,
-    Size,
-    TransformerSize,
-)
+from causvid.presets.preset import HubFile, HubFolder, Licence, Preset, TransformerSize
 from causvid.resources import ROOT
 
 APACHE = Licence("Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0", True)

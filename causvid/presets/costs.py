@@ -23,14 +23,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import UMT5Config, UMT5EncoderModel
 
 from causvid.generation.generator import Generator
-from causvid.generation.geometry import ChunkPattern, LatentGrid
+from causvid.generation.geometry import ChunkPattern, LatentGrid, Size
 from causvid.generation.parameters import Decoder
 from causvid.generation.sampler import new_sampler
 from causvid.model.checkpoint import parameter_dtype
 from causvid.model.codec import CodecState, codec_for
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
-from causvid.presets.preset import Preset, Size
+from causvid.presets.preset import Preset
 
 # The text encoder of every Wan 2.1 model, google/umt5-xxl.
 _UMT5_XXL = UMT5Config(

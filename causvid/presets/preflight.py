@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from causvid.generation.geometry import Size
 from causvid.generation.parameters import Decoder, check_decoder
 from causvid.generation.sampler import SAMPLERS
 from causvid.model.codec import codec_for
@@ -28,7 +29,7 @@ from causvid.presets.costs import (
     weight_bytes,
 )
 from causvid.presets.execution import default_dtype
-from causvid.presets.preset import Preset, Size
+from causvid.presets.preset import Preset
 from causvid.presets.registry import get_preset
 
 # CUDA context, workspaces of cuBLAS and cuDNN, and gaps between allocations: a rule of thumb.

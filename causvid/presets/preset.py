@@ -4,22 +4,16 @@ import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from causvid.generation.config import GenerationConfig
+from causvid.generation.geometry import Size
 from causvid.generation.parameters import Mode
 from causvid.resources import REVISIONS, ROOT
 
 
 class PresetError(ValueError):
     """A model that does not exist or cannot be loaded; the message says what to do."""
-
-
-class Size(NamedTuple):
-    """A picture size in pixels."""
-
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ import torch
 from huggingface_hub import ModelCard
 from pydantic import TypeAdapter, ValidationError
 
+from causvid.generation.geometry import Size
 from causvid.presets.catalogue import POCKET, PRESETS, SELF_FORCING
 from causvid.presets.hub import fetch
-from causvid.presets.preset import HubFolder, Licence, Preset, PresetError, Size
+from causvid.presets.preset import HubFolder, Licence, Preset, PresetError
 
 FILE = "CAUSVID_PRESETS"
 GROUP = "causvid.presets"

@@ -99,7 +99,7 @@ def _refuse_unknown(kind: Any, values: Mapping[str, Any]) -> None:
 
 def written(value: Any) -> str:
     """A value as an option takes it, `read`'s inverse."""
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and not hasattr(value, "parse"):
         return ",".join(map(written, value))
     if value is None or isinstance(value, bool):
         return {None: "none", True: "true", False: "false"}[value]

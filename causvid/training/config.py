@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from causvid.generation.cues import Handover
+from causvid.generation.geometry import Size
 
 StudentInput = Literal["rollout", "data"]
 TeacherKind = Literal["bidirectional", "causal"]
@@ -162,11 +163,13 @@ class DataConfig:
         clips: clips in a shard (of videos: videos).
         latents: latent frames of a clip.
         world: what is rendered where no videos are given.
+        more_sizes: of pictures beside the recipe's own, WIDTHxHEIGHT; shards are of each in turn.
     """
 
     clips: int = 250
     latents: int = 9
     world: WorldConfig | None = None
+    more_sizes: tuple[Size, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """Captioned latents on disk, and batches drawn from them.
 
-A cache is a folder of shards. Each shard is one safetensors file with latents in float16
-`[clip, f, c, h, w]`, the first picture of each clip's scene `[clip, c, h, w]` where that is not its
-own, and, in its header, several captions for every clip and whether its scene had begun before.
-Shards are only ever added, so a run that remembers how many it has opened draws the same batches
-after a restart, even if more were rendered meanwhile. This module knows no noise and no network.
+A cache is a folder of shards, of one picture size each. A shard is one safetensors file with
+latents in float16 `[clip, f, c, h, w]`, the first picture of each clip's scene `[clip, c, h, w]`
+where that is not its own, and, in its header, several captions for every clip and whether its scene
+had begun before. Shards are only ever added, so a run that remembers how many it has opened draws
+the same batches after a restart, even if more were rendered meanwhile. This module knows no noise
+and no network.
 """
 
 import json
@@ -202,7 +203,7 @@ class LatentCache:
         begin: Begin = "anywhere",
         last: int = 1,
     ) -> Batch:
-        """A batch that depends on `key` and the opened shards alone.
+        """A batch, of one picture size, that depends on `key` and the opened shards alone.
 
         Args:
             key: non-negative integers, for instance (seed, step, rank).
@@ -236,7 +237,7 @@ class LatentCache:
             texts = drawn.captions
             row = clip - int(self._ends[shard]) + len(texts)
             offsets = drawn.offsets(row, frames, begin, last)
-            if not offsets:
+            if not offsets or (windows and drawn.latents.shape[3:] != windows[0].shape[2:]):
                 continue
             first = rng.random() < self.first_frame_share
             at_start = begin == "anywhere" and first and 0 in offsets

@@ -10,6 +10,7 @@ Beside it the student may go on learning from real clips how motions continue, w
 matching does not teach (`causvid.training.forcing`).
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from causvid.generation.generator import Generator, seeded
+from causvid.generation.geometry import LatentGrid
 from causvid.generation.schedule import add_noise, clean_from_velocity
 from causvid.model.attention import block_causal_mask
 from causvid.model.transformer import CausalWanTransformer
@@ -53,6 +55,8 @@ class DmdStage:
         critic: starts as a copy of the teacher.
         condition: how all three are given captions.
         data: captions; a `LatentCache` where clips are needed, too (`DmdConfig.needs_clips`).
+        grids: sizes of rollouts from noise alone, drawn with equal chance; the generator's if none
+            are given.
         earlier: see `TeacherForcing`; `None` without it.
     """
 
@@ -65,6 +69,7 @@ class DmdStage:
         data: LatentCache | PromptFile,
         config: DmdConfig,
         *,
+        grids: Sequence[LatentGrid] = (),
         earlier: CausalWanTransformer | None = None,
         seed: int = 0,
     ):
@@ -78,6 +83,7 @@ class DmdStage:
             shown = config.lessons, condition, data, generator.config
             self.forcing = TeacherForcing(*shown, earlier)
         self.generator = generator
+        self.grids = list(grids) or [generator.grid]
         self.student: nn.Module = generator.transformer
         self.teacher = teacher.requires_grad_(False).eval()
         self.critic: nn.Module = critic
@@ -236,7 +242,7 @@ class DmdStage:
             return torch.randn(shape, generator=rng).to(device)
 
         made = roll_out(
-            self.generator,
+            replace(self.generator, grid=self._grid_of(clips, rng)),
             text,
             RolloutPlan(chunks, live, exit_step, switch),
             noise,
@@ -244,6 +250,13 @@ class DmdStage:
             later_text=later_text,
         )
         return made[:, start:]
+
+    def _grid_of(self, clips: Tensor | None, rng: torch.Generator) -> LatentGrid:
+        """The size of a rollout: that of its clips, or any."""
+        if clips is None:
+            return self.grids[_draw(len(self.grids), rng) if len(self.grids) > 1 else 0]
+        size = tuple(clips.shape[-2:])
+        return next(g for g in self.grids if (g.latent_height, g.latent_width) == size)
 
     def _from_data(self, clean: Tensor, text: Tensor, rng: torch.Generator) -> Tensor:
         device, pattern = clean.device, self.generator.config.chunks

@@ -67,9 +67,10 @@ def data(run: Run, config: DataConfig, *, shards: int, videos: Path | None) -> N
     if videos is None:
         if config.world is None:
             raise ValueError("this recipe renders no clips: pass a folder of them with --videos")
-        size = {"height": generation.height, "width": generation.width}
+        sizes = run.recipe.sizes
         for index in run.shards(shards):
-            render_shard(codec, folder, index, config, **size)
+            size = sizes[index % len(sizes)]
+            render_shard(codec, folder, index, config, height=size.height, width=size.width)
         run.accelerator.wait_for_everyone()
         return
     found = captioned_videos(videos)
@@ -117,7 +118,7 @@ def trajectories(run: Run, config: TrajectoryConfig, *, shards: int, prompts: Pa
                 index,
                 config,
                 run.recipe.generation,
-                run.grid,
+                run.grids[index % len(run.grids)],
                 seed=run.seed,
             )
     accelerator.wait_for_everyone()
@@ -162,6 +163,7 @@ def dmd(
         run.prompts(encoder, model.config.text_length),
         run.captions(prompts),
         config,
+        grids=run.grids,
         earlier=_earlier(run, begun, keep) if lessons else None,
         seed=run.seed,
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from causvid.generation.config import GenerationConfig
-from causvid.generation.geometry import ChunkPattern
+from causvid.generation.geometry import ChunkPattern, Size
 from causvid.training.changes import changed
 from causvid.training.config import (
     CodecConfig,
@@ -75,6 +75,11 @@ class Recipe:
     codec: CodecConfig | None = None
     decoder: DecoderConfig | None = None
     checkpointing: bool = False
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """Of the pictures that are trained, the recipe's own first."""
+        return (Size(self.generation.height, self.generation.width), *self.data.more_sizes)
 
 
 POCKET = Recipe(

@@ -194,17 +194,19 @@ class Run:
         raise ValueError(f"no codec in {own[0]}: run `python -m causvid train codec` first")
 
     @cached_property
-    def grid(self) -> LatentGrid:
-        generation, stride = self.recipe.generation, 8
+    def grids(self) -> list[LatentGrid]:
+        """Of every size that is trained, the recipe's own first."""
+        stride = 8
         if self.recipe.codec is not None:
             stride = self.recipe.codec.spatial_stride
         elif self.base_folder is not None:
             vae = AutoencoderKLWan.load_config(self.base_folder / "vae")
             stride = vae.get("scale_factor_spatial", stride)  # published folders do not say
         patch = CausalWanTransformer.load_config(self.transformer_folder("teacher"))["patch_size"]
-        return LatentGrid(
-            generation.height, generation.width, spatial_stride=stride, patch=patch[1]
-        )
+        return [
+            LatentGrid(size.height, size.width, spatial_stride=stride, patch=patch[1])
+            for size in self.recipe.sizes
+        ]
 
     def generator(self, student: CausalWanTransformer) -> Generator:
         """
@@ -216,7 +218,7 @@ class Run:
                 f"a student is trained to generate chunk after chunk (sampler 'chunk'), the recipe "
                 f"asks for {self.recipe.generation.sampler!r}"
             )
-        return Generator(student, self.recipe.generation, self.grid)
+        return Generator(student, self.recipe.generation, self.grids[0])
 
     def cache(self, kind: str = "latents") -> LatentCache:
         cache = LatentCache(self.folder / kind)

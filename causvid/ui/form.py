@@ -5,7 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from causvid.presets.preset import Preset, Size
+from causvid.generation.geometry import Size
+from causvid.presets.preset import Preset
 from causvid.serving.limits import largest_window
 from causvid.serving.request import OF_VIDEO, PARAMETERS, Parameter
 from causvid.serving.service import Service

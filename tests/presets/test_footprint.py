@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import causvid.model.attention
 from causvid.generation.config import GenerationConfig
 from causvid.generation.generator import Generator
-from causvid.generation.geometry import LatentGrid
+from causvid.generation.geometry import LatentGrid, Size
 from causvid.generation.sampler import new_sampler
 from causvid.model.cache import KVCache
 from causvid.model.codec import TinyCodec
@@ -26,7 +26,7 @@ from causvid.presets.costs import (
     transformer_working_bytes,
     weight_bytes,
 )
-from causvid.presets.preset import Size, TransformerSize
+from causvid.presets.preset import TransformerSize
 
 GRID = LatentGrid(480, 832)
 PRESET = PRESETS["self-forcing"]

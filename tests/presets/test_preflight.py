@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from causvid.__main__ import main
-from causvid.generation.geometry import LatentGrid
+from causvid.generation.geometry import LatentGrid, Size
 from causvid.generation.sampler import SAMPLERS
 from causvid.presets.catalogue import PRESETS
 from causvid.presets.costs import empty_models, prompt_flops, transformer_flops
 from causvid.presets.preflight import available_memory, preflight
-from causvid.presets.preset import Size
 
 GB = 10**9
 # Small pictures keep the codec's run on `meta` short. With its memory stated, no GPU is asked.

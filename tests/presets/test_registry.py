@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from causvid import load
+from causvid.generation.geometry import Size
 from causvid.presets import hub
 from causvid.presets.catalogue import PRESETS
 from causvid.presets.preflight import preflight
-from causvid.presets.preset import PresetError, Size
+from causvid.presets.preset import PresetError
 from causvid.presets.registry import FILE, describe, get_preset, list_presets
 from causvid.serving.models import Models
 from causvid.serving.settings import Settings, SettingsError

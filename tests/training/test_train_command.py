@@ -16,6 +16,7 @@ from torch.testing import assert_close
 from causvid.__main__ import main
 from causvid.commands.train import add_arguments, resolved
 from causvid.generation.cues import Handover
+from causvid.generation.geometry import Size
 from causvid.pipeline import CausVidPipeline
 from causvid.training.recipes import POCKET, load_recipe
 
@@ -63,6 +64,15 @@ def test_every_setting_is_an_option_and_what_is_shown_is_a_recipe(tmp_path, caps
     assert replace(recipe, dmd=POCKET.dmd) == POCKET
     assert train("dmd", "--recipe", tmp_path / "mine.json", "--show") == 0
     assert json.loads(capsys.readouterr().out)["dmd"] == settings
+
+
+def test_picture_sizes_are_written_width_first(tmp_path, capsys):
+    assert train("data", "--more-sizes", "192x320,240x240", "--show") == 0
+    shown = capsys.readouterr().out
+    (tmp_path / "mine.json").write_text(shown)
+    recipe = load_recipe(str(tmp_path / "mine.json"))
+    assert recipe.sizes == (Size(128, 224), Size(320, 192), Size(240, 240))
+    assert json.loads(shown)["data"]["more_sizes"] == [[320, 192], [240, 240]]
 
 
 @pytest.mark.parametrize(

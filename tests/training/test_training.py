@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
@@ -27,6 +28,7 @@ from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.loading import load
 from causvid.training import clips as clips_module
+from causvid.training import dmd as dmd_module
 from causvid.training.clips import render_clip, render_shard
 from causvid.training.config import (
     DataConfig,
@@ -365,6 +367,43 @@ def test_batches_depend_on_their_key_alone_and_survive_new_shards(tmp_path):
     assert before.captions == after.captions
     assert_close(before.latents, after.latents, rtol=0, atol=0)
     assert [float(x) for x in before.latents[:, 0, 0, 0, 0]] == [float(c) for c in before.captions]
+
+
+@pytest.mark.parametrize("begin", ["anywhere", "sink"])
+def test_a_batch_is_of_one_picture_size_and_all_sizes_come(tmp_path, begin):
+    for index, (height, width) in enumerate([(2, 3), (3, 2), (2, 2)]):
+        clips = [Clip(torch.zeros(4, 1, height, width), ("",)) for _ in range(3)]
+        write_shard(shard_path(tmp_path, index), clips)
+    cache = LatentCache(tmp_path)
+    cache.open()
+    shapes = [
+        cache.batch((seed,), frames=3, size=4, begin=begin).latents.shape for seed in range(60)
+    ]
+    assert all(shape[:3] == (4, 3, 1) for shape in shapes)
+    counts = Counter(shape[3:] for shape in shapes)
+    assert set(counts) == {(2, 3), (3, 2), (2, 2)}
+    assert min(counts.values()) >= 10
+
+
+@pytest.mark.slow
+def test_a_student_is_distilled_at_every_size(stages, tmp_path, monkeypatch):
+    grids = [GRID, LatentGrid(48, 32, 16, patch=1)]
+    made: Counter = Counter()
+
+    def rolled(generator, *args, **options):
+        clips = roll_out(generator, *args, **options)
+        made[clips.shape[3:]] += 1
+        return clips
+
+    monkeypatch.setattr(dmd_module, "roll_out", rolled)
+
+    def stage():
+        built = stages["dmd"](12)
+        built.grids = grids
+        return built
+
+    run(stage, tmp_path)
+    assert set(made) == {(2, 3), (3, 2)}
 
 
 def test_only_pictures_to_go_on_from_begin_in_the_middle_of_a_scene(tmp_path):
