@@ -8,4 +8,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (ValueError, OSError) as error:
-        sys.exit(f"app.py: {error}")
+        print(f"app.py: {error}", file=sys.stderr)
+        sys.exit(2)

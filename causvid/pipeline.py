@@ -39,6 +39,7 @@ from causvid.model.cpu import use_onednn
 from causvid.model.text import PromptEncoder
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
+from causvid.model.weight_files import write_checksums
 
 _ELSEWHERE = {  # habits from other pipelines → what to do here
     "num_frames": "use seconds, frames divided by pipe.generation.fps",
@@ -259,6 +260,11 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         elif output_type == "pil":
             frames = [[PIL.Image.fromarray(frame) for frame in frames[0]]]
         return CausVidPipelineOutput(frames=frames, schedule=schedule)
+
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **options: Any) -> None:
+        """diffusers' own, and checksums of what was written, which `causvid.load` verifies."""
+        super().save_pretrained(save_directory, *args, **options)
+        write_checksums(Path(save_directory))
 
     def load_lora_weights(
         self, pretrained_model_name_or_path_or_dict: str | Path | dict[str, Tensor], **options: Any

@@ -16,13 +16,15 @@ import pickle
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from causvid.model.weight_files import CheckpointError, Stored, container, read_header
 
 State = dict[str, Tensor]
 
@@ -32,10 +34,6 @@ FLAT = ""  # stands for "the top level of the file is the state dict itself"
 _PREFIXES = re.compile(r"^(?:(?:base_model|model|module|net|diffusion_model|transformer)\.)+")
 _WRAPPERS = re.compile(r"_(?:fsdp_wrapped_module|checkpoint_wrapped_module|orig_mod)\.")
 _LORA_KEY = re.compile(r"^(.+)\.(lora_(?:A|B|down|up))(?:\.[^.]+)?\.weight$")
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, or that is not of the model it is loaded into."""
 
 
 def read_state(path: str | Path, entries: Sequence[str] = ()) -> State:
@@ -61,6 +59,18 @@ def read_state(path: str | Path, entries: Sequence[str] = ()) -> State:
     if any(isinstance(value, Tensor) for value in tree.values()):
         found[FLAT] = tree
     if not found:
+        deeper = [
+            f"{outer}.{inner}"
+            for outer, entries_ in tree.items()
+            if isinstance(entries_, Mapping)
+            for inner, value in entries_.items()
+            if isinstance(value, Mapping) and any(isinstance(v, Tensor) for v in value.values())
+        ]
+        if deeper:
+            raise CheckpointError(
+                f"{path} holds tensors only two levels deep, in {_some(deeper)}: save one of these "
+                f"by itself, as safetensors"
+            )
         raise CheckpointError(f"{path} holds no tensors; its top-level keys are {_some(tree)}")
     for name in entries or (list(found) if len(found) == 1 else []):
         if name in found:
@@ -141,16 +151,13 @@ def fill(
         CheckpointError: with the keys that are missing, left over or of another shape.
     """
     wanted = model.state_dict()
-    tensors = dict(state)
-    # transformers names tied parameters {copy: original}; files store the original only.
-    for copy, original in (getattr(model, "_tied_weights_keys", None) or {}).items():
-        if original in state:
-            tensors.setdefault(copy, state[original])
+    tensors = with_tied(model, state)
     for key in {"patch_embedding.weight"} & wanted.keys() & tensors.keys():
         if tensors[key].ndim == 2 and tensors[key].numel() == wanted[key].numel():
             # [d, c · patch volume] in the order of the convolution's [d, c, pt, ph, pw].
             tensors[key] = tensors[key].reshape(wanted[key].shape)
-    _check_fit(wanted, tensors, type(model).__name__, source)
+    check_fit(wanted, tensors, type(model).__name__, source)
+    check_finite(tensors, source)
 
     placed: dict[int, Tensor] = {}  # tied tensors move once
     for key, value in tensors.items():
@@ -176,49 +183,85 @@ def parameter_dtype(model: nn.Module, name: str, dtype: torch.dtype) -> torch.dt
     return torch.float32 if not set(keep).isdisjoint(name.split(".")) else dtype
 
 
-def _check_fit(
-    wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], model: str, source: str | Path
+Shaped = TypeVar("Shaped", Tensor, Stored)
+
+
+def with_tied(model: nn.Module, state: Mapping[str, Shaped]) -> dict[str, Shaped]:
+    """`state` with the copies of tied parameters, of which files store the original only."""
+    tensors = dict(state)
+    # transformers names them {copy: original}.
+    for copy, original in (getattr(model, "_tied_weights_keys", None) or {}).items():
+        if original in state:
+            tensors.setdefault(copy, state[original])
+    return tensors
+
+
+def check_fit(
+    wanted: Mapping[str, Tensor], found: Mapping[str, Shaped], model: str, source: str | Path
 ) -> None:
+    """Whether a file has all parameters of a model, of the right shapes, and no others.
+
+    Args:
+        model, source: names of the model and of the file.
+
+    Raises:
+        CheckpointError: with the keys that are missing, left over or of another shape.
+    """
     problems = {
-        "missing": [key for key in wanted if key not in tensors],
-        "left over": [key for key in tensors if key not in wanted],
+        "missing": [key for key in wanted if key not in found],
+        "left over": [key for key in found if key not in wanted],
         "of another shape": [
-            f"{key} is {tuple(tensors[key].shape)}, should be {tuple(wanted[key].shape)}"
+            f"{key} is {tuple(found[key].shape)}, should be {tuple(wanted[key].shape)}"
             for key in wanted
-            if key in tensors and tensors[key].shape != wanted[key].shape
+            if key in found and tuple(found[key].shape) != tuple(wanted[key].shape)
         ],
     }
-    found = [f"{len(keys)} {what}: {_some(keys)}" for what, keys in problems.items() if keys]
-    if found:
+    told = [f"{len(keys)} {what}: {_some(keys)}" for what, keys in problems.items() if keys]
+    if told:
         raise CheckpointError(
-            f"{source} does not fit {model} ({len(wanted)} parameters). {'; '.join(found)}. "
+            f"{source} does not fit {model} ({len(wanted)} parameters). {'; '.join(told)}. "
             f"Check that the file, its entry and the model's configuration belong together"
         )
 
 
-def _read(path: Path) -> Mapping[str, object]:
-    if not path.is_file():
-        raise CheckpointError(f"there is no file {path}")
-    with path.open("rb") as file:
-        head = file.read(64)
-    if head.startswith(b"version https://git-lfs"):
+def check_finite(state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Whether all numbers are some: one that is not makes every pixel black.
+
+    Raises:
+        CheckpointError: with the tensors that hold NaN or infinity.
+    """
+    broken = [name for name, value in state.items() if not _is_finite(value)]
+    if broken:
         raise CheckpointError(
-            f"{path} is a Git LFS pointer, not the weights: run `git lfs pull`, or download the "
-            f"file from the Hub"
+            f"{source} is damaged: {_some(broken)} hold{'s' if len(broken) == 1 else ''} numbers "
+            f"that are NaN or infinite"
         )
+
+
+def _is_finite(value: Tensor) -> bool:
+    if value.is_meta or not value.is_floating_point() or value.element_size() < 2:
+        return True
+    return not value.numel() or all(bool(end.isfinite()) for end in value.aminmax())
+
+
+def _read(path: Path) -> Mapping[str, object]:
+    """The content decides: files are called anything."""
+    kind = container(path)
+    if kind == "safetensors":
+        read_header(path)  # says what is wrong with a file that is not whole
+        return load_file(path)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        # Only zip archives, the format of torch.save since 1.6, can be mapped.
-        tree = torch.load(path, map_location="cpu", weights_only=True, mmap=head.startswith(b"PK"))
+        # Only zip archives can be mapped.
+        tree = torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip")
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is not a file of plain tensors, and nothing else is loaded, because a "
             f"pickle can run any code. Convert it to safetensors where you trust it"
         ) from error
-    except (RuntimeError, EOFError, SafetensorError) as error:
+    except Exception as error:  # on damaged bytes, the reader raises whatever it stumbles over
         raise CheckpointError(
-            f"{path} cannot be read ({error}): it is damaged or incomplete, download it again"
+            f"{path} cannot be read ({_first_line(error)}): it is damaged or incomplete, download "
+            f"it again"
         ) from error
     if not isinstance(tree, Mapping):
         raise CheckpointError(f"{path} holds a {type(tree).__name__}, not named tensors")
@@ -234,6 +277,10 @@ def _entry(name: str) -> str:
     return "a flat state dict" if name == FLAT else f"{name!r}"
 
 
-def _some(names: Iterable[str], limit: int = 4) -> str:
-    names = list(names)
-    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "") or "none"
+def _first_line(error: Exception) -> str:
+    return f"{(str(error).strip() or type(error).__name__).splitlines()[0]:.200}"
+
+
+def _some(names: Iterable[object], limit: int = 4) -> str:
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:limit]) + (", …" if len(shown) > limit else "") or "none"

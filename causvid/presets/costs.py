@@ -12,7 +12,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -30,6 +30,7 @@ from causvid.model.checkpoint import parameter_dtype
 from causvid.model.codec import CodecState, codec_for
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
+from causvid.presets.folder import empty_part
 from causvid.presets.preset import Preset
 
 # The text encoder of every Wan 2.1 model, google/umt5-xxl.
@@ -56,25 +57,21 @@ class Models(NamedTuple):
 @lru_cache(maxsize=32)
 def empty_models(preset: Preset) -> Models:
     """The models of a preset on the `meta` device: sizes and names, no memory."""
-    with torch.device("meta"):
-        if preset.folder is None:
+    if preset.folder is None:
+        with torch.device("meta"):
             return Models(
                 CausalWanTransformer(**dataclasses.asdict(preset.transformer)),
                 AutoencoderKLWan(),
                 TinyAutoencoder() if preset.tiny_decoder else None,
                 UMT5EncoderModel(_UMT5_XXL),
             )
-        vae = preset.read_json("vae/config.json")
-        full = vae["_class_name"] == AutoencoderKLWan.__name__
-        tiny = None
-        if preset.has_tiny_decoder:
-            tiny = TinyAutoencoder.from_config(preset.read_json("tiny_vae/config.json"))
-        text_encoder = UMT5Config.from_dict(preset.read_json("text_encoder/config.json"))
+    with preset.cured():
+        folder, tiny = preset.folder, preset.has_tiny_decoder
         return Models(
-            CausalWanTransformer.from_config(preset.read_json("transformer/config.json")),
-            (AutoencoderKLWan if full else TinyAutoencoder).from_config(vae),
-            tiny,
-            UMT5EncoderModel(text_encoder),
+            cast(CausalWanTransformer, empty_part(folder, "transformer")),
+            cast(AutoencoderKLWan | TinyAutoencoder, empty_part(folder, "vae")),
+            cast(TinyAutoencoder, empty_part(folder, "tiny_vae")) if tiny else None,
+            cast(UMT5EncoderModel, empty_part(folder, "text_encoder")),
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKLWan
-from transformers import AutoTokenizer, UMT5EncoderModel
+from transformers import UMT5EncoderModel
 
 from causvid.generation.parameters import check_decoder
 from causvid.model.checkpoint import (
@@ -26,8 +26,9 @@ from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.execution import Execution
+from causvid.presets.folder import check_folder, check_loaded, check_part, load_tokenizer
 from causvid.presets.hub import fetch
-from causvid.presets.preset import HubFile, Preset, PresetError
+from causvid.presets.preset import HubFile, Preset, PresetError, again
 from causvid.presets.registry import get_preset
 
 Model = TypeVar("Model", CausalWanTransformer, TinyAutoencoder)
@@ -73,18 +74,19 @@ load_preset = load  # its name in version 0.1
 
 
 def _from_folder(preset: Preset, dtype: torch.dtype, token: str | None) -> CausVidPipeline:
-    preset.read_json()  # says what is wrong before diffusers does
     folder = preset.folder
     if preset.hub is not None:
         folder = fetch(preset.hub, f"{preset.name!r} needs its weights", token)
-    try:
-        pipe = CausVidPipeline.from_pretrained(folder, dtype=dtype)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise PresetError(
-            f"the weights of {preset.name!r} in {folder} cannot be loaded ({reason:.200}): check "
-            f"that the folder was exported, copied or cloned completely"
-        ) from error
+    assert folder is not None, "its weights are a folder"
+    with preset.cured():
+        check_folder(folder)
+        tokenizer = load_tokenizer(folder)
+        try:
+            pipe = CausVidPipeline.from_pretrained(folder, dtype=dtype, tokenizer=tokenizer)
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CheckpointError(f"{folder} cannot be loaded ({reason:.200})") from error
+        check_loaded(folder, pipe.components)
     if preset.published is not None:
         pipe.register_to_config(generation=preset.published.to_dict())
     return pipe
@@ -99,12 +101,22 @@ def _assembled(
     base = fetch(preset.base, f"{name} needs its components", token, patterns=_PARTS_OF_BASE)
 
     def read(file: HubFile) -> State:
-        return read_state(fetch(file, f"{name} needs {file.path}", token), file.entries)
+        path = fetch(file, f"{name} needs {file.path}", token)
+        try:
+            return read_state(path, file.entries)
+        except CheckpointError as error:
+            raise PresetError(f"{name}: {error}; {again(path)}") from error
 
     def filled(model: Model, state: State, file: HubFile) -> Model:
         fill(model, state, source=file.url, device=device, dtype=dtype)
         return model.eval().requires_grad_(False)
 
+    try:
+        for part in ("text_encoder", "vae"):
+            check_part(base, part)
+        tokenizer = load_tokenizer(base)
+    except CheckpointError as error:
+        raise PresetError(f"{name}: {error}; {again(base)}") from error
     with init_empty_weights():
         transformer = CausalWanTransformer(**dataclasses.asdict(preset.transformer))
         tiny_vae = TinyAutoencoder() if tiny_decoder else None
@@ -117,11 +129,13 @@ def _assembled(
             tiny_vae = filled(tiny_vae, read(preset.tiny_decoder), preset.tiny_decoder)
     except CheckpointError as error:
         raise PresetError(f"{name}: {error}") from error
-    return CausVidPipeline(
-        tokenizer=AutoTokenizer.from_pretrained(base / "tokenizer"),
+    pipe = CausVidPipeline(
+        tokenizer=tokenizer,
         text_encoder=UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=dtype),
         transformer=transformer,
         vae=AutoencoderKLWan.from_pretrained(base / "vae", dtype=dtype),
         tiny_vae=tiny_vae,
         generation=preset.generation,
     )
+    check_loaded(base, {**pipe.components, "transformer": None, "tiny_vae": None})
+    return pipe

@@ -2,6 +2,8 @@
 
 import functools
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,6 +11,7 @@ from typing import Any, ClassVar
 from causvid.generation.config import GenerationConfig
 from causvid.generation.geometry import Size
 from causvid.generation.parameters import Mode
+from causvid.model.weight_files import CheckpointError, read_json
 from causvid.resources import REVISIONS, ROOT
 
 
@@ -53,6 +56,13 @@ class HubFile(HubFolder):
 def _deployed_revisions() -> dict[str, str]:
     path = ROOT / REVISIONS
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def again(path: Path) -> str:
+    """How to have a file or a folder of the Hub downloaded anew."""
+    # In a Hub cache: models--OWNER--NAME/snapshots/COMMIT/…, links into models--OWNER--NAME/blobs.
+    snapshots = next((p for p in path.parents if p.name == "snapshots"), None)
+    return f"delete {snapshots.parent if snapshots else path}, and it is downloaded again"
 
 
 @dataclass(frozen=True)
@@ -130,8 +140,9 @@ class Preset:
         """
         if self.published is not None:
             return self.published
+        index = self.read_json()
         try:
-            return GenerationConfig.from_dict(self.read_json()["generation"])
+            return GenerationConfig.from_dict(index["generation"])
         except (KeyError, TypeError, ValueError) as error:
             raise PresetError(
                 f"the model_index.json in {self.folder} does not say how the model generates "
@@ -161,15 +172,24 @@ class Preset:
         Raises:
             PresetError: if it is not there, or is damaged.
         """
+        assert self.folder is not None, "only local models are read"
+        with self.cured():
+            return read_json(self.folder / path)
+
+    @contextmanager
+    def cured(self) -> Iterator[None]:
+        """What is wrong with a file of `folder`, with what to do about it.
+
+        Raises:
+            PresetError: in place of a `CheckpointError`.
+        """
         try:
-            assert self.folder is not None, "only local models are read"
-            return json.loads((self.folder / path).read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise PresetError(
-                f"the {path} in {self.folder} is damaged ({error}): copy the folder again"
-            ) from error
-        except OSError as error:
-            raise PresetError(
-                f"the weights of {self.name!r} should be in {self.folder}, but {path} is not: "
-                f"check that the folder was exported, copied or cloned completely"
-            ) from error
+            yield
+        except CheckpointError as error:
+            if self.hub is not None:
+                cure = again(self.folder or Path())
+            elif self.folder is not None and self.folder.is_relative_to(ROOT):
+                cure = "restore it with `git checkout`, or install the package again"
+            else:
+                cure = "check that the folder was exported, copied or cloned completely"
+            raise PresetError(f"{self.name!r} cannot be used: {error}; {cure}") from error

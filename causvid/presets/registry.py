@@ -196,7 +196,7 @@ def _licence(folder: Path, hub: HubFolder | None) -> Licence:
     card = folder / "README.md"
     try:
         name = ModelCard.load(card).data.license if card.is_file() else None
-    except ValueError:  # a text without the card's header
+    except Exception:  # a text without the card's header, or with one that is no YAML
         name = None
     url = hub.url if hub else ""
     if name is None:  # whoever has a folder of weights may have made them

@@ -1,11 +1,11 @@
 """Words that a model of few words does not know, found from its tokenizer alone."""
 
 import functools
-from pathlib import Path
 
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
+from causvid.presets.folder import load_tokenizer
 from causvid.presets.preset import Preset
 
 _MOST_NAMED = 8
@@ -13,14 +13,14 @@ _MOST_NAMED = 8
 
 def known_words(preset: Preset) -> frozenset[str]:
     """The vocabulary of a model whose tokenizer knows whole words; empty for others."""
-    tokenizer = _word_tokenizer(preset.folder)
+    tokenizer = _word_tokenizer(preset)
     vocabulary = () if tokenizer is None else tokenizer.get_vocab()
     return frozenset(word for word in vocabulary if word.isalpha())  # no marks, such as </s>
 
 
 def remark(preset: Preset, prompt: str) -> str:
     """A sentence on the words that the model cannot know; empty if it knows all."""
-    tokenizer = _word_tokenizer(preset.folder)
+    tokenizer = _word_tokenizer(preset)
     if tokenizer is None:
         return ""
     backend, known = tokenizer.backend_tokenizer, tokenizer.get_vocab()
@@ -36,9 +36,12 @@ def remark(preset: Preset, prompt: str) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def _word_tokenizer(folder: Path | None) -> PreTrainedTokenizerFast | None:
+def _word_tokenizer(preset: Preset) -> PreTrainedTokenizerFast | None:
     """Of a model in a folder, loaded or not: those on the Hub know all words."""
-    if folder is None:
+    if preset.folder is None:
         return None
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
+    with preset.cured():
+        tokenizer = load_tokenizer(preset.folder)
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        return None
     return tokenizer if isinstance(tokenizer.backend_tokenizer.model, WordLevel) else None

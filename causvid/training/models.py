@@ -15,6 +15,7 @@ from causvid.generation.config import GenerationConfig
 from causvid.model.checkpoint import parameter_dtype
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
+from causvid.model.weight_files import write_checksums
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.hub import fetch
 from causvid.presets.preset import HubFolder, Preset
@@ -77,6 +78,7 @@ def export(
         config = json.loads(path.read_text(encoding="utf-8"))
         config.pop("_name_or_path", None)  # where weights were loaded from is nobody's business
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_checksums(folder)
 
 
 def _lowered(model: Model, published: bool) -> Model:

@@ -93,5 +93,5 @@ def test_non_commercial_weights_are_marked():
 
 def test_a_missing_local_folder_is_a_readable_error(tmp_path):
     preset = dataclasses.replace(POCKET, folder=tmp_path)
-    with pytest.raises(PresetError, match=r"should be in .*model_index.json is not"):
+    with pytest.raises(PresetError, match=r"there is no file .*model_index.json"):
         _ = preset.generation
