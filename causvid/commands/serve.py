@@ -9,6 +9,7 @@ import importlib.util
 import os
 
 import causvid  # noqa: F401  (before torch: it says how torch's threads wait)
+from causvid.serving.process import ServerProcess
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +26,11 @@ def main(args: argparse.Namespace | None = None) -> int:
     port = os.environ.get("GRADIO_SERVER_PORT", "7860")
     if not (port.isdecimal() and 0 < int(port) < 2**16):
         raise ValueError(f"GRADIO_SERVER_PORT is {port!r}; expected a whole number from 1 to 65535")
-    if importlib.util.find_spec("spaces"):
-        import spaces  # noqa: F401  (on ZeroGPU it has to come before anything that uses CUDA)
+    with ServerProcess() as process:
+        if importlib.util.find_spec("spaces"):
+            import spaces  # noqa: F401  (on ZeroGPU it has to come before all that uses CUDA)
 
-    from causvid.ui.server import main as serve
+        from causvid.ui.server import main as serve
 
-    serve()
+        serve(process)
     return 0

@@ -9,6 +9,7 @@
     device      sharing one device between runs, chunk by chunk
     zero        the same interface where the device lives in a forked process (ZeroGPU)
     run         a run as its viewer's side sees it: events, steering, files
+    process     the server's process: its temporary folder, and its end
     service     runs by id: start, steer, stop, extend; the log
 
 A run has one name on each side: `Run` here, `Production` on the side of the device. A `Job` is

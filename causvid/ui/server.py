@@ -3,7 +3,6 @@
 import ctypes
 import logging
 import os
-import signal
 import sys
 from collections.abc import Generator
 
@@ -16,6 +15,7 @@ from causvid.log import set_up_logging, silence_loading_bars
 from causvid.serving.device import Device, SharedDevice
 from causvid.serving.job import Event, Job
 from causvid.serving.models import Models
+from causvid.serving.process import ServerProcess
 from causvid.serving.service import Service
 from causvid.serving.settings import Settings, SettingsError
 from causvid.serving.zero import LentDevice, carry_out, lent_seconds
@@ -27,6 +27,7 @@ from causvid.ui.presence import Presence, notice_lost_networks
 # Gradio keeps half a megabyte for each of the latest sessions; a plain call counts as one, too. A
 # browser whose session is dropped gets the page's first choices back.
 SESSIONS = 128
+_TO_STOP = 2.0  # seconds
 PORT = 7860  # as Gradio's examples and Spaces have it
 
 log = logging.getLogger("causvid.server")
@@ -160,7 +161,7 @@ def _share_heaps() -> None:
         mallopt(_M_ARENA_MAX, _HEAPS)  # other libraries than glibc have none, or do nothing
 
 
-def main() -> None:
+def main(process: ServerProcess) -> None:
     """Serve until the process is stopped.
 
     Raises:
@@ -171,20 +172,23 @@ def main() -> None:
     set_up_logging(sys.stdout)
     silence_loading_bars()
     service = make_service(Settings.from_environment())
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as on Ctrl-C, nothing is left behind
-    try:
-        with Uploads(keep=2 * 60 * service.settings.keep_minutes):
-            host = os.environ.get("GRADIO_SERVER_NAME")
-            port = int(os.environ.get("GRADIO_SERVER_PORT", PORT))
-            try:
-                # With a port by name, as Gradio would otherwise take the next one that is free.
-                page = launch(service, server_name=host, server_port=port)
-            except OSError:
-                raise OSError(
-                    f"port {port} is taken or not allowed; end what listens there, or name "
-                    "another one in GRADIO_SERVER_PORT"
-                ) from None
-            log.info("Running on %s", page.local_url)
-            page.block_thread()
-    finally:
-        service.close()
+    with Uploads(keep=2 * 60 * service.settings.keep_minutes):
+        host = os.environ.get("GRADIO_SERVER_NAME")
+        port = int(os.environ.get("GRADIO_SERVER_PORT", PORT))
+        try:
+            # With a port by name, as Gradio would otherwise take the next one that is free.
+            page = launch(service, server_name=host, server_port=port)
+        except OSError:
+            raise OSError(
+                f"port {port} is taken or not allowed; end what listens there, or name "
+                "another one in GRADIO_SERVER_PORT"
+            ) from None
+        log.info("Running on %s", page.local_url)
+        process.serve(stop=lambda: _stop(page))
+
+
+def _stop(page: gr.Blocks) -> None:
+    """Answer nobody any more, so that no handler finds its files gone."""
+    server = page.server
+    server.should_exit = server.force_exit = True  # connections that are open are not waited for
+    server.thread.join(_TO_STOP)

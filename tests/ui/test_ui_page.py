@@ -21,6 +21,7 @@ from causvid.generation.prompts import PromptSchedule, ScheduleError
 from causvid.presets.catalogue import PRESETS
 from causvid.resources import ROOT
 from causvid.serving.models import Models, check_fit
+from causvid.serving.process import ServerProcess
 from causvid.serving.request import PARAMETERS, Parameter, Request
 from causvid.serving.service import Service
 from causvid.serving.settings import Settings
@@ -221,14 +222,14 @@ def test_the_timeline_refuses_cues_after_the_end():
 def test_a_wrong_variable_stops_the_start_with_one_sentence(monkeypatch):
     monkeypatch.setenv("CAUSVID_MAX_SECONDS", "soon")
     with pytest.raises(ValueError, match="CAUSVID_MAX_SECONDS is 'soon'; expected a number"):
-        main()
+        main(ServerProcess())
 
 
 def test_missing_weights_stop_the_start_with_one_sentence(monkeypatch, tmp_path):
     shutil.copy(PRESETS["pocket"].folder / "model_index.json", tmp_path)
     monkeypatch.setenv("CAUSVID_MODEL", str(tmp_path))
     with pytest.raises(ValueError, match="cloned completely"):
-        main()
+        main(ServerProcess())
 
 
 def test_a_taken_port_stops_the_start_with_one_sentence(monkeypatch, service):
@@ -240,7 +241,7 @@ def test_a_taken_port_stops_the_start_with_one_sentence(monkeypatch, service):
         port = other.getsockname()[1]
         monkeypatch.setenv("GRADIO_SERVER_PORT", str(port))
         with pytest.raises(OSError, match=f"port {port} is taken.*GRADIO_SERVER_PORT"):
-            main()
+            main(ServerProcess())
 
 
 @pytest.mark.parametrize("port", ["abc", "", "-1", "0", "65536", "7860.5"])
@@ -271,7 +272,7 @@ def test_on_zerogpu_compiling_is_refused(monkeypatch):
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
     monkeypatch.setenv("CAUSVID_COMPILE", "1")
     with pytest.raises(ValueError, match="CAUSVID_COMPILE is on; ZeroGPU cannot compile"):
-        main()
+        main(ServerProcess())
 
 
 @pytest.mark.parametrize("platform", ["zerogpu", "own"])
