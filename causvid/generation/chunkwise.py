@@ -4,7 +4,7 @@
 of the other samplers: it has one cache and the clean latents of the window.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from itertools import repeat
 from typing import ClassVar, NamedTuple
@@ -54,9 +54,8 @@ class ChunkSampler:
         noise: StreamNoise,
         *,
         source: SourceChunk | None = None,
-        check: Callable[[], None] = lambda: None,
     ) -> Tensor | None:
-        self._recall(chunk, text, check)
+        self._recall(chunk, text)
         config = self.generator.config
         for cache in self.caches:
             cache.open(config.chunks.frames(chunk))
@@ -65,10 +64,8 @@ class ChunkSampler:
             partial(noise, chunk),
             self._memories(chunk, text),
             source=None if source is None else source.latents,
-            check=check,
         )
         if self._remembers(config, chunk):
-            check()
             self.generator.remember(latents, Memory(self.cache, text))
         for cache in self.caches:
             cache.advance()
@@ -117,7 +114,7 @@ class ChunkSampler:
         """Whether a last pass remembers `chunk` clean."""
         return True
 
-    def _recall(self, chunk: int, text: TextCache, check: Callable[[], None]) -> None:
+    def _recall(self, chunk: int, text: TextCache) -> None:
         """What comes before a chunk is opened."""
 
     def _levels(self, chunk: int, source: SourceChunk | None) -> tuple[Level, ...]:
@@ -150,9 +147,8 @@ class RecomputeSampler(ChunkSampler):
             )
         super().__init__(generator, batch)
 
-    def _recall(self, chunk: int, text: TextCache, check: Callable[[], None]) -> None:
+    def _recall(self, chunk: int, text: TextCache) -> None:
         if self.history is not None:
-            check()
             config = self.generator.config
             context = config.window - config.chunks.frames(chunk)
             _, frames = self.cache.reopen(keep_sink=True, frames=context)

@@ -157,7 +157,6 @@ class Generator:
         memory: Memory[KVCache],
         *,
         source: Tensor | None = None,
-        check: Callable[[], None] = lambda: None,
     ) -> Tensor:
         """Make the open chunk, and leave it in the open cache; the caller advances.
 
@@ -167,13 +166,11 @@ class Generator:
             memory: an opened cache and the prompt.
             source: clean latents `[b, f, c, h, w]` to start from instead of pure noise (SDEdit,
                 arXiv 2108.01073).
-            check: called before every pass; may raise to abandon the chunk.
 
         Returns:
             Clean latents `[b, f, c, h, w]`, float32.
         """
-        x = self.refine(levels, noise, repeat(memory), source=source, check=check)
-        check()
+        x = self.refine(levels, noise, repeat(memory), source=source)
         self.remember(x, memory)
         return x
 
@@ -184,7 +181,6 @@ class Generator:
         memories: Iterable[Memory[KVCache]],
         *,
         source: Tensor | None = None,
-        check: Callable[[], None] = lambda: None,
     ) -> Tensor:
         """`denoise` without the pass that remembers the chunk; each step has its own memory."""
         x = noise(0)
@@ -192,7 +188,6 @@ class Generator:
             x = add_noise(source, x, levels[0].sigma)
         visited = zip(pairwise((*levels, CLEAN)), memories, strict=False)
         for step, ((level, next_level), memory) in enumerate(visited, start=1):
-            check()
             x = self.predict_clean(x, level, memory)
             if next_level.sigma:
                 x = add_noise(x, noise(step), next_level.sigma)

@@ -14,7 +14,6 @@ Words reach the whole window at once. A prompt is that of the chunk that enters,
 made under it from noise to clean; the `config.lead` chunks before it end under it.
 """
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -68,7 +67,6 @@ class RollingSampler(ChunkSampler):
         noise: StreamNoise,
         *,
         source: SourceChunk | None = None,
-        check: Callable[[], None] = lambda: None,
     ) -> Tensor | None:
         if source is not None:
             raise ValueError("the rolling sampler cannot start chunks from a source video")
@@ -81,13 +79,11 @@ class RollingSampler(ChunkSampler):
 
         noisy = torch.cat([self.held, noise(chunk, 0)], dim=1)
         cache.open(leaving, ahead=sum(frames) - leaving)
-        check()
         steps = range(chunk - oldest, -1, -1)  # taken by each chunk so far
         by_frame = [levels[step] for step, n in zip(steps, frames, strict=True) for _ in range(n)]
         clean = self.generator.predict_clean(noisy, by_frame, memory)
         left, kept = clean.split([leaving, sum(frames) - leaving], dim=1)
         if leaving:
-            check()
             cache.open(leaving)
             self.generator.remember(left, memory)
             cache.advance()

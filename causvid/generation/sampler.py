@@ -10,7 +10,6 @@ it has begun and holds back. The stream adds prompts, steering and pictures.
     history    one cache for each step, no clean pass                `history.HistorySampler`
 """
 
-from collections.abc import Callable
 from typing import ClassVar, Protocol
 
 from torch import Tensor
@@ -27,7 +26,8 @@ from causvid.model.cache import KVCache, TextCache
 class Sampler(Protocol):
     """The latents of one stream in the making.
 
-    A call that raises leaves the state as it was: the same call can be made again. Results depend
+    The same call can be made again after one that raised, between any two layers, and gives what
+    that would have given. Results depend
     on the arguments and the calls before alone, never on the length of the video, so that a long
     video begins with the short one.
     """
@@ -55,7 +55,6 @@ class Sampler(Protocol):
         noise: StreamNoise,
         *,
         source: SourceChunk | None = None,
-        check: Callable[[], None] = lambda: None,
     ) -> Tensor | None:
         """Begin `chunk`, the one numbered `begun`, and work until one leaves or must wait.
 
@@ -63,7 +62,6 @@ class Sampler(Protocol):
             text: the prompt of the chunk that begins; chunks held back see it, too.
             noise: of any chunk and step.
             source: what the chunk starts from, where `takes_source`.
-            check: called before every pass; may raise.
 
         Returns:
             Clean latents `[b, f, c, h, w]` of chunk `chunk - config.lead`; `None`

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from causvid.generation.config import GenerationConfig
 from causvid.generation.generator import Generator
 from causvid.generation.geometry import LatentGrid
+from causvid.generation.source import SourceChunk
 
 VERSION = 1
 _ENTRY = "causvid"
@@ -32,6 +34,7 @@ class SnapshotSettings:
         chunk_count: chunks in all, `None` for a stream without end.
         first_looks: the reference of the drift gauge.
         source: position and strength in the source of video-to-video.
+        rebuilding: the past is half encoded anew under another prompt.
     """
 
     config: dict[str, Any]
@@ -43,6 +46,7 @@ class SnapshotSettings:
     chunk_count: int | None
     first_looks: dict[str, float] | None
     source: dict[str, Any] | None
+    rebuilding: bool = False
 
     @property
     def generation(self) -> GenerationConfig:
@@ -90,3 +94,25 @@ def unpack(snapshot: bytes | str | Path) -> tuple[SnapshotSettings, dict[str, Te
     if version != VERSION:
         raise ValueError(f"the snapshot has version {version}, this code reads {VERSION}")
     return SnapshotSettings(**state), tensors
+
+
+def pack_pending(source: SourceChunk | None, latents: Tensor | None) -> dict[str, Tensor]:
+    """What an interrupted chunk left, for a snapshot: name → tensor."""
+    kept = {} if latents is None else {"pending.latents": latents.clone()}
+    if source is not None:
+        kept["pending.source"] = source.latents
+        kept["pending.frames"] = torch.from_numpy(source.frames)
+        kept["pending.strength"] = torch.tensor(source.strength, dtype=torch.float64)
+    return kept
+
+
+def unpack_pending(
+    tensors: dict[str, Tensor], device: torch.device
+) -> tuple[SourceChunk | None, Tensor | None]:
+    """The inverse of `pack_pending`."""
+    latents, source = tensors.get("pending.latents"), tensors.get("pending.source")
+    chunk = None
+    if source is not None:
+        frames = tensors["pending.frames"].numpy()
+        chunk = SourceChunk(source.to(device), frames, tensors["pending.strength"].item())
+    return chunk, None if latents is None else latents.to(device)

@@ -1,19 +1,20 @@
 """A source video for streaming video-to-video: read, encoded and noised chunk by chunk.
 
 The source is an iterator of pictures and may be longer than memory; it is read no further than
-the chunk at hand needs.
+the chunk at hand needs, unless it is told to `prefetch`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from causvid.generation.parameters import check_strength
+from causvid.generation.prefetch import Prefetch, close_pictures
 from causvid.model.codec import CodecState, VideoCodec
+from causvid.model.interruption import pause
 
 
 def to_pixels(frames: np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -74,33 +75,58 @@ class VideoSource:
     ):
         check_strength(strength)
         self._frames: Iterator[np.ndarray] = iter(frames)
+        self._read: list[np.ndarray] = []  # of the next chunk
+        self._skip = 0  # pictures to be dropped first
         self.strength = strength
         self.adaptive = adaptive
         self._last_strength = strength
-        self.position = 0  # pictures read so far
+        self.position = 0  # pictures of the chunks read so far
+
+    def prefetch(self, ahead: int, changed: Callable[[], None]) -> None:
+        """Read up to `ahead` pictures in a thread of its own from now on.
+
+        Args:
+            changed: called from that thread when `ready` may have become true.
+        """
+        self._frames = Prefetch(self._frames, ahead, changed, skip=self._skip)
+        self._skip = 0
+
+    def ready(self, count: int) -> bool:
+        """Whether `read` of `count` pictures would not wait for the source."""
+        frames = self._frames
+        return not isinstance(frames, Prefetch) or frames.ready(count - len(self._read))
+
+    @property
+    def over(self) -> bool:
+        """Whether there is no further picture; may wait for one."""
+        try:
+            self._gather(1)
+        except ValueError:  # what is broken is told to whoever reads on
+            return False
+        return not self._read
 
     def read(
         self, count: int, codec: VideoCodec, state: CodecState, device: torch.device
     ) -> SourceChunk | None:
         """The next `count` pictures, encoded; `None` when there are none left.
 
-        A chunk that the source ends in is filled up with its last picture before encoding.
+        A chunk that the source ends in is filled up with its last picture before encoding. After
+        an interruption, the same pictures are read again.
         """
-        pictures = list(islice(self._frames, count))
-        if not pictures:
+        self._gather(count)
+        if not self._read:
             return None
-        frames = np.stack(pictures)
-        self.position += len(frames)
+        frames = np.stack(self._read)
         missing = count - len(frames)
         filled = np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
         latents = codec.encode(to_pixels(filled, device, torch.float32), state)
+        self._read = []
+        self.position += len(frames)
         return SourceChunk(latents, frames, self._strength_for(frames))
 
     def close(self) -> None:
         """Release the reader behind the pictures, where there is one."""
-        close = getattr(self._frames, "close", None)
-        if close is not None:
-            close()
+        close_pictures(self._frames)
 
     def settings(self) -> dict[str, float | bool | int]:
         """What a snapshot needs to go on reading at the same place."""
@@ -113,12 +139,20 @@ class VideoSource:
 
     def skip_to(self, settings: dict[str, float | bool | int]) -> None:
         """Go on where `settings()` was taken: pictures before that are read and dropped."""
-        for _ in islice(self._frames, int(settings["position"]) - self.position):
-            pass
+        self._skip = int(settings["position"]) - self.position
         self.position = int(settings["position"])
         self.strength = float(settings["strength"])
         self.adaptive = bool(settings["adaptive"])
         self._last_strength = float(settings["last_strength"])
+
+    def _gather(self, count: int) -> None:
+        """Have `count` pictures of the next chunk, or all that there are."""
+        while len(self._read) < count and (picture := next(self._frames, None)) is not None:
+            if self._skip:
+                self._skip -= 1
+            else:
+                self._read.append(picture)
+            pause()
 
     def _strength_for(self, frames: np.ndarray) -> float:
         if not self.adaptive:

@@ -23,10 +23,17 @@ from causvid.generation.chunk import FrameChunk, Looks, Timings
 from causvid.generation.generator import Generator, seeded_noise
 from causvid.generation.prompts import Cue, Handover, PromptSchedule, PromptShare, SnappedSchedule
 from causvid.generation.sampler import new_sampler
-from causvid.generation.snapshot import SnapshotSettings, pack, unpack
+from causvid.generation.snapshot import (
+    SnapshotSettings,
+    pack,
+    pack_pending,
+    unpack,
+    unpack_pending,
+)
 from causvid.generation.source import SourceChunk, VideoSource, to_bytes, to_pixels
 from causvid.model.cache import TextCache
 from causvid.model.codec import CodecState, VideoCodec
+from causvid.model.interruption import interruptible
 
 EncodePrompts = Callable[[list[str]], Tensor]
 """Prompts → embeddings `[b, text_length, text_dim]` on the transformer's device."""
@@ -96,7 +103,9 @@ class Stream:
         self._encode_prompts = encode_prompts
         self._image = image
         self._source = source
-        self._source_chunk: SourceChunk | None = None  # read, but not yet used
+        self._source_chunk: SourceChunk | None = None  # read, but its pictures are not made yet
+        self._latents: Tensor | None = None  # left the sampler, but are not decoded yet
+        self._rebuilding = False  # the past, for a new prompt
         self._schedule = schedule
         self._next = 0  # chunks finished
         self._steerable = 0  # the first chunk whose prompt can still be changed
@@ -137,15 +146,15 @@ class Stream:
         """Make the next chunk; `None` at the end of the video or of the source.
 
         Raises:
-            StreamClosed: if the stream is, or gets closed while it works: within one pass of the
-                transformer.
+            StreamClosed: if the stream is, or gets closed while it works: between two layers.
             StreamInterrupted: likewise, after `interrupt`.
         """
         with self._stepping:
             self._check()
             if self.chunk_count is not None and self._next >= self.chunk_count:
                 return None
-            return self._make(self._next)
+            with interruptible(self._check, self.generator.device):
+                return self._make(self._next)
 
     def __iter__(self) -> Iterator[FrameChunk]:
         return self
@@ -188,7 +197,7 @@ class Stream:
             self.chunk_count = max(self.chunk_count + 1, timeline.chunk_count(end))
 
     def interrupt(self) -> None:
-        """Give up the chunk in the making, within one pass of the transformer, or else the next.
+        """Give up the chunk in the making, between two layers, or else the next.
 
         The step raises `StreamInterrupted`. Unlike a closed stream, this one can be snapshot, and
         the next step makes the same chunk.
@@ -196,13 +205,40 @@ class Stream:
         self._interrupted.set()
 
     def close(self) -> None:
-        """Stop within one pass of the transformer and let go of all memory. May be repeated."""
+        """Stop between two layers and let go of all memory. May be repeated."""
         self._closed.set()
         with self._stepping:
             if self._source is not None:
                 self._source.close()
             for name in ("_sampler", "_codec_state", "_text"):
                 vars(self).pop(name, None)
+            self._latents = self._source_chunk = None
+
+    # The source
+
+    def prefetch(self, changed: Callable[[], None] = lambda: None) -> None:
+        """Read a source ahead from now on, two chunks of pictures at most.
+
+        Args:
+            changed: called from another thread when `ready` may have become true.
+        """
+        if self._source is not None:
+            self._source.prefetch(2 * self.generator.timeline.pixel_frames(1), changed)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next step would not wait for the source."""
+        if self._source is None or self._source_chunk is not None:
+            return True
+        return self._source.ready(self.generator.timeline.pixel_frames(self._next))
+
+    @property
+    def source_over(self) -> bool:
+        """Whether the source has no more pictures; may wait for one."""
+        if self._source is None or self._source_chunk is not None:
+            return False
+        with self._stepping:
+            return self._source.over
 
     def __enter__(self) -> "Stream":
         return self
@@ -222,6 +258,7 @@ class Stream:
             self._check_open()
             tensors = {f"codec.{k}": v for k, v in self._codec_state.tensors().items()}
             tensors |= self._sampler.tensors()
+            tensors |= pack_pending(self._source_chunk, self._latents)
             settings = SnapshotSettings(
                 config=self.generator.config.to_dict(),
                 height=self.generator.grid.height,
@@ -232,6 +269,7 @@ class Stream:
                 chunk_count=self.chunk_count,
                 first_looks=vars(self._first_looks) if self._first_looks else None,
                 source=self._source.settings() if self._source else None,
+                rebuilding=self._rebuilding,
             )
             return pack(settings, tensors)
 
@@ -277,6 +315,8 @@ class Stream:
             {k.removeprefix("codec."): v for k, v in codec_tensors.items()}
         )
         stream._sampler.restore({k: v for k, v in tensors.items() if k not in codec_tensors})
+        stream._rebuilding = settings.rebuilding
+        stream._source_chunk, stream._latents = unpack_pending(tensors, generator.device)
         if settings.first_looks:
             stream._first_looks = Looks(**settings.first_looks)
         if source is not None and settings.source is not None:
@@ -300,9 +340,10 @@ class Stream:
         clock = _Clock(self.generator.device)
         timeline, sampler = self.generator.timeline, self._sampler
         source_seconds = text_seconds = denoise_seconds = 0.0
-        latents = None
+        snapped = self._schedule.snapped(timeline)
         try:
-            while latents is None:  # a sampler may begin several chunks before the first leaves
+            # A sampler may begin several chunks before the first leaves.
+            while self._latents is None:
                 begun = sampler.begun
                 with self._steering:  # from here on a new prompt waits for the next chunk
                     snapped = self._schedule.snapped(timeline)
@@ -316,19 +357,19 @@ class Stream:
                 if begun == 0 and self._image is not None:
                     latents = self._encode_image(self._image)
                     sampler.take(latents, text)
+                    self._latents = latents
                 else:
-                    latents = sampler.next(
-                        begun, text, self._noise, source=source, check=self._check
-                    )
+                    self._latents = sampler.next(begun, text, self._noise, source=source)
                 denoise_seconds += clock.lap()
         finally:
             # A chunk that was abandoned does not count, and can be made again.
             self._steerable = sampler.begun
 
-        pictures = to_bytes(self._codec.decode(latents, self._codec_state))
+        source = self._source_chunk
+        pictures = to_bytes(self._codec.decode(self._latents, self._codec_state))
         if source is not None:
             pictures = pictures[: len(source.frames)]
-            self._source_chunk = None
+        self._source_chunk = self._latents = None
         looks = Looks.of(pictures)
         frames = pictures.cpu().numpy()
         self._first_looks = self._first_looks or looks
@@ -380,10 +421,14 @@ class Stream:
             self._text = self.generator.encode_text(mixed)
             self._mix = mix
         starting = snapped.starting(chunk) if chunk else None
-        if starting is not None and starting.cue.handover.kind == "flush":
-            self._sampler.flush()
-        elif starting is not None and starting.cue.handover.kind == "recache":
+        kind = None if starting is None else starting.cue.handover.kind
+        if kind == "recache" or self._rebuilding:
+            # If it is given up half way, the next chunk begins with it, whatever its prompt.
+            self._rebuilding = True
             self._sampler.recache(self._text, self._noise)
+            self._rebuilding = False
+        if kind == "flush":
+            self._sampler.flush()
         return self._text
 
 

@@ -2,7 +2,8 @@
 
 One interface over two kinds of weights: diffusers' `AutoencoderKLWan` and our `TinyAutoencoder`.
 Everything a viewer's stream must remember lives in a `CodecState`, never in the module, so any
-number of streams share one set of weights, and a state can be stored and resumed bit by bit.
+number of streams share one set of weights, and a state can be stored and resumed bit by bit. A call
+that raises leaves the state as it was.
 
 A stream starts with one picture: its first latent stands for 1 pixel frame, every other latent for
 `temporal_stride` (4). Pieces of any length give the same result as the whole at once.
@@ -11,13 +12,18 @@ Shapes: pixels [b, t, 3, H, W] in [-1, 1]; latents [b, f, c, h, w], normalised p
 mean and standard deviation of the weights' config. The codec knows no chunk lengths and no prompts.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from diffusers import AutoencoderKLWan, ModelMixin
-from diffusers.models.autoencoders.autoencoder_kl_wan import patchify, unpatchify
+from diffusers.models.autoencoders.autoencoder_kl_wan import (
+    WanResidualBlock,
+    patchify,
+    unpatchify,
+)
 from torch import Tensor, nn
 
+from causvid.model.interruption import pausing
 from causvid.model.offload import onload
 from causvid.model.tiny_autoencoder import Memory, TinyAutoencoder
 
@@ -48,6 +54,10 @@ class CodecSide:
                 "use one CodecState per stream"
             )
         self.shape = shape
+
+    def begun(self) -> "CodecSide":
+        """A copy to work on; layer memories are replaced and never written to."""
+        return replace(self, memory=dict(self.memory))
 
 
 @dataclass
@@ -121,7 +131,7 @@ class VideoCodec:
         if pixels.ndim != 5 or pixels.shape[2] != 3:
             raise ValueError(f"expected pixels [b, t, 3, H, W], got {tuple(pixels.shape)}")
         b, t, _, height, width = pixels.shape
-        stride, side = self.spatial_stride, state.encoder
+        stride, side = self.spatial_stride, state.encoder.begun()
         if height % stride or width % stride:
             raise ValueError(
                 f"height and width must be multiples of {stride}, got {height}x{width}; "
@@ -136,6 +146,7 @@ class VideoCodec:
         side.claim((b, height // stride, width // stride))
         latents = self._encode(pixels.to(self.dtype), side)
         side.position += latents.shape[1]
+        state.encoder = side
         if self._mean is not None:
             latents = latents - self._mean.to(latents)
         if self._std is not None:
@@ -153,7 +164,7 @@ class VideoCodec:
                 f"got {tuple(latents.shape)}"
             )
         b, f, _, height, width = latents.shape
-        side = state.decoder
+        side = state.decoder.begun()
         side.claim((b, height, width))
         raw = latents.to(self.dtype)
         if self._std is not None:
@@ -162,6 +173,7 @@ class VideoCodec:
             raw = raw + self._mean.to(raw)
         pixels = self._decode(raw, side)
         side.position += f
+        state.decoder = side
         return pixels.to(latents.dtype)
 
     def _encode(self, pixels: Tensor, side: CodecSide) -> Tensor:
@@ -195,6 +207,7 @@ class WanCodec(VideoCodec):
             side: module._cached_conv_counts[side]  # one cache slot per causal convolution
             for side in ("encoder", "decoder")
         }
+        self._layers = [it for it in module.modules() if isinstance(it, WanResidualBlock)]
 
     def _encode(self, pixels: Tensor, side: CodecSide) -> Tensor:
         onload(self.module)
@@ -204,10 +217,11 @@ class WanCodec(VideoCodec):
         cache = self._load(side.memory, self._slots["encoder"])
         sizes = [] if side.position else [1]
         sizes += [self.temporal_stride] * (video.shape[2] // self.temporal_stride)
-        encoded = [
-            self.module.encoder(group, feat_cache=cache, feat_idx=[0])
-            for group in video.split(sizes, dim=2)
-        ]
+        with pausing(self._layers):
+            encoded = [
+                self.module.encoder(group, feat_cache=cache, feat_idx=[0])
+                for group in video.split(sizes, dim=2)
+            ]
         side.memory = self._store(cache)
         moments = self.module.quant_conv(torch.cat(encoded, dim=2))
         return moments[:, : self.latent_channels].transpose(1, 2)
@@ -216,10 +230,13 @@ class WanCodec(VideoCodec):
         onload(self.module)
         hidden = self.module.post_quant_conv(latents.to(self.module.device).transpose(1, 2))
         cache = self._load(side.memory, self._slots["decoder"])
-        decoded = [
-            self.module.decoder(frame, feat_cache=cache, feat_idx=[0], first_chunk=position == 0)
-            for position, frame in enumerate(hidden.split(1, dim=2), start=side.position)
-        ]
+        with pausing(self._layers):
+            decoded = [
+                self.module.decoder(
+                    frame, feat_cache=cache, feat_idx=[0], first_chunk=position == 0
+                )
+                for position, frame in enumerate(hidden.split(1, dim=2), start=side.position)
+            ]
         side.memory = self._store(cache)
         video = torch.cat(decoded, dim=2)
         if self.module.config.patch_size is not None:

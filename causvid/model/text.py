@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
+from causvid.model.interruption import pause, pausing
 from causvid.model.offload import execution_device
 
 logger = logging.getLogger(__name__)
@@ -115,5 +116,6 @@ class PromptEncoder:
             return torch.zeros(0, self.text_encoder.config.d_model, dtype=self.text_encoder.dtype)
         # The encoder may live on the CPU while the transformer is on a GPU.
         ids = torch.tensor([words], device=execution_device(self.text_encoder))
-        with torch.no_grad():
+        pause()
+        with torch.no_grad(), pausing(self.text_encoder.encoder.block):
             return encode_tokens(self.text_encoder, ids, torch.ones_like(ids))[0]

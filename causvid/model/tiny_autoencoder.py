@@ -22,6 +22,8 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from causvid.model.interruption import pause
+
 Memory = dict[str, Tensor]
 """Last frames seen by the layers of one direction of one stream, by layer name."""
 
@@ -171,6 +173,7 @@ def _stack(layers: Iterable[nn.Module | None]) -> nn.ModuleDict:
 def _run(stack: nn.ModuleDict, x: Tensor, memory: Memory) -> Tensor:
     """All layers on all frames at once; memory blocks get the sequence shifted by one frame."""
     for name, layer in stack.items():
+        pause()
         if isinstance(layer, MemoryBlock):
             last = x[:, -1:].clone()
             x = layer(x, memory.get(name))

@@ -30,6 +30,7 @@ from causvid.model.attention import (
     sights,
 )
 from causvid.model.cache import TextCache
+from causvid.model.interruption import pause
 
 
 def sinusoid(times: Tensor, dim: int) -> Tensor:
@@ -272,6 +273,7 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionM
             states = self.condition_embedder.text_embedder(text.to(self.dtype))
             per_layer = [states] * len(self.blocks)
         for layer, (block, layer_text) in enumerate(zip(self.blocks, per_layer, strict=True)):
+            pause()
             arguments = (x, modulation, layer_text, rotary, seen, memory, layer)
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 x = self._gradient_checkpointing_func(block, *arguments)

@@ -4,10 +4,15 @@ Runs take turns chunk by chunk (round robin), so every viewer gets the same shar
 chunk of a newcomer waits for no more than one chunk of each other. A run loses its turn while its
 viewer is behind: unread chunks are bounded, and a watched video is made only some seconds ahead of
 its playback. Up to `viewers` runs share the device; later ones wait and know their place.
+
+A turn is passes of the model and nothing else. Loading models, reading sources and writing
+snapshots happen in threads of the run, and meanwhile it has no turn.
 """
 
+import contextlib
 import logging
 import math
+import os
 import threading
 import time
 from collections import deque
@@ -19,6 +24,7 @@ from causvid.serving.job import Event, Failed, Job, OpenModel, Production
 log = logging.getLogger(__name__)
 
 MAX_UNREAD = 3  # chunks made and not yet taken by the viewer's side
+_NICENESS = 5  # of what runs beside the passes: a third of a core that is wanted by both
 
 
 class Ticket:
@@ -120,6 +126,9 @@ class SharedDevice:
     def close(self) -> None:
         with self._changed:
             self._closed = True
+            for turn in self._active:
+                turn.stopping = turn.silent = True
+                turn.production.interrupt()
             self._changed.notify_all()
         self._thread.join(timeout=30)
 
@@ -130,6 +139,7 @@ class SharedDevice:
             turn = self._queue.popleft()
             turn.began = time.perf_counter()
             self._active.append(turn)
+            turn.open()
 
     def _work(self) -> None:
         while True:
@@ -138,13 +148,18 @@ class SharedDevice:
                     if self._closed:
                         return
                     self._changed.wait(self._pause())
-                if self._closed:
-                    turn.stopping = turn.silent = True
-            if turn.advance():
-                with self._changed:
-                    self._active.remove(turn)
-                    self._admit()
-                    self._changed.notify_all()
+            turn.advance()
+
+    def _leave(self, turn: "_Turn") -> None:
+        """A run is over: the next one may begin. Called from its threads, too."""
+        with self._changed:
+            self._active.remove(turn)
+            self._admit()
+            self._changed.notify_all()
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def _next(self) -> "_Turn | None":
         """The first run that can use a turn; it goes to the end of the line."""
@@ -167,9 +182,10 @@ class _Turn(Ticket):
 
     def __init__(self, device: SharedDevice, job: Job, deliver: Callable[[Event], None]):
         super().__init__(job, deliver)
-        self.production = Production(device._open_model, job)
+        self.production = Production(device._open_model, job, device._wake)
         self.stopping = False
         self._device = device
+        self._away = True  # one of its own threads works for it, or is to
         self._unread = 0
         self._playback: float | None = None  # when the first frame could be seen
         self._made = 0.0  # seconds of video
@@ -194,6 +210,7 @@ class _Turn(Ticket):
                 device._queue.remove(self)
                 if not self.silent:
                     device._active.appendleft(self)
+                    self.open()
             device._changed.notify_all()
         self.production.interrupt()
 
@@ -203,30 +220,71 @@ class _Turn(Ticket):
             return queue.index(self) + 1 if self in queue else 0
 
     def due(self) -> float:
-        """When the next chunk is wanted, on the clock of `perf_counter`."""
+        """When the device is wanted next, on the clock of `perf_counter`."""
+        if self._away:
+            return math.inf
         if self.stopping:
             return 0.0
-        if self._unread >= MAX_UNREAD:
+        if self._unread >= MAX_UNREAD or not self.production.ready:
             return math.inf
+        return self._paced()
+
+    def open(self) -> None:
+        """Open the stream, in a thread."""
+        self._beside(self.production.open, then=self._back)
+
+    def advance(self) -> None:
+        """Make one chunk, or end."""
+        if self.stopping and self.silent:
+            self._over()
+            return
+        wanted = 0.0 if self.stopping else max(self._wanted, self._paced())
+        idle = max(0.0, wanted - self._left)
+        try:
+            made = self.production.step(idle)
+        except Exception as error:  # the job broke, not the device: the others go on
+            self._over(Failed(error))
+            return
+        if made is None:
+            self._away = True
+            self._beside(self._end, then=self._over)
+            return
+        self._left = time.perf_counter()
+        self._playback = self._playback or self._left
+        self._made += len(made.chunk.frames) / made.info.fps
+        self._unread += 1
+        self.report(made)
+
+    def _paced(self) -> float:
         if not self.job.paced or self._playback is None:
             return 0.0
         return self._playback + self._made - self._device._lead
 
-    def advance(self) -> bool:
-        """Make one chunk; whether the run is over."""
-        idle = max(0.0, self._wanted - self._left, self.due() - self._left)
-        try:
-            made = None if self.stopping and self.silent else self.production.step(idle)
-            if made is not None:
-                self._left = time.perf_counter()
-                self._playback = self._playback or self._left
-                self._made += len(made.chunk.frames) / made.info.fps
-                self._unread += 1
-                self.report(made)
-                return False
-            if not self.silent:
-                self.report(self.production.end())
-        except Exception as error:  # the job broke, not the device: the others go on
-            self.report(Failed(error))
+    def _end(self) -> None:
+        if not self.silent:
+            self.report(self.production.end())
+
+    def _back(self) -> None:
+        self._away = False
+        self._device._wake()
+
+    def _over(self, failed: Failed | None = None) -> None:
+        if failed is not None:
+            self.report(failed)
         self.production.close()
-        return True
+        self._device._leave(self)
+
+    def _beside(self, work: Callable[[], None], *, then: Callable[[], None]) -> None:
+        """Do what needs no model in a thread, which leaves the processor to passes first."""
+
+        def run() -> None:
+            with contextlib.suppress(AttributeError, OSError):  # threads have one on Linux only
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            try:
+                work()
+            except Exception as error:
+                self._over(Failed(error))
+            else:
+                then()
+
+        threading.Thread(target=run, name=f"run {self.job.run}", daemon=True).start()

@@ -56,7 +56,7 @@ class Job:
         continuation: set if it goes on from an earlier run.
         snapshot_bytes: the largest state to leave behind; 0 for none.
         paced: whether somebody watches while it is made; then there is no hurry to be far ahead.
-        limit: seconds after which an endless run ends.
+        limit: seconds after which a run ends that has no other end, or that of a source only.
     """
 
     run: str
@@ -110,26 +110,46 @@ Event = Made | Ended | Failed
 
 
 class Production:
-    """A job being carried out by one thread; `steer` and `interrupt` may be called from others.
+    """A job being carried out; `steer` and `interrupt` may be called from any thread.
 
-    Its model and stream are opened by the first `step` or `end`, which raise `ValueError` if the
-    request does not fit the model.
+    Only `step` runs the model. `open` and `end`, which read and write files and load weights, may
+    be called by another thread than `step`, one after the other.
+
+    Args:
+        changed: called from another thread when `ready` may have become true.
     """
 
-    def __init__(self, open_model: OpenModel, job: Job):
+    def __init__(self, open_model: OpenModel, job: Job, changed: Callable[[], None] = lambda: None):
         self.job = job
         self._open_model = open_model
+        self._changed = changed
         self._stream: Stream | None = None
         self._recorder: Recorder | None = None
         self._prompts: deque[tuple[str, str]] = deque(maxlen=1)  # the newest, if it is not in use
         self._interrupted: Reason | None = None
         self._stopped_by: Reason | None = None
 
+    def open(self) -> None:
+        """Load the model, open the stream, and begin to read its source.
+
+        Raises:
+            ValueError: if the request does not fit the model.
+        """
+        self._opened()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next `step` would not wait for anything but the model."""
+        return self._stream is not None and self._stream.ready
+
     def step(self, idle: float = 0.0) -> Made | None:
         """The next chunk; `None` at the end, or if `interrupt` was called.
 
         Args:
             idle: seconds since the last step in which nobody wanted a chunk; they do not count.
+
+        Raises:
+            ValueError: as `open`; if the source cannot be read further, or was at its end before.
         """
         stream, recorder = self._opened()
         recorder.idle(idle)
@@ -150,7 +170,7 @@ class Production:
         self._prompts.append((prompt, handover))
 
     def interrupt(self, reason: Reason = "viewer") -> None:
-        """End within one pass of the transformer."""
+        """End between two layers."""
         self._interrupted = reason
         if self._stream is not None:
             self._stream.interrupt()
@@ -178,6 +198,7 @@ class Production:
             # After an extension, the record is of the whole video.
             before = earlier.manifest if earlier else None
             self._recorder = Recorder(job.request, preset, stream, before)
+            stream.prefetch(self._changed)
             self._stream = stream
             if self._interrupted:
                 stream.interrupt()
@@ -188,7 +209,7 @@ def _open(pipeline: CausVidPipeline, job: Job) -> Stream:
     request, earlier = job.request, job.continuation
     if earlier is None:
         stream = request.open(pipeline, image=job.image, video=job.video)
-        if request.seconds == math.inf != job.limit:
+        if request.seconds in (None, math.inf) and job.limit != math.inf:
             stream.chunk_count = stream.generator.timeline.chunk_count(job.limit)
         return stream
     stream = pipeline.resume(earlier.snapshot, video=job.video, decoder=request.decoder)

@@ -57,6 +57,8 @@ class Models:
             ValueError: if it is not offered, or cannot be had.
         """
         preset = self.preset(name)
+        if (loaded := self._loaded.get(name)) is not None:  # while another may be loading
+            return loaded
         with self._loading:
             if name not in self._loaded:
                 if len(self._loaded) == self._room:  # before the next is loaded
