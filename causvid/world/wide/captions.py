@@ -12,7 +12,7 @@ import numpy as np
 from causvid.world.wide import words
 from causvid.world.wide.scene import HELD_KINDS, SHELTERED, Scene, Thing
 
-_SIDE, _SIZE, _PLACE, _TIME, _WEATHER = 0.4, 0.65, 0.75, (0.25, 0.94), (0.12, 0.94)
+_SIDE, _SIZE, _PLACE, _TIME, _WEATHER = 0.4, 0.65, 0.75, (0.25, 0.97), (0.12, 0.97)
 """How often each is said; time and weather: by day or in clear weather, and otherwise."""
 _STILL, _CAMERA = 0.5, 0.15
 """How often it is said that a thing rests, and that the camera does what it usually does."""

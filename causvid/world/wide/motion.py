@@ -188,8 +188,9 @@ class Body:
         if self.thing.mover == "swim":
             swing = float(np.sin(2 * np.pi * (0.7 * self._pace * seconds + self._phase)))
             return self.y + 0.03 * self.unit * swing, 0.0, 0.0
-        top = self._hop * self.unit
-        period = 0.75 + 1.1 * np.sqrt(self._hop)
+        top = min(self._hop * self.unit, self.y - 2.05 * self.radius)
+        top = max(top, 0.06 * self.unit)
+        period = 0.5 + 1.3 * float(np.sqrt(top / self.unit))
         contact = 0.16
         at = ((seconds / period + self._phase) % 1) * period
         if at < contact:

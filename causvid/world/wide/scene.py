@@ -86,6 +86,8 @@ MOTIONS_OF: dict[str, tuple[str, ...]] = {
 """How things of each mover can move."""
 ROUND = ("ball", "football", "basketball", "volleyball", "baseball")
 _TALL = ("up", "down")
+_ENDLESS = ("leaves", "fractal", "gradient", "drawing", "collage", "space")
+"""Backgrounds that continue above and below, too."""
 
 HELD_KINDS: tuple[str, ...] = tuple(kind.name for kind in SPRITES[7::12])
 """Kinds that training never shows."""
@@ -314,7 +316,7 @@ def _camera(rng: np.random.Generator, scene: Scene) -> str:
     if rng.random() < (0.3 if not scene.things else 0.6):
         return "still"
     ways = ("left", "right", "left", "right", "in", "out")
-    return _pick(rng, ways if scene.named and scene.background != "space" else (*ways, *_TALL))
+    return _pick(rng, (*ways, *_TALL) if scene.background in _ENDLESS else ways)
 
 
 def _changed_once(scene: Scene, rng: np.random.Generator, split: Split) -> Scene:
@@ -332,9 +334,10 @@ def _changed_once(scene: Scene, rng: np.random.Generator, split: Split) -> Scene
         return replace(scene, weather=_pick(rng, WEATHERS))
     if what == "background":
         background = _pick(rng, PLACED if scene.named else NAMELESS)
-        if background in SHELTERED:
+        if background in SHELTERED or scene.background in SHELTERED:
             return scene
-        camera = "still" if scene.camera in _TALL else scene.camera
+        tall = scene.camera in _TALL and background not in _ENDLESS
+        camera = "still" if tall else scene.camera
         return replace(scene, background=background, camera=camera)
     if what == "camera":
         return replace(scene, camera=_camera(rng, scene))

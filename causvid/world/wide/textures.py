@@ -172,7 +172,7 @@ def drawing(rng: np.random.Generator, width: int, height: int) -> Image.Image:
             draw.line((0, y, w, y), fill=tone, width=2)
     thick = int(rng.integers(3, 9))
     unit = min(w, h)
-    for _ in range(int(rng.integers(3, 14))):
+    for _ in range(int(rng.integers(5, 22))):
         x, y, r = rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.06, 0.22) * unit
         points = _stroke(rng, x, y, r)
         ink = inks[int(rng.integers(len(inks)))]
