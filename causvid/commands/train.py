@@ -47,8 +47,13 @@ STAGES = {
     ),
     "teacher": Stage("flow matching, bidirectional", "teacher", (*_SOURCE, *_LOOP)),
     "causal": Stage(
-        "the teacher's weights under the block-causal mask, on clips (diffusion forcing)",
+        "the teacher's weights under the block-causal mask, on clips",
         "causal",
+        (*_SOURCE, *_LOOP),
+    ),
+    "consistency": Stage(
+        "a few-step student of the causal model, by one step of it at a time",
+        "consistency",
         (*_SOURCE, *_LOOP),
     ),
     "trajectories": Stage(

@@ -86,6 +86,11 @@ class ChunkPattern:
             )
         return tuple(self.frames(i) for i in range(count))
 
+    def runs(self, frames: int) -> tuple[int, ...]:
+        """Sizes that add up to `frames` and end with a chunk, but need not begin with one."""
+        whole, part = divmod(frames, self.rest)
+        return (part,) * (part > 0) + (self.rest,) * whole
+
 
 @dataclass(frozen=True)
 class LatentGrid:

@@ -100,6 +100,28 @@ def block_causal_mask(sizes: Sequence[int], *, window: int | None = None, sink: 
     return visible
 
 
+def teacher_forcing_mask(sizes: Sequence[int], *, given: int = 0) -> Tensor:
+    """The mask over clean frames followed by noisy ones, as at inference when the past is perfect.
+
+    The clean frames are those of all chunks but the last. A noisy chunk sees the clean chunks
+    before it and itself (arXiv 2412.07720).
+
+    Args:
+        sizes: frames of the chunks.
+        given: chunks at the start that have no noisy copy.
+
+    Returns:
+        bool `[n, n]`, n the clean and the noisy frames together.
+    """
+    causal = block_causal_mask(sizes)
+    same = causal & causal.T
+    past, first = sum(sizes[:-1]), sum(sizes[:given])
+    clean = torch.cat([causal, torch.zeros_like(causal)], dim=1)[:past]
+    noisy = torch.cat([causal & ~same, same], dim=1)[first:]
+    seen = torch.cat([clean, noisy])
+    return torch.cat([seen[:, :past], seen[:, len(causal) + first :]], dim=1)
+
+
 class Sight(NamedTuple):
     """A run of tokens that see the same tokens."""
 

@@ -12,6 +12,7 @@ from causvid.generation.geometry import Size
 
 StudentInput = Literal["rollout", "data"]
 TeacherKind = Literal["bidirectional", "causal"]
+Past = Literal["clean", "noisy"]
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,49 @@ class FlowConfig:
                 return phase
             step -= phase.steps
         return self.phases[-1]
+
+
+@dataclass(frozen=True)
+class CausalConfig(FlowConfig):
+    """Causal flow matching.
+
+    Args:
+        phases: windows of growing length: latent frames, clips per process, steps.
+        optimiser: of the transformer.
+        shift: of the sampled noise levels; more than 1 favours high noise.
+        caption_dropout: share of empty captions, for classifier-free guidance.
+        flicker_weight: of the error's change from frame to frame, beside the flow-matching loss.
+        past: what a chunk sees of those before it: the `clean` ones, as at inference, or `noisy`
+            ones at levels of their own, as in the CausVid paper.
+        clean_share: how often such a chunk of the past is clean.
+    """
+
+    past: Past = "clean"
+    clean_share: float = 0.3
+
+    def __post_init__(self):
+        if self.past not in get_args(Past):
+            raise ValueError(f"past is 'clean' or 'noisy', got {self.past!r}")
+
+
+@dataclass(frozen=True)
+class ConsistencyConfig:
+    """Consistency distillation of the causal model.
+
+    Args:
+        optimiser: of the student; its average is what the student is to agree with.
+        steps: updates.
+        batch: clips per process.
+        levels: steps of the causal teacher from noise to a clip; the student's levels must be
+            among them.
+        guidance: of the teacher, 1 for none.
+    """
+
+    optimiser: OptimiserConfig
+    steps: int
+    batch: int
+    levels: int = 48
+    guidance: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -167,8 +167,7 @@ def first_chunk_loss(
 
 def last_chunks_mask(frames: int, chunks: ChunkPattern) -> Tensor:
     """The block-causal mask of frames that end with a chunk, but need not begin with one."""
-    whole, part = divmod(frames, chunks.rest)
-    return block_causal_mask((part,) * (part > 0) + (chunks.rest,) * whole)
+    return block_causal_mask(chunks.runs(frames))
 
 
 class ForcingStage(CaptionedStage[ForcingConfig]):

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 from causvid.model.codec import codec_for
 from causvid.model.transformer import CausalWanTransformer
 from causvid.training import models
+from causvid.training.causal import CausalStage, ConsistencyStage
 from causvid.training.clips import captioned_videos, encode_shard, render_shard
 from causvid.training.codec import fit_codec
 from causvid.training.config import (
+    CausalConfig,
     CodecConfig,
+    ConsistencyConfig,
     DataConfig,
     DecoderConfig,
     DmdConfig,
@@ -31,7 +34,7 @@ from causvid.training.ode import OdeStage, write_trajectories
 from causvid.training.precision import use_training_attention
 from causvid.training.remakes import Remaker
 from causvid.training.run import Run
-from causvid.training.teacher import CausalStage, TeacherStage
+from causvid.training.teacher import TeacherStage
 from causvid.training.teacher_model import TeacherModel, tokens_of
 from causvid.training.trainer import finished_average
 from causvid.world.judge import Judge
@@ -93,13 +96,25 @@ def teacher(run: Run, config: FlowConfig) -> None:
     run.train("teacher", TeacherStage(model, condition, run.cache(), config, seed=run.seed))
 
 
-def causal(run: Run, config: FlowConfig) -> None:
+def causal(run: Run, config: CausalConfig) -> None:
     model, encoder = run.transformer("teacher"), run.text_encoder()
     condition = run.prompts(encoder, model.config.text_length)
-    stage = CausalStage(
-        model, condition, run.cache(), config, chunks=run.recipe.generation.chunks, seed=run.seed
-    )
+    stage = CausalStage(model, condition, run.cache(), config, run.recipe.generation, seed=run.seed)
     run.train("causal", stage, run.companions(encoder))
+
+
+def consistency(run: Run, config: ConsistencyConfig) -> None:
+    model, encoder = run.transformer("causal"), run.text_encoder("causal")
+    stage = ConsistencyStage(
+        model,
+        run.transformer("causal", trained=False),
+        run.prompts(encoder, model.config.text_length),
+        run.cache(),
+        config,
+        run.recipe.generation,
+        seed=run.seed,
+    )
+    run.train("consistency", stage, run.companions(encoder))
 
 
 def trajectories(run: Run, config: TrajectoryConfig, *, shards: int, prompts: Path | None) -> None:

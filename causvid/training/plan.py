@@ -9,7 +9,7 @@ Not known here: speed, the codec, and activations, which a step on one device te
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 
@@ -84,12 +84,26 @@ class _Costs:
     def causal(self, frames: int) -> int:
         return self.forward(*self.chunks.sizes(frames))
 
+    def forced(self, sizes: tuple[int, ...], given: int) -> int:
+        """A pass over the chunks after the `given` ones, each of which sees the clean past."""
+        ends = list(accumulate(sizes))
+        made = zip(sizes[given:], ends[given:], strict=True)
+        work = sum(transformer_flops(self.transformer, self.grid, *run) for run in made)
+        return work + self.forward(*sizes[:-1])
+
+    def learned(self, frames: int) -> float:
+        """A pass over what the causal stages learn from, the mean of its two kinds."""
+        beginnings = self.forced(self.chunks.sizes(frames), 0)
+        if not self.recipe.generation.sink:
+            return beginnings
+        sizes = self.chunks.runs(frames)
+        return (beginnings + self.forced(sizes, len(sizes) - 1)) / 2
+
     def lessons(self, lessons: Lessons) -> float:
         """Operations of a step of teacher forcing."""
         chunks, window = self.chunks, self.recipe.generation.window
-        whole, part = divmod(window, chunks.rest)
-        sizes = (part,) * (part > 0) + (chunks.rest,) * whole
-        flops = lessons.batch * (self.gradient * self.forward(*sizes) + self.prompt)
+        work = self.gradient * self.forward(*chunks.runs(window))
+        flops = lessons.batch * (work + self.prompt)
         beginnings = [chunks.start(end) for end in range(2, chunks.covering(window))]
         if beginnings:
             mean = sum(map(self.causal, beginnings)) / len(beginnings)
@@ -150,8 +164,9 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
             round(processes * total),
         )
 
-    def flow(name: str, config: FlowConfig, *, causal: bool, words: bool) -> StagePlan:
-        through = costs.causal if causal else costs.forward
+    def flow(
+        name: str, config: FlowConfig, through: Callable[[int], float], *, words: bool
+    ) -> StagePlan:
         work = []
         for phase in config.phases:
             clip = costs.gradient * through(phase.frames) + (3 if words else 1) * costs.prompt
@@ -159,8 +174,14 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
         trained, frozen = (size + text, 0) if words else (size, text)
         return stage(name, work, trained, trained, frozen)
 
-    yield flow("teacher", recipe.teacher, causal=False, words=recipe.preset is None)
-    yield flow("causal", recipe.causal, causal=True, words=False)
+    yield flow("teacher", recipe.teacher, costs.forward, words=recipe.preset is None)
+    through = costs.learned if recipe.causal.past == "clean" else costs.causal
+    yield flow("causal", recipe.causal, through, words=False)
+    agreed = recipe.consistency
+    passes = 2 + (agreed.guidance != 1) + costs.gradient  # teacher, average, student
+    clip = passes * costs.learned(recipe.generation.window) + costs.prompt
+    work = [(agreed.steps, agreed.batch, agreed.batch * clip)]
+    yield stage("consistency", work, size, size, size + text)
     made, ode, forcing, dmd = recipe.trajectories, recipe.ode, recipe.forcing, recipe.dmd
     sides = 1 if made.guidance == 1 else 2
     clip = sides * (made.steps * costs.forward(made.frames) + costs.prompt)

@@ -15,7 +15,9 @@ from causvid.generation.config import GenerationConfig
 from causvid.generation.geometry import ChunkPattern, Size
 from causvid.training.changes import changed
 from causvid.training.config import (
+    CausalConfig,
     CodecConfig,
+    ConsistencyConfig,
     DataConfig,
     DecoderConfig,
     DmdConfig,
@@ -65,7 +67,8 @@ class Recipe:
     generation: GenerationConfig
     data: DataConfig
     teacher: FlowConfig
-    causal: FlowConfig
+    causal: CausalConfig
+    consistency: ConsistencyConfig
     trajectories: TrajectoryConfig
     ode: OdeConfig
     forcing: ForcingConfig
@@ -120,10 +123,14 @@ POCKET = Recipe(
         optimiser=OptimiserConfig(learning_rate=1e-3, decay_share=0.5, ema_decay=0.998, muon=True),
         flicker_weight=0.5,
     ),
-    causal=FlowConfig(
+    causal=CausalConfig(
         phases=(Phase(7, 6, 200),),
         optimiser=OptimiserConfig(learning_rate=5e-4, ema_decay=0.98),
         flicker_weight=0.5,
+        past="noisy",
+    ),
+    consistency=ConsistencyConfig(
+        optimiser=OptimiserConfig(learning_rate=3e-4, ema_decay=0.95), steps=600, batch=4
     ),
     trajectories=TrajectoryConfig(guidance=1.5),
     ode=OdeConfig(
@@ -180,7 +187,9 @@ WAN_1_3B = Recipe(
     # Not in the papers: the teacher fine-tuned on clips of one's own, before all else.
     teacher=FlowConfig(phases=(Phase(21, 1, 1000),), optimiser=_FINE_TUNING, shift=5.0),
     # Not in the papers: a way to a causal student from clips alone, if no trajectories are wanted.
-    causal=FlowConfig(phases=(Phase(21, 1, 3000),), optimiser=_FINE_TUNING, shift=5.0),
+    causal=CausalConfig(phases=(Phase(21, 1, 3000),), optimiser=_FINE_TUNING, shift=5.0),
+    # Causal-Forcing++ (arXiv 2605.15141) in place of trajectories and regression on them.
+    consistency=ConsistencyConfig(_FINE_TUNING, steps=2000, batch=1, guidance=6.0),
     # The paper takes 50 steps; of 48, every twelfth is a level of the student.
     trajectories=TrajectoryConfig(frames=21, steps=48, guidance=6.0, batch=1, count=16),
     ode=OdeConfig(optimiser=_FINE_TUNING, steps=3000, batch=1),

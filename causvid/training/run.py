@@ -43,8 +43,8 @@ _REMEMBERED = 1024  # prompts whose embeddings are kept; one of Wan's takes up t
 
 STUDENTS = {
     "ode": ("teacher",),
-    "forcing": ("ode", "causal"),
-    "dmd": ("forcing", "ode", "causal"),
+    "forcing": ("consistency", "ode", "causal"),
+    "dmd": ("forcing", "consistency", "ode", "causal"),
     "export": ("dmd",),
 }
 """Stage → the stages whose student it goes on with: the first of them that the run has."""

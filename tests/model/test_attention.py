@@ -9,8 +9,8 @@ from causvid.model.attention import (
     rotary_table,
     rotate,
     sights,
+    teacher_forcing_mask,
 )
-from tests.masks import teacher_forcing_mask
 
 
 def test_rotations_are_those_of_diffusers_wan():
@@ -62,11 +62,11 @@ def test_a_window_as_long_as_the_clip_is_no_window():
 
 
 def test_noisy_chunks_see_only_clean_chunks_before_them_and_themselves():
-    mask = teacher_forcing_mask([2, 2])
-    noisy = mask[4:]
-    assert noisy[:2].nonzero()[:, 1].unique().tolist() == [4, 5]
-    assert noisy[2:].nonzero()[:, 1].unique().tolist() == [0, 1, 6, 7]
-    assert not mask[:4, 4:].any()
+    mask = teacher_forcing_mask([2, 2])  # two clean frames, four noisy ones
+    noisy = mask[2:]
+    assert noisy[:2].nonzero()[:, 1].unique().tolist() == [2, 3]
+    assert noisy[2:].nonzero()[:, 1].unique().tolist() == [0, 1, 4, 5]
+    assert not mask[:2, 2:].any()
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_noisy_chunks_see_only_clean_chunks_before_them_and_themselves():
     [
         block_causal_mask([1, 3, 2]),
         block_causal_mask([2, 2, 2], window=3, sink=1),
-        teacher_forcing_mask([1, 2]),
+        teacher_forcing_mask([1, 1, 2], given=0),
         torch.ones(6, 6, dtype=torch.bool),
     ],
     ids=["causal", "window and sink", "teacher forcing", "all"],

@@ -6,10 +6,9 @@ from diffusers import WanTransformer3DModel
 from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend
 from torch.testing import assert_close
 
-from causvid.model.attention import block_causal_mask
+from causvid.model.attention import block_causal_mask, teacher_forcing_mask
 from causvid.model.cache import GradientMemory, KVCache
 from causvid.model.transformer import CausalWanTransformer
-from tests.masks import teacher_forcing_mask
 
 LATENTS = (1, 7, 8, 4, 6)  # b, f, c, h, w
 
@@ -106,14 +105,18 @@ def test_teacher_forcing_equals_streaming_with_a_perfect_past(transformer, clip,
         parts.append(transformer(x, t, cached_text, memory=cache))
         transformer(clean, torch.zeros_like(t), cached_text, memory=cache)
         cache.advance()
-    joined = transformer(
-        torch.cat([clip, noisy], 1),
-        torch.cat([torch.zeros_like(times), times], 1),
-        text,
-        frame_mask=teacher_forcing_mask(sizes),
-        positions=torch.arange(7).repeat(2),
-    )
-    assert_close(joined[:, 7:], torch.cat(parts, 1), atol=1e-5, rtol=1e-4)
+    made, frame = torch.cat(parts, 1), torch.arange(7)
+    past = sum(sizes[:-1])
+    for given in range(len(sizes)):
+        first = sum(sizes[:given])
+        joined = transformer(
+            torch.cat([clip[:, :past], noisy[:, first:]], 1),
+            torch.cat([torch.zeros_like(times[:, :past]), times[:, first:]], 1),
+            text,
+            frame_mask=teacher_forcing_mask(sizes, given=given),
+            positions=torch.cat([frame[:past], frame[first:]]),
+        )
+        assert_close(joined[:, past:], made[:, first:], atol=1e-5, rtol=1e-4)
 
 
 def test_the_gradient_pass_equals_the_cached_pass(transformer, clip, times, text):

@@ -14,12 +14,12 @@ from causvid.model.attention import (
     rotary_pairs,
     rotary_table,
     rotate,
+    teacher_forcing_mask,
     time_rotation,
 )
 from causvid.model.cache import KVCache, TextCache
 from causvid.model.transformer import CausalWanTransformer, sinusoid
 from causvid.training.losses import per_frame, table_sigmas
-from tests.masks import teacher_forcing_mask
 from tests.parity.case import BFLOAT16_TOLERANCE, Case
 from tests.parity.folder import ReferenceFolder, Settings
 
@@ -233,13 +233,14 @@ def teacher_forcing(case: Case, folder: ReferenceFolder) -> None:
     noisy, clean, timesteps = case["x"], case["clean_x"], case["timestep"]
     frames = noisy.shape[1]
     sizes = [len(part) for part in torch.arange(frames).split(folder.frames_per_chunk(case))]
+    frame, past = torch.arange(frames), sum(sizes[:-1])
     velocity = model(
-        torch.cat([clean, noisy], dim=1),
-        times_of(torch.cat([torch.zeros_like(timesteps), timesteps], dim=1)),
+        torch.cat([clean[:, :past], noisy], dim=1),
+        times_of(torch.cat([torch.zeros_like(timesteps[:, :past]), timesteps], dim=1)),
         case["prompt_embeds"],
         frame_mask=teacher_forcing_mask(sizes),
-        positions=torch.arange(frames).repeat(2),
-    )[:, frames:]
+        positions=torch.cat([frame[:past], frame]),
+    )[:, past:]
     case.check("flow", velocity)
     case.check("x0", clean_at(noisy, velocity, timesteps, folder.shift(case)))
 

@@ -29,8 +29,11 @@ from causvid.pipeline import CausVidPipeline
 from causvid.presets.loading import load
 from causvid.training import clips as clips_module
 from causvid.training import dmd as dmd_module
+from causvid.training.causal import CausalStage, ConsistencyStage, draw_lesson
 from causvid.training.clips import render_clip, render_shard
 from causvid.training.config import (
+    CausalConfig,
+    ConsistencyConfig,
     DataConfig,
     DmdConfig,
     FlowConfig,
@@ -50,7 +53,7 @@ from causvid.training.ode import OdeStage, write_trajectories
 from causvid.training.precision import PlainAttention, mixed_precision, use_training_attention
 from causvid.training.recipes import TransformerShape
 from causvid.training.rollout import RolloutPlan, Switch, roll_out
-from causvid.training.teacher import CausalStage, TeacherStage
+from causvid.training.teacher import TeacherStage
 from causvid.training.teacher_model import TeacherModel, embeddings_of, tokenise, tokens_of
 from causvid.training.trainer import LoopConfig, finished_average, train
 from causvid.world import render, return_frame
@@ -157,9 +160,15 @@ def stages(tokenizer, data, teacher, condition, tmp_path):
         words = tokens_of(tokenizer, SHAPE.text_length)
         return TeacherStage(copy.deepcopy(teacher), words, data, flow_config(steps))
 
-    def causal(steps):
-        chunks = GENERATION.chunks
-        return CausalStage(transformer(), condition, data, flow_config(steps), chunks=chunks)
+    def causal(steps, past="clean"):
+        phases = flow_config(steps).phases
+        config = CausalConfig(phases, OPTIMISER, past=past)
+        return CausalStage(transformer(), condition, data, config, GENERATION)
+
+    def consistency(steps):
+        config = ConsistencyConfig(OPTIMISER, steps, batch=4, levels=4)
+        shown = transformer(), transformer(), condition, data, config, GENERATION
+        return ConsistencyStage(*shown)
 
     def ode(steps):
         config = OdeConfig(OPTIMISER, steps=steps, batch=4)
@@ -188,6 +197,8 @@ def stages(tokenizer, data, teacher, condition, tmp_path):
     return {
         "teacher": teacher_stage,
         "causal": causal,
+        "causal, noisy past": lambda steps: causal(steps, "noisy"),
+        "consistency": consistency,
         "ode": ode,
         "forcing": forcing,
         "dmd": dmd,
@@ -204,7 +215,9 @@ def stages(tokenizer, data, teacher, condition, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["teacher", "causal", "ode", "forcing"])
+@pytest.mark.parametrize(
+    "name", ["teacher", "causal", "causal, noisy past", "consistency", "ode", "forcing"]
+)
 def test_a_stage_lowers_its_loss(stages, name, tmp_path):
     run(lambda: stages[name](20), tmp_path / "run")
     history = losses(tmp_path / "run")
@@ -225,7 +238,7 @@ def test_the_critic_learns_what_the_student_makes(stages, name, tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        *("teacher", "causal", "ode", "forcing", "dmd", "dmd with teacher forcing"),
+        *("teacher", "causal", "consistency", "ode", "forcing", "dmd", "dmd with teacher forcing"),
         *("dmd with switches", "dmd with switches, causal teacher"),
     ],
 )
@@ -486,6 +499,43 @@ def test_teacher_forcing_shows_a_student_what_its_cache_would(teacher, tokenizer
             errors.append((made - clean[row : row + 1, 3:]).square().mean())
     assert (seen["times"][:, :3] == 0).all() and (seen["times"][:, 3:] > 0).all()
     assert_close(loss, torch.stack(errors).mean(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rolling", [False, True])
+def test_a_lesson_shows_a_student_what_its_cache_would(teacher, tokenizer, data, rolling):
+    """Every chunk from the clean ones before it: one masked pass, or through the cache."""
+    lesson = draw_lesson(data, GENERATION, (3,), frames=5, size=1, rolling=rolling)
+    draw = torch.Generator().manual_seed(1)
+    clean = torch.randn(lesson.clean.shape, generator=draw)
+    lesson = replace(lesson, clean=clean)
+    words = teacher.embed(*tokenise(tokenizer, ["red car"], SHAPE.text_length))
+    noisy = torch.randn(lesson.made.shape, generator=draw)
+    times = lesson.per_chunk(lambda shape: torch.rand(shape, generator=draw))
+    stream = Generator(teacher.transformer, GENERATION, GRID)
+    with torch.no_grad():
+        shown = lesson.velocity(teacher.transformer, noisy, times, words)
+        memory = Memory(stream.new_cache(), stream.encode_text(words))
+        made = []
+        for chunk, past in enumerate(clean.split(lesson.sizes, dim=1)):
+            memory.cache.open(past.shape[1])
+            if chunk >= lesson.given:
+                part = slice(sum(p.shape[1] for p in made), None)
+                x, t = (each[:, part][:, : past.shape[1]] for each in (noisy, times))
+                made.append(teacher.transformer(x, t, memory.text, memory=memory.cache))
+            stream.remember(past, memory)
+            memory.cache.advance()
+    assert len(made) == (1 if rolling else 3)
+    assert_close(shown, torch.cat(made, dim=1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_student_that_is_the_teacher_agrees_with_its_last_step(stages):
+    """From the lowest level one step of the teacher leads to the clip itself."""
+    stage = stages["consistency"](2)
+    stage.prepare(Accelerator(cpu=True))
+    assert stage.loss(0, (0, 0, 0)) > 1e-4
+    stage.sigmas, stage.config = torch.tensor([0.4, 0.0]), replace(stage.config, levels=1)
+    for step in (0, 1):
+        assert stage.loss(step, (0, step, 0)) < 1e-9
 
 
 def test_first_chunks_are_kept_where_sampling_leads(teacher):

@@ -16,7 +16,7 @@ from causvid.training.recipes import POCKET, RECIPES, WAN_1_3B
 
 WAN_TRANSFORMER = 1_418_996_800
 """Parameters of Wan 2.1 T2V 1.3B's transformer."""
-NAMES = ["teacher", "causal", "trajectories", "ode", "forcing", "dmd"]
+NAMES = ["teacher", "causal", "consistency", "trajectories", "ode", "forcing", "dmd"]
 
 
 def planned(recipe, name, **options) -> StagePlan:

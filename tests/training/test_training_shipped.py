@@ -14,6 +14,7 @@ from causvid.generation.generator import Generator, seeded
 from causvid.generation.geometry import LatentGrid
 from causvid.model.text import PromptEncoder
 from causvid.model.tiny_autoencoder import TinyAutoencoder
+from causvid.training.causal import CausalStage
 from causvid.training.config import Lessons, Phase
 from causvid.training.data import LatentCache
 from causvid.training.decoder import DecoderStage
@@ -23,7 +24,7 @@ from causvid.training.models import load_exported
 from causvid.training.ode import OdeStage, write_trajectories
 from causvid.training.recipes import POCKET
 from causvid.training.rollout import RolloutPlan, roll_out
-from causvid.training.teacher import CausalStage, TeacherStage
+from causvid.training.teacher import TeacherStage
 from causvid.training.teacher_model import Conditioning, embeddings_of, tokens_of
 from causvid.training.trainer import LoopConfig, finished_average, train
 from causvid.world import VOCABULARY
@@ -83,8 +84,7 @@ def teacher(condition, data, folder):
 
 def causal(condition, data, folder):
     config = quick(POCKET.causal, phases=(Phase(4, 2, STEPS),))
-    chunks = POCKET.generation.chunks
-    return CausalStage(shipped("student"), condition, data, config, chunks=chunks)
+    return CausalStage(shipped("student"), condition, data, config, POCKET.generation)
 
 
 def ode(condition, data, folder):

@@ -36,6 +36,7 @@ RECIPE = {
         "steps": 2,
         "optimiser": {"learning_rate": 0.01, "warmup_steps": 1, "ema_decay": 0.0},
     },
+    "consistency": {"steps": 2, "levels": 4, "guidance": 1.5},
     "forcing": {"steps": 2, "lessons": {"first_weight": 1.0, "first_batch": 1}},
     "dmd": {"steps": 2, "window": 6, "rollout_chunks": [2, 3], "switch_share": 0.5},
 }
@@ -132,7 +133,8 @@ def test_its_teacher_and_a_causal_student_are_trained_on_videos(base, tmp_path):
     assert set(cache.batch((0,), frames=6, size=16).captions) == set(PROMPTS[:2])
     train(base, run, "teacher")
     train(base, run, "causal")
-    train(base, run, "export", "--student", "causal", "--out", tmp_path / "model")
+    train(base, run, "consistency")
+    train(base, run, "export", "--student", "consistency", "--out", tmp_path / "model")
     assert (tmp_path / "model" / "teacher" / "config.json").exists(), "it is another one"
 
 
