@@ -8,18 +8,17 @@ another background is cut to: no frame is a mixture of two scenes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from causvid.world.wide import light, places
-from causvid.world.wide.motion import ZOOM, Body, Pose, View, first_view, view
+from causvid.world.wide import light
+from causvid.world.wide.backdrop import Backdrop, backdrop, period
+from causvid.world.wide.cast import Cast, Drawn, Seen, product, stamp
+from causvid.world.wide.motion import ZOOM, Pose, View, first_view, view
 from causvid.world.wide.scene import Scene
-from causvid.world.wide.sprites import look
-from causvid.world.wide.textures import TEXTURES
 
 FPS = 16
 HEIGHT, WIDTH = 192, 320
@@ -31,12 +30,6 @@ CHANGE = 10
 _SWAP = 5
 """Frames in which a thing shrinks to nothing, and in which another one grows."""
 _GLIDE_SECONDS = 0.35
-_PERIOD = 1.5
-"""Widths after which a background repeats."""
-_FLOOR = 0.5
-"""Where things can stand in a picture without a horizon, as a fraction of its height."""
-_EDGE = 2
-"""Empty pixels around a thing's picture."""
 
 _BILINEAR = Image.Resampling.BILINEAR
 
@@ -122,7 +115,7 @@ def film_with_truth(
     centres = np.zeros((frames, 2, 2), np.float32)
     cameras, numbers = np.zeros((frames, 3), np.float32), np.zeros(frames, np.int64)
     for i in range(frames):
-        seen: list[_Seen] = []
+        seen: list[Seen] = []
         clip[i] = np.asarray(reel.picture(start + i, seen))
         numbers[i], camera = reel.number(start + i), reel.camera(start + i)
         cameras[i] = camera.x + camera.along, camera.y, camera.zoom
@@ -147,140 +140,6 @@ def _check(frames: int, start: int, height: int, width: int) -> None:
         raise ValueError(f"a picture must be at least 32x32, got {height}x{width}")
 
 
-class _Seen(NamedTuple):
-    index: int
-    mask: Image.Image
-    area: float
-    centre: tuple[float, float]
-
-
-class _Backdrop:
-    """A background at a size, in the light of its time and weather."""
-
-    def __init__(self, scene: Scene, height: int, width: int, fine: float) -> None:
-        self._height, self._width, self._fine = height, width, fine
-        period = 4 * round(width * _PERIOD / 4)
-        w, h = round(period * fine), round(height * fine)
-        rng = np.random.default_rng((scene.seed, 11))
-        if scene.named:
-            place = places.paint(scene.background, rng, w, h, scene.time)
-            self.ground, layers = place.ground, place.layers
-        else:
-            picture = light.at(TEXTURES[scene.background](rng, w, h), scene.time)
-            self.ground, layers = _FLOOR, (places.Layer(picture, 0, 1.0),)
-        self._layers = [
-            places.Layer(light.under(layer.picture, scene.weather), layer.top, layer.pace)
-            for layer in layers
-        ]
-        self._period, self._size = period, (w, h)
-        self._flat = self._layers[0].picture
-        if len(self._layers) > 1:
-            self._flat = self._flat.copy()
-            for layer in self._layers[1:]:
-                self._flat.paste(layer.picture, (0, layer.top), layer.picture)
-        self._wide: dict[int, Image.Image] = {}
-        self._last: tuple[View, Image.Image] | None = None
-
-    def picture(self, camera: View) -> Image.Image:
-        """What the camera sees, a new RGB picture."""
-        if self._last is None or self._last[0] != camera:
-            self._last = camera, self._drawn(camera)
-        return self._last[1].copy()
-
-    def _drawn(self, camera: View) -> Image.Image:
-        if not camera.along or len(self._layers) == 1:
-            return self._cut(-1, self._flat, camera.x + camera.along, camera)
-        picture = self._cut(0, self._layers[0].picture, self._away(self._layers[0], camera), camera)
-        for number, layer in enumerate(self._layers[1:], start=1):
-            part = self._cut(number, layer.picture, self._away(layer, camera), camera)
-            picture.paste(part, (0, round(layer.top / self._fine)), part)
-        return picture
-
-    def _away(self, layer: places.Layer, camera: View) -> float:
-        return camera.x + camera.along * layer.pace
-
-    def _cut(self, number: int, picture: Image.Image, x: float, camera: View) -> Image.Image:
-        """The part of a repeating picture that lies `x` pixels to the right."""
-        f, (w, h) = self._fine, picture.size
-        if number not in self._wide:
-            self._wide[number] = _repeated(picture, self._width, f, number == -1)
-        whole = self._wide[number]
-        if number != -1:
-            left = x * f % w
-            size = (self._width, round(h / f))
-            return whole.resize(size, _BILINEAR, (left, 0, left + self._width * f, h))
-        wide, tall = self._width * f / camera.zoom, h / camera.zoom
-        left = (x * f + (self._width * f - wide) / 2) % w
-        top = (camera.y * f + (h - tall) / 2) % h
-        box = (left, top, left + wide, top + tall)
-        if f == 1 and camera.zoom == 1 and not left % 1 and not top % 1:
-            return whole.crop((int(left), int(top), int(left + wide), int(top + tall)))
-        return whole.resize((self._width, round(h / f)), _BILINEAR, box)
-
-
-def _repeated(picture: Image.Image, width: int, fine: float, down: bool) -> Image.Image:
-    """A picture that repeats, long enough to be cut anywhere."""
-    w, h = picture.size
-    wide = w + round(width * fine) + 1
-    image = Image.new(picture.mode, (wide, 2 * h if down else h))
-    for y in range(0, image.height, h):
-        image.paste(picture, (0, y))
-        image.paste(picture.crop((0, 0, wide - w, h)), (w, y))
-    return image
-
-
-class _Cast:
-    """The looks of a scene's things, its cover and what falls, at a size."""
-
-    def __init__(self, scene: Scene, height: int, width: int, ground: float | None, zoom: float):
-        self.scene = scene
-        self.bodies = [
-            Body(scene, index, height, width, ground) for index in range(len(scene.things))
-        ]
-        self._looks = [
-            look(
-                body.thing.kind,
-                body.thing.colour,
-                body.radius * body.largest * zoom,
-                np.random.default_rng((scene.seed, 202, index)),
-            )
-            for index, body in enumerate(self.bodies)
-        ]
-        self._lit: dict[int, tuple[Image.Image, Image.Image]] = {}
-        rng = np.random.default_rng((scene.seed, 33))
-        self.falling = light.Falling(scene.weather, scene.time, rng, width, height)
-        self.cover: tuple[Image.Image, float, float] | None = None
-        if scene.cover:
-            body = next(b for b in self.bodies if b.thing.motion == "behind")
-            picture = _cover(scene.cover, body, np.random.default_rng((scene.seed, 44)))
-            picture = light.under(light.at(picture, scene.time), scene.weather)
-            bottom = body.y + 0.05 * body.unit
-            self.cover = picture, body.x - picture.width / 2, bottom - picture.height
-
-    def picture(self, index: int, seconds: float, way: float) -> Image.Image:
-        """A thing's picture in the light of the scene, premultiplied, with an empty edge."""
-        plain = self._looks[index](seconds, way)
-        known = self._lit.get(index)
-        if known is None or known[0] is not plain:
-            lit = light.under(light.at(plain, self.scene.time), self.scene.weather)
-            padded = Image.new("RGBA", (plain.width + 2 * _EDGE, plain.height + 2 * _EDGE))
-            padded.paste(lit, (_EDGE, _EDGE))
-            known = self._lit[index] = plain, padded.convert("RGBa")
-        return known[1]
-
-
-def _cover(kind: str, body: Body, rng: np.random.Generator) -> Image.Image:
-    """Something to pass behind, somewhat larger than the thing that does."""
-    wide = int(body.radius * rng.uniform(1.9, 2.6))
-    tall = int(body.radius * rng.uniform(2.0, 2.5))
-    return places.cover(kind, rng, wide, tall)
-
-
-@lru_cache(maxsize=24)
-def _backdrop(scene: Scene, height: int, width: int, fine: float) -> _Backdrop:
-    return _Backdrop(scene, height, width, fine)
-
-
 class _Reel:
     """The shots of a clip at a size."""
 
@@ -291,14 +150,13 @@ class _Reel:
         self._height, self._width = height, width
         zooms = any(shot.scene.camera in ("in", "out") for shot in shots)
         fine = 1.5 if zooms else 1.0
-        self._backdrops: list[_Backdrop] = []
-        self._casts: list[_Cast] = []
+        self._backdrops: list[Backdrop] = []
+        self._casts: list[Cast] = []
         for _, scene in self._shots:
             bare = replace(scene, things=(), camera="still", cover="")
-            self._backdrops.append(_backdrop(bare, height, width, fine))
+            self._backdrops.append(backdrop(bare, height, width, fine))
             ground = self._backdrops[-1].ground
-            self._casts.append(_Cast(scene, height, width, ground, ZOOM if zooms else 1.0))
-        self._oversize = ZOOM if zooms else 1.0
+            self._casts.append(Cast(scene, height, width, ground, ZOOM if zooms else 1.0))
         self._begins = [first_view(self._shots[0].scene)]
         for number, (frame, _) in enumerate(self._shots[1:], start=1):
             self._begins.append(self._camera(number - 1, frame))
@@ -315,7 +173,7 @@ class _Reel:
         seconds = (frame - first) / FPS
         return view(scene, seconds, self._height, self._width, self._begins[number])
 
-    def picture(self, frame: int, seen: list[_Seen] | None = None) -> Image.Image:
+    def picture(self, frame: int, seen: list[Seen] | None = None) -> Image.Image:
         number = self.number(frame)
         first, scene = self._shots[number]
         since, camera = frame - first, self._camera(number, frame)
@@ -332,7 +190,7 @@ class _Reel:
         drawn.sort(key=lambda item: item.pose.y)
         for item in drawn:
             self._shade(picture, item, camera)
-        marks: list[_Seen] = []
+        marks: list[Seen] = []
         for item in drawn:
             self._put(picture, item, camera, None if seen is None else marks)
         cover = self._casts[number].cover
@@ -379,7 +237,7 @@ class _Reel:
         followed = [scene.camera == "follow" for scene in (old, new)]
         return same and grounds[0] == grounds[1] and followed[0] == followed[1]
 
-    def _things(self, number: int, index: int, frame: int, camera: View) -> list["_Drawn"]:
+    def _things(self, number: int, index: int, frame: int, camera: View) -> list[Drawn]:
         """What is to be drawn of thing `index`: itself, and the one that it takes the place of."""
         first, scene = self._shots[number]
         since, drawn = frame - first, []
@@ -392,7 +250,7 @@ class _Reel:
                 drawn.append(self._drawn(number, index, frame, min(1.0, size)))
         return drawn
 
-    def _drawn(self, number: int, index: int, frame: int, size: float) -> "_Drawn":
+    def _drawn(self, number: int, index: int, frame: int, size: float) -> Drawn:
         pose = self._pose(number, index, frame)
         cast = self._casts[number]
         picture = cast.picture(index, frame / FPS, pose.way)
@@ -402,9 +260,9 @@ class _Reel:
             if old is not picture:
                 old = old if old.size == picture.size else old.resize(picture.size, _BILINEAR)
                 picture = Image.blend(old, picture, (since + 1) / CHANGE)
-        return _Drawn(index, cast.bodies[index], pose, picture, size)
+        return Drawn(index, cast.bodies[index], pose, picture, size)
 
-    def _shade(self, picture: Image.Image, item: "_Drawn", camera: View) -> None:
+    def _shade(self, picture: Image.Image, item: Drawn, camera: View) -> None:
         """Darken the ground under a thing, less the higher it is."""
         pose, body = item.pose, item.body
         if pose.lift < 0:
@@ -423,34 +281,35 @@ class _Reel:
     def _screen(self, x: float, y: float, camera: View) -> tuple[float, float]:
         """Where a place of the still picture is seen. Things stand in the picture that a panning
         camera leaves; one that follows goes along with them."""
-        dx = x - camera.x - self._width / 2
-        span = 2.0 * self._width
-        dx = (dx + span / 2) % span - span / 2 if camera.x else dx
-        dy = y - camera.y - self._height / 2
-        tall = 2.0 * self._height
-        dy = (dy + tall / 2) % tall - tall / 2 if camera.y else dy
+        dx, dy = x - camera.x - self._width / 2, y - camera.y - self._height / 2
+        if camera.x:
+            span = period(self._width)
+            dx = (dx + span / 2) % span - span / 2
+        if camera.y:
+            dy = (dy + self._height / 2) % self._height - self._height / 2
         return self._width / 2 + dx * camera.zoom, self._height / 2 + dy * camera.zoom
 
     def _put(
-        self, picture: Image.Image, item: "_Drawn", camera: View, marks: list[_Seen] | None
+        self, picture: Image.Image, item: Drawn, camera: View, marks: list[Seen] | None
     ) -> None:
         pose, body = item.pose, item.body
         foot_x, foot_y = self._screen(pose.x, pose.y, camera)
         scale = pose.scale * item.size * camera.zoom
         wide, tall = scale * (1 + pose.squash), scale * (1 - pose.squash)
         x, y = foot_x, foot_y - body.foot * tall
-        copies = [x]
-        if pose.wraps:
-            copies = [x, x - pose.wraps, x + pose.wraps]
-        for at in copies:
-            _stamp(picture, item, at, y, wide, tall, marks)
+        aside = pose.wraps or (period(self._width) if camera.x else 0.0)
+        above = self._height if camera.y else 0.0
+        for dx in (0.0, -aside, aside)[: 3 if aside else 1]:
+            for dy in (0.0, -above, above)[: 3 if above else 1]:
+                at = x + dx * camera.zoom, y + dy * camera.zoom
+                stamp(picture, item, *at, wide, tall, marks)
 
     def _cover(
         self,
         picture: Image.Image,
         cover: tuple[Image.Image, float, float],
         camera: View,
-        marks: list[_Seen],
+        marks: list[Seen],
     ) -> None:
         image, left, top = cover
         at = round(left), round(top)
@@ -459,7 +318,7 @@ class _Reel:
         for mark in marks:
             hidden = Image.new("L", image.size)
             hidden.paste(mark.mask.crop((*at, at[0] + image.width, at[1] + image.height)))
-            mark.mask.paste(_product(hidden, inverse), at)
+            mark.mask.paste(product(hidden, inverse), at)
 
     def _weather(self, picture: Image.Image, number: int, frame: int) -> None:
         first, scene = self._shots[number]
@@ -469,59 +328,3 @@ class _Reel:
             ended = self._casts[number - 1].falling
             ended.draw(picture, frame / FPS, 0.0, first / FPS)
         self._casts[number].falling.draw(picture, frame / FPS, began)
-
-
-class _Drawn(NamedTuple):
-    index: int
-    body: Body
-    pose: Pose
-    picture: Image.Image
-    size: float
-
-
-def _product(first: Image.Image, second: Image.Image) -> Image.Image:
-    values = np.asarray(first, np.uint16) * np.asarray(second, np.uint16) // 255
-    return Image.fromarray(values.astype(np.uint8))
-
-
-def _stamp(
-    picture: Image.Image,
-    item: _Drawn,
-    x: float,
-    y: float,
-    wide: float,
-    tall: float,
-    marks: list[_Seen] | None,
-) -> None:
-    """Draw a thing's picture with its middle at x, y, as wide and tall as its body times these."""
-    side = item.picture.width
-    unit = side / (2 * (item.body.radius + _EDGE / item.body.largest))  # picture pixels per pixel
-    turn = item.pose.angle
-    reach = side / unit / 2 * max(wide, tall) * (1.0 if not turn else 1.42)
-    left, top = int(np.floor(x - reach)), int(np.floor(y - reach))
-    size = int(np.ceil(2 * reach)) + 1
-    if left >= picture.width or top >= picture.height or left + size <= 0 or top + size <= 0:
-        return
-    cos, sin = float(np.cos(turn)), float(np.sin(turn))
-    face = item.pose.facing
-    a, b = unit * face * cos / wide, unit * face * sin / wide
-    d, e = -unit * sin / tall, unit * cos / tall
-    cx, cy = x - left, y - top
-    turned = item.picture.transform(
-        (size, size),
-        Image.Transform.AFFINE,
-        (a, b, side / 2 - a * cx - b * cy, d, e, side / 2 - d * cx - e * cy),
-        _BILINEAR,
-    )
-    stamp = turned.convert("RGBA")
-    picture.paste(stamp, (left, top), stamp)
-    if marks is not None:
-        alpha = stamp.getchannel("A")
-        for mark in marks:  # what lies behind is hidden
-            inverse = Image.new("L", mark.mask.size, 255)
-            inverse.paste(alpha.point([255 - v for v in range(256)]), (left, top))
-            mark.mask.paste(_product(mark.mask, inverse))
-        mask = Image.new("L", picture.size)
-        mask.paste(alpha, (left, top))
-        area = float(np.asarray(alpha, np.int64).sum())
-        marks.append(_Seen(item.index, mask, area, (x, y)))

@@ -333,7 +333,7 @@ def _changed_once(scene: Scene, rng: np.random.Generator, split: Split) -> Scene
     if what == "weather" and scene.background not in SHELTERED:
         return replace(scene, weather=_pick(rng, WEATHERS))
     if what == "background":
-        background = _pick(rng, PLACED if scene.named else NAMELESS)
+        background = _pick(rng, PLACED)  # one that a prompt can ask for
         if background in SHELTERED or scene.background in SHELTERED:
             return scene
         tall = scene.camera in _TALL and background not in _ENDLESS
