@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from causvid.generation.config import GenerationConfig
+from causvid.generation.geometry import Size
 from causvid.generation.source import to_pixels
 from causvid.media import VideoReader
 from causvid.model.codec import VideoCodec
-from causvid.training.config import DataConfig, WorldConfig
+from causvid.training.config import DataConfig, WideConfig, WorldConfig
 from causvid.training.data import Clip, shard_path, write_shard
 from causvid.world import FPS, LOOPING, Scene, caption, render, render_switch, return_frame
+from causvid.world.wide import script
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +77,27 @@ def render_clip(
     return Clip(latents, captions, late, opening, turn)
 
 
+def wide_clip(
+    codec: VideoCodec, config: WideConfig, number: int, latents: int, *, size: Size, turned: bool
+) -> Clip:
+    """Clip `number` of the wide world, encoded as a stream of its own.
+
+    Args:
+        latents: latent frames of it.
+        turned: whether its scene changes on the way.
+    """
+    rng = np.random.default_rng((number, latents))
+    turn = config.turn if turned and 0 < config.turn < latents else 0
+    late = bool(rng.random() < config.late_share)
+    start = int(rng.integers(1, round(config.late_seconds * FPS))) if late else 0
+    at = start + 1 + (turn - 1) * codec.temporal_stride if turn else 0
+    drawn = script(0, number, turn=at, captions=config.captions)
+    frames = 1 + (latents - 1) * codec.temporal_stride
+    encoded = _encoded(codec, drawn.draw(frames, start=start, **size._asdict()))
+    opening = _encoded(codec, drawn.draw(1, **size._asdict()))[0] if late else None
+    return Clip(encoded, drawn.captions[-1], late, opening, turn)
+
+
 def _encoded(codec: VideoCodec, pictures: np.ndarray) -> Tensor:
     """Latents `[f, c, h, w]` of uint8 pictures `[t, h, w, 3]`, as a stream of their own."""
     with torch.inference_mode():
@@ -96,6 +119,19 @@ def render_shard(
     path = shard_path(folder, index)
     if path.exists():
         return False
+    size = Size(height, width)
+    if config.wide is not None:
+        turned = _spread(config.wide.turned_share, config.clips)
+        numbers = range(index * config.clips, (index + 1) * config.clips)
+        write_shard(
+            path,
+            [
+                wide_clip(codec, config.wide, number, config.latents, size=size, turned=bool(turns))
+                for number, turns in zip(numbers, turned, strict=True)
+            ],
+        )
+        logger.info("rendered %s", path)
+        return True
     rng, world = np.random.default_rng((index, config.latents)), config.world or WorldConfig()
     # Spread evenly, so that a shard of one or two clips has some that begin anywhere.
     turned = _spread(world.turned_share, config.clips)
@@ -104,8 +140,9 @@ def render_shard(
         share = world.lost_share / (1 - world.turned_share)
         lost = _spread(share, int((~turned).sum()))
         events[~turned] = np.where(lost, "lost", "none")
-    size = {"height": height, "width": width}
-    write_shard(path, [render_clip(codec, config, rng, event=event, **size) for event in events])
+    write_shard(
+        path, [render_clip(codec, config, rng, event=event, **size._asdict()) for event in events]
+    )
     logger.info("rendered %s", path)
     return True
 

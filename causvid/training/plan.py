@@ -21,8 +21,7 @@ from causvid.model.transformer import CausalWanTransformer
 from causvid.presets.catalogue import PRESETS
 from causvid.presets.costs import empty_models, prompt_flops, transformer_flops
 from causvid.training.config import FlowConfig, Lessons
-from causvid.training.recipes import Recipe
-from causvid.world import VOCABULARY
+from causvid.training.recipes import Recipe, vocabulary
 from causvid.world.tokenizer import tiny_text_encoder
 
 _MASTER, _LOWERED = 4, 2  # bytes of a float32 weight, gradient or average, and of a bfloat16 one
@@ -60,7 +59,7 @@ class _Costs:
         elif recipe.transformer is not None and recipe.codec is not None:
             with torch.device("meta"):
                 self.transformer = CausalWanTransformer(**asdict(recipe.transformer))
-                words = len(VOCABULARY) + 3  # padding, end and the unknown word
+                words = len(vocabulary(recipe)) + 3  # padding, end and the unknown word
                 encoder = tiny_text_encoder(words, width=recipe.transformer.text_dim)
             stride = recipe.codec.spatial_stride
         else:

@@ -85,6 +85,15 @@ class Recipe:
         return (Size(self.generation.height, self.generation.width), *self.data.more_sizes)
 
 
+def vocabulary(recipe: Recipe) -> tuple[str, ...]:
+    """The words of a recipe whose text encoder is trained, too."""
+    if recipe.data.wide is not None:
+        from causvid.world.wide import VOCABULARY as words
+    else:
+        from causvid.world import VOCABULARY as words
+    return words
+
+
 POCKET = Recipe(
     # Three wide heads instead of six narrow ones: the same work in matrix products, half of it in
     # softmax, which is what attention spends its time on at this size.

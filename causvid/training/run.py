@@ -31,10 +31,9 @@ from causvid.training.models import (
     load_transformer,
 )
 from causvid.training.precision import mixed_precision
-from causvid.training.recipes import Recipe, TransformerShape
+from causvid.training.recipes import Recipe, TransformerShape, vocabulary
 from causvid.training.teacher_model import Conditioning, embeddings_of
 from causvid.training.trainer import LoopConfig, Stage, finished_average, latest_checkpoint, train
-from causvid.world import VOCABULARY
 from causvid.world.tokenizer import word_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -158,7 +157,7 @@ class Run:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         if self.base_folder is None:
-            return word_tokenizer(VOCABULARY, self.shape.text_length)
+            return word_tokenizer(vocabulary(self.recipe), self.shape.text_length)
         return AutoTokenizer.from_pretrained(self.base_folder / "tokenizer")
 
     def text_encoder(self, stage: str = "teacher") -> UMT5EncoderModel:

@@ -18,7 +18,7 @@ from torch.testing import assert_close
 from causvid.generation.config import GenerationConfig
 from causvid.generation.cues import Handover
 from causvid.generation.generator import Generator, Memory, seeded_noise
-from causvid.generation.geometry import ChunkPattern, LatentGrid
+from causvid.generation.geometry import ChunkPattern, LatentGrid, Size
 from causvid.generation.schedule import Level, clean_from_velocity
 from causvid.generation.snapshot import unpack
 from causvid.model.attention import CausalAttnProcessor
@@ -43,6 +43,7 @@ from causvid.training.config import (
     OptimiserConfig,
     Phase,
     TrajectoryConfig,
+    WideConfig,
     WorldConfig,
 )
 from causvid.training.data import Clip, LatentCache, shard_path, write_shard
@@ -672,3 +673,25 @@ def test_an_exported_student_loads_as_an_ordinary_pipeline(
         again = load_exported(tmp_path / "model", teacher=kind)
         for name, tensor in again.state_dict().items():
             assert_close(tensor, teacher.state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
+def test_shards_of_the_wide_world_change_some_scenes_and_begin_some_late(tmp_path):
+    codec = codec_for(TinyAutoencoder(4, 2, (), (8, 8, 8), (0, 0), (0, 0), (2, 4), (2, 2), 1))
+    wide = WideConfig(captions=2, late_share=0.5, turned_share=0.25, turn=2)
+    config = DataConfig(4, 3, wide=wide)
+    for index in range(2):
+        assert render_shard(codec, tmp_path, index, config, **SMALL)
+    with safe_open(shard_path(tmp_path, 1), framework="pt") as file:
+        about = {name: json.loads(text) for name, text in file.metadata().items()}
+        second = file.get_tensor("latents")
+    assert about["turns"] == [0, 0, 0, 2]
+    assert all(len(captions) == 2 and all(captions) for captions in about["captions"])
+    assert second.shape == (4, 3, 4, 2, 3)
+    assert not torch.equal(second, load_file(shard_path(tmp_path, 0))["latents"])
+    clips = [
+        clips_module.wide_clip(codec, wide, n, 3, size=Size(32, 48), turned=False) for n in range(9)
+    ]
+    assert 0 < sum(clip.late for clip in clips) < len(clips)
+    assert all((clip.opening is not None) == clip.late for clip in clips)
+    again = clips_module.wide_clip(codec, wide, 8, 3, size=Size(32, 48), turned=False)
+    assert torch.equal(again.latents, clips[8].latents) and again.captions == clips[8].captions
