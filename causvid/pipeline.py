@@ -18,7 +18,6 @@ import numpy as np
 import PIL.Image
 import torch
 from diffusers import AutoencoderKLWan, DiffusionPipeline
-from diffusers.loaders import WanLoraLoaderMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
@@ -36,6 +35,7 @@ from causvid.generation.stream import Stream
 from causvid.media import VideoReader, fit, read_image
 from causvid.model.codec import VideoCodec, codec_for
 from causvid.model.cpu import use_onednn
+from causvid.model.lora import LoraLoader
 from causvid.model.text import PromptEncoder
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
@@ -63,7 +63,7 @@ class CausVidPipelineOutput(BaseOutput):
     schedule: PromptSchedule
 
 
-class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
+class CausVidPipeline(DiffusionPipeline, LoraLoader):
     """Text-, image- and video-to-video with a causal few-step transformer, streaming.
 
     Args:
@@ -76,7 +76,6 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
     _optional_components = ["tiny_vae"]  # noqa: RUF012 (diffusers' interface)
-    _lora_loadable_modules = ["transformer"]  # noqa: RUF012 (diffusers' interface)
 
     def __init__(
         self,
@@ -265,35 +264,6 @@ class CausVidPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """diffusers' own, and checksums of what was written, which `causvid.load` verifies."""
         super().save_pretrained(save_directory, *args, **options)
         write_checksums(Path(save_directory))
-
-    def load_lora_weights(
-        self, pretrained_model_name_or_path_or_dict: str | Path | dict[str, Tensor], **options: Any
-    ) -> None:
-        """diffusers' loader of an adapter: of a folder, a file, a Hub id, or tensors.
-
-        Raises:
-            ValueError: if it is a path and nothing is there, or it is for another architecture.
-        """
-        source = pretrained_model_name_or_path_or_dict
-        hub_id = isinstance(source, str) and source.count("/") == 1 and source[0] not in "./~"
-        if isinstance(source, str | Path) and not hub_id and not Path(source).exists():
-            raise ValueError(
-                f"there is no LoRA {source}: expected a .safetensors file, a folder with one, "
-                f"or a Hub id owner/name"
-            )
-        super().load_lora_weights(source, **options)
-
-    @classmethod
-    def _maybe_expand_t2v_lora_for_i2v(
-        cls, transformer: CausalWanTransformer, state_dict: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """diffusers asks here whether an adapter is for the image-to-video architecture."""
-        if any("add_k_proj" in name for name in state_dict):
-            raise ValueError(
-                "this adapter was made for Wan image-to-video, which has extra attention layers: "
-                "load one for Wan text-to-video of the same size"
-            )
-        return state_dict
 
     def _encode_prompts(self, prompts: list[str]) -> Tensor:
         return self.prompt_encoder(prompts, device=self._execution_device)
