@@ -28,6 +28,7 @@ _HOMES = {
     "TinyAutoencoder": "causvid.model.tiny_autoencoder",
     "load": "causvid.presets.loading",
     "load_preset": "causvid.presets.loading",
+    "write_video": "causvid.media",
 }
 
 # diffusers loads a component of a saved pipeline from the module that is named there, and looks

@@ -48,6 +48,11 @@ _ELSEWHERE = {  # habits from other pipelines → what to do here
     "guidance_scale": "leave it out, as guidance was distilled into the weights",
     "negative_prompt": "leave it out, as guidance was distilled into the weights",
     "num_videos_per_prompt": "call once for every seed",
+    "num_images_per_prompt": "call once for every seed",
+    "frames": "use seconds, frames divided by pipe.generation.fps",
+    "fps": "leave it out: a model has a rate, pipe.generation.fps",
+    "latents": "use seed: noise depends on nothing else",
+    "callback": "iterate over stream(), which gives every chunk as it is made",
     "callback_on_step_end": "iterate over stream(), which gives every chunk as it is made",
 }
 
@@ -143,6 +148,7 @@ class CausVidPipeline(DiffusionPipeline, LoraLoader):
         window: int | None = None,
         sink: int | None = None,
         decoder: Decoder = "full",
+        **foreign: Any,
     ) -> Stream:
         """Open a stream: an iterator of `FrameChunk`, to be closed after use.
 
@@ -160,10 +166,19 @@ class CausVidPipeline(DiffusionPipeline, LoraLoader):
             steps: denoising steps per chunk.
             window, sink: latent frames that a chunk can see, and those of them that stay for ever.
             decoder: `"full"`, or the faster `"tiny"` where the model has one.
+            foreign: nothing; arguments of other pipelines are answered with what to use.
 
         Raises:
             ValueError: says what came, what was expected and what to do.
+            TypeError: for an argument that there is not; says which one to use instead.
         """
+        if foreign:
+            raise TypeError(_unknown_argument("stream", next(iter(foreign)), self._arguments()))
+        if not isinstance(prompt, str | PromptSchedule):
+            raise ValueError(
+                f"got a {type(prompt).__name__} as the prompt; expected a text, or for several "
+                f"over time a PromptSchedule (a call makes one video)"
+            )
         if not 0 <= seed < 2**63:
             raise ValueError(f"the seed must be a whole number from 0 to 2**63 - 1, got {seed}")
         if image is not None and video is not None:
@@ -236,9 +251,9 @@ class CausVidPipeline(DiffusionPipeline, LoraLoader):
             ValueError: as `stream`; also for a video without end.
             TypeError: for an argument that there is not; says which one to use instead.
         """
-        known = ["output_type", *inspect.signature(self.stream).parameters]
+        known = ["output_type", *self._arguments()]
         if unknown := [name for name in options if name not in known]:
-            raise TypeError(_unknown_argument(unknown[0], known))
+            raise TypeError(_unknown_argument("__call__", unknown[0], known))
         if options.get("seconds") == math.inf and options.get("video") is None:
             raise ValueError("a video without end cannot be returned whole: use stream()")
         if output_type not in ("np", "pil", "pt", "uint8"):
@@ -264,6 +279,10 @@ class CausVidPipeline(DiffusionPipeline, LoraLoader):
         """diffusers' own, and checksums of what was written, which `causvid.load` verifies."""
         super().save_pretrained(save_directory, *args, **options)
         write_checksums(Path(save_directory))
+
+    def _arguments(self) -> list[str]:
+        """Names of the arguments of `stream`."""
+        return [name for name in inspect.signature(self.stream).parameters if name != "foreign"]
 
     def _encode_prompts(self, prompts: list[str]) -> Tensor:
         return self.prompt_encoder(prompts, device=self._execution_device)
@@ -304,10 +323,10 @@ def make_generator(
     return Generator(transformer, config, grid)
 
 
-def _unknown_argument(name: str, known: list[str]) -> str:
+def _unknown_argument(method: str, name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     guess = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-    return f"CausVidPipeline.__call__() has no argument {name!r}: {_ELSEWHERE.get(name, guess)}"
+    return f"CausVidPipeline.{method}() has no argument {name!r}: {_ELSEWHERE.get(name, guess)}"
 
 
 def _frames(video: VideoInput, generator: Generator) -> Iterable[np.ndarray]:

@@ -10,6 +10,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
+import causvid
 from causvid.generation.prompts import PromptSchedule
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
@@ -144,6 +145,31 @@ def test_bad_options_are_refused_before_any_work(pipeline, monkeypatch, options,
 def test_unknown_arguments_are_answered_with_what_to_use(pipeline, name, cure):
     with pytest.raises(TypeError, match=rf"__call__\(\) has no argument '{name}': {cure}"):
         pipeline("a car", **{name: 1})
+    cure = cure.replace("output_type, ", "")
+    with pytest.raises(TypeError, match=rf"stream\(\) has no argument '{name}': {cure}"):
+        pipeline.stream("a car", **{name: 1})
+
+
+@pytest.mark.parametrize("prompt", [["a car", "a ball"], None, 7])
+def test_a_prompt_is_one_text_or_a_schedule(pipeline, prompt):
+    with pytest.raises(ValueError, match=rf"got a {type(prompt).__name__} as the prompt"):
+        pipeline.stream(prompt)
+
+
+@pytest.mark.parametrize("output_type", ["np", "pt", "pil", "uint8"])
+def test_frames_are_written_to_a_file_as_they_are_returned(pipeline, tmp_path, output_type):
+    frames = pipeline("a red car", seconds=0.3, output_type=output_type).frames
+    path = tmp_path / "car.mp4"
+    causvid.write_video(path, frames[0], fps=pipeline.generation.fps)
+    raw = pipeline("a red car", seconds=0.3, output_type="uint8").frames[0]
+    write_video(tmp_path / "raw.mp4", raw, fps=8)
+    assert path.read_bytes() == (tmp_path / "raw.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("number", [2.0, -0.5, math.nan])
+def test_floats_that_are_no_shares_are_not_written(tmp_path, number):
+    with pytest.raises(ValueError, match=r"got frames from .*expected floats from 0 to 1"):
+        causvid.write_video(tmp_path / "a.mp4", np.full((2, 8, 8, 3), number), fps=8)
 
 
 @pytest.mark.parametrize("source", ["/nope", "./nope", "nope.safetensors", Path("no/pe")])

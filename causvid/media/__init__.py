@@ -3,7 +3,7 @@
     images     read_image, fit
     videofile  VideoInfo; opening and decoding files that strangers made
     reader     probe, VideoReader: any video, lazily, at a constant rate and size
-    writer     VideoWriter: MP4 files
+    writer     write_video, VideoWriter: MP4 files
     fragments  FragmentMuxer: chunks that a browser plays while the next is being made
     clock      frame rates and resampling in time
 
@@ -15,7 +15,7 @@ from causvid.media.fragments import Fragment, FragmentMuxer
 from causvid.media.images import ImageSource, fit, read_image
 from causvid.media.reader import VideoReader, probe
 from causvid.media.videofile import VideoInfo, VideoSource
-from causvid.media.writer import VideoWriter
+from causvid.media.writer import VideoWriter, write_video
 
 __all__ = [
     "Fragment",
@@ -28,4 +28,5 @@ __all__ = [
     "fit",
     "probe",
     "read_image",
+    "write_video",
 ]

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -104,6 +104,32 @@ class VideoWriter:
             self.close()
         else:
             self.abort()
+
+
+def write_video(path: str | Path, frames: Any, fps: Rate, *, crf: int = 18) -> None:
+    """Write a whole clip, such as `pipe(…).frames[0]` of whatever `output_type`.
+
+    Args:
+        frames: `[t, h, w, 3]` or a tensor `[t, 3, h, w]`, uint8 or floats in [0, 1]; or a list of
+            pictures.
+
+    Raises:
+        ValueError: if they are something else, or as `VideoWriter`.
+    """
+    clip = np.asarray(frames)
+    if clip.ndim == 5 and len(clip) == 1:
+        clip = clip[0]
+    if clip.ndim == 4 and clip.shape[3] != 3 and clip.shape[1] == 3:
+        clip = clip.transpose(0, 2, 3, 1)
+    if clip.dtype.kind == "f" and clip.size:
+        if not (clip.min() >= 0 and clip.max() <= 1):  # false for NaN, too
+            raise ValueError(
+                f"got frames from {clip.min():g} to {clip.max():g}; expected floats from 0 to 1, "
+                "or uint8"
+            )
+        clip = (clip * 255).round().astype(np.uint8)
+    with VideoWriter(path, fps, crf=crf) as video:
+        video.append(as_clip(clip))
 
 
 def copy_mp4(source: BinaryIO, path: str | Path, rate: Fraction) -> int:
