@@ -13,11 +13,12 @@ a `ValueError` that names the file without its folder. No ffmpeg binary is neede
 
 from causvid.media.fragments import Fragment, FragmentMuxer
 from causvid.media.images import ImageSource, fit, read_image
-from causvid.media.reader import VideoReader, probe
+from causvid.media.reader import MAX_VIDEO_PIXELS, VideoReader, probe
 from causvid.media.videofile import VideoInfo, VideoSource
 from causvid.media.writer import VideoWriter, write_video
 
 __all__ = [
+    "MAX_VIDEO_PIXELS",
     "Fragment",
     "FragmentMuxer",
     "ImageSource",

@@ -24,18 +24,23 @@ _UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED
 
 
 def probe(
-    source: VideoSource, *, max_pixels: int = MAX_VIDEO_PIXELS, max_seconds: float | None = None
+    source: VideoSource,
+    *,
+    max_pixels: int = MAX_VIDEO_PIXELS,
+    max_seconds: float | None = None,
+    whole: bool = False,
 ) -> VideoInfo:
     """Describe a video after decoding its first frame.
 
-    Where the header gives no length (recordings made in a browser), the packets are counted; that
-    reads the file once and decodes nothing more.
+    Args:
+        whole: count the packets, which reads the file once and decodes nothing more. Where the
+            header gives no length (recordings made in a browser), it is done in any case.
 
     Raises:
         ValueError: as `VideoReader`.
     """
     with VideoFile(source, max_pixels, max_seconds) as file:
-        return file.info if file.info.duration else file.counted()
+        return file.info if file.info.duration and not whole else file.counted()
 
 
 class VideoReader:

@@ -24,13 +24,10 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from causvid.media.clock import MAX_RATE, Timed
+from causvid.media.clock import MAX_RATE, Budget, PlayingTime, Timed
 
 # Containers round their length up, to a whole packet of sound for instance.
 _GRACE = 0.5  # seconds
-
-# Time stamps that go back by less are mere disorder.
-_JITTER = Fraction(1, 2)  # seconds
 
 # Self-contained formats, as libavformat names its demuxers. The last four hold no pictures; they
 # are here so that a sound file can be called one.
@@ -66,8 +63,6 @@ class VideoFile:
     def __init__(self, source: VideoSource, max_pixels: int, max_seconds: float | None):
         self.name = Path(source).name if isinstance(source, str | Path) else "the file"
         self._max_seconds = max_seconds
-        self._packet_count = 0
-        self._end = Fraction(0)
         file: BinaryIO
         with ExitStack() as stack:
             if isinstance(source, str | Path):
@@ -79,6 +74,8 @@ class VideoFile:
                 file = io.BytesIO(source) if isinstance(source, bytes) else source
             self._container = stack.enter_context(self._open(file, max_pixels))
             self._stream = self._video_stream()
+            self._stored = PlayingTime(self._step)  # of packets, in the order of the file
+            self._packet_count = 0
             self._check_size(max_pixels)
             self._decoded = self._decode()
             first = next(self._decoded, None)
@@ -101,17 +98,17 @@ class VideoFile:
         self.close()
 
     def counted(self) -> VideoInfo:
-        """The description with length and frame count found by reading on to the end."""
+        """The description with length, count and rate as found by reading to the end, whatever the
+        header tells.
+
+        Raises:
+            ValueError: if it is longer than allowed, or has more pictures a second than any camera
+                makes.
+        """
         for _ in self._packets():
             pass
-        origin = (self._first.pts or 0) * self._time_base
-        duration = float(self._end - origin)
-        info = dataclasses.replace(
-            self.info,
-            duration=duration if duration > 0 else None,
-            frames=self._packet_count,
-            fps=self._packet_count / duration if duration > 0 else self.info.fps,
-        )
+        duration, count = float(self._stored.end), self._packet_count
+        info = dataclasses.replace(self.info, duration=duration, frames=count, fps=count / duration)
         self._check_duration(info)
         return info
 
@@ -119,23 +116,16 @@ class VideoFile:
         """Decoded frames on a clock that starts at 0 and never goes back.
 
         Raises:
-            ValueError: at a frame that ends after the longest time allowed.
+            ValueError: at a frame that ends after the longest time allowed; if there are more
+                frames a second than any camera makes.
         """
-        time_base = self._time_base
-        step = 1 / (self._rate() or Fraction(25))
+        clock, budget = PlayingTime(self._step), Budget(self.name)
         limit = math.inf if self._max_seconds is None else self._max_seconds + _GRACE
-        origin: Fraction | None = None
-        last = expected = Fraction(0)
         for frame in chain([self._first], self._decoded):
             stamp = frame.pts if frame.pts is not None else frame.dts
-            time = stamp * time_base if stamp is not None else expected + (origin or 0)
-            origin = time if origin is None else origin
-            if time - origin < last - _JITTER:  # joined recordings: a new clock begins
-                origin = time - expected
-            start = max(time - origin, last)
-            duration = frame.duration * time_base if frame.duration else step
-            last, expected = start, start + duration
-            if expected > limit:
+            start, duration = clock.place(self._seconds(stamp), self._seconds(frame.duration))
+            budget.spend(start, frame.width * frame.height)
+            if clock.end > limit:
                 raise ValueError(
                     f"{self.name} is longer than {limit:g} s, the longest video allowed"
                 )
@@ -164,10 +154,10 @@ class VideoFile:
 
     def _check_size(self, max_pixels: int) -> None:
         codec = self._stream.codec_context
-        if codec.width * codec.height > max_pixels:
+        if self._coded_pixels > max_pixels:
             raise ValueError(
-                f"{self.name} is {codec.width}x{codec.height}, "
-                f"{codec.width * codec.height:,} pixels; allowed are {max_pixels:,}"
+                f"{self.name} is {codec.width}x{codec.height}, {self._coded_pixels:,} pixels; "
+                f"allowed are {max_pixels:,}"
             )
         # The size may also grow in the middle of a stream; the decoder holds the line there.
         codec.options = {"max_pixels": str(max_pixels)}
@@ -182,7 +172,7 @@ class VideoFile:
             )
 
     def _packets(self) -> Iterator[av.Packet]:
-        packets = self._container.demux(self._stream)
+        packets, budget = self._container.demux(self._stream), Budget(self.name)
         while True:
             try:
                 packet = next(packets, None)
@@ -190,10 +180,11 @@ class VideoFile:
                 return
             if packet is None or packet.size == 0:
                 return
-            self._packet_count += 1
-            if packet.pts is not None:
-                end = (packet.pts + (packet.duration or 0)) * self._stream.time_base
-                self._end = max(self._end, end)
+            if not packet.is_discard:  # trimmed away without being cut out
+                self._packet_count += 1
+                stamp = packet.dts if packet.dts is not None else packet.pts
+                time, _ = self._stored.place(self._seconds(stamp), self._seconds(packet.duration))
+                budget.spend(time, self._coded_pixels)
             yield packet
 
     def _decode(self) -> Iterator[av.VideoFrame]:
@@ -208,6 +199,18 @@ class VideoFile:
     def _time_base(self) -> Fraction:
         """Seconds of a tick; every stream that was decoded from has one."""
         return self._stream.time_base or Fraction(1)
+
+    @property
+    def _step(self) -> Fraction:
+        """Seconds of a frame of which nothing is said."""
+        return 1 / (self._rate() or Fraction(25))
+
+    @property
+    def _coded_pixels(self) -> int:
+        return self._stream.codec_context.width * self._stream.codec_context.height
+
+    def _seconds(self, ticks: int | None) -> Fraction | None:
+        return None if ticks is None else ticks * self._time_base
 
     def _rate(self) -> Fraction | None:
         rate = self._stream.average_rate
@@ -229,8 +232,14 @@ class VideoFile:
             width=width,
             height=height,
             duration=duration if duration and duration > 0 else None,
-            frames=stream.frames or None,
+            # A file that was trimmed without being cut tells how many it stores.
+            frames=stream.frames if rate and _fits(stream.frames, duration, rate) else None,
             fps=float(rate) if rate else None,
             rotation=rotation,
             codec=stream.codec_context.name,
         )
+
+
+def _fits(frames: int, duration: float | None, rate: Fraction) -> bool:
+    """Whether so many frames are about what the length and the rate of the header make."""
+    return bool(frames and duration) and abs(frames - duration * rate) <= 1 + frames / 10

@@ -89,10 +89,12 @@ class Ended:
     Attributes:
         manifest: its request, sent again, gives the same video.
         snapshot_bytes: size of the state that another run can go on from; 0 if there is none.
+        source_over: there is none, as the source that it followed is at its end.
     """
 
     manifest: Manifest
     snapshot_bytes: int = 0
+    source_over: bool = False
 
     @property
     def continuable(self) -> bool:
@@ -107,6 +109,16 @@ class Failed:
 
 
 Event = Made | Ended | Failed
+
+
+class SourceOver(ValueError):
+    """A run cannot go on, as it followed its source to the end."""
+
+    def __init__(self, manifest: Manifest):
+        super().__init__(
+            f"the source is at its end after {manifest.video.seconds:.1f} s: begin with a longer "
+            "one, or with the last picture of this video"
+        )
 
 
 class Production:
@@ -161,6 +173,9 @@ class Production:
             self._stopped_by = self._interrupted
             return None
         if chunk is None:
+            going_on = self.job.continuation
+            if going_on and recorder.frames == going_on.manifest.video.frames:
+                raise SourceOver(going_on.manifest)
             return None
         recorder.add(chunk)
         return Made(chunk, recorder.info(self.job.run))
@@ -179,6 +194,8 @@ class Production:
         """Write down how it went, and leave a snapshot to go on from."""
         stream, recorder = self._opened()
         manifest = recorder.manifest(self.job.run, self._stopped_by)
+        if self._stopped_by is None and stream.source_over:
+            return Ended(manifest, source_over=True)
         kept = 0
         if stream.position and self.job.snapshot_bytes:
             snapshot = stream.snapshot()

@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 
 from causvid.generation.prompts import PromptSchedule, ScheduleError
-from causvid.media import VideoInfo, fit, probe, read_image
+from causvid.media import MAX_VIDEO_PIXELS, VideoInfo, fit, probe, read_image
 from causvid.presets.preset import Preset
 from causvid.serving.request import Request
 from causvid.serving.settings import Settings
 
-# 8K at 30 frames a second, 4K at 120: what cameras make. More is a small file that decodes for
-# hours, such as an animation that repeats a huge picture.
-MAX_PIXEL_RATE = 1e9
+GRACE = 0.5  # seconds that a source may be longer, as containers round their length up
 
 
 def check_prompt(prompt: str | None, settings: Settings) -> str:
@@ -114,7 +112,7 @@ def check_image(path: str | Path | None, height: int, width: int, settings: Sett
 
 
 def check_video(path: str | Path | None, request: Request, settings: Settings) -> VideoInfo:
-    """What is in a video file that a checked request is to be made from.
+    """What is in a video file that a checked request is to be made from, as found by reading it.
 
     Raises:
         ValueError: if there is none, it cannot be read, or is too large, fast or long.
@@ -122,17 +120,24 @@ def check_video(path: str | Path | None, request: Request, settings: Settings) -
     if path is None:
         raise ValueError("there is no video; choose one first")
     _check_bytes(path, settings)
-    info = probe(Path(path), max_pixels=settings.upload_pixels, max_seconds=settings.max_seconds)
-    rate = info.width * info.height * (info.fps or 0)
-    if rate > MAX_PIXEL_RATE:
+    path, pixels = Path(path), min(settings.upload_pixels, MAX_VIDEO_PIXELS)
+    info = probe(path, max_pixels=pixels, whole=True)
+    length = info.duration or 0.0
+    if request.seconds is None and length > settings.max_seconds + GRACE:
         raise ValueError(
-            f"{Path(path).name} is {info.width}x{info.height} at {info.fps:.0f} frames a second, "
-            f"{rate / 1e6:,.0f} million pixels a second; allowed are "
-            f"{MAX_PIXEL_RATE / 1e6:,.0f} million"
+            f"{path.name} is {length:.1f} s long; allowed are {settings.max_seconds:g} s: ask for "
+            "so many seconds of it"
         )
-    seconds = min(info.duration or 0, request.seconds or math.inf)
-    _check_work(seconds, *request.size, settings)
+    _check_work(min(length, request.seconds or math.inf), *request.size, settings)
     return info
+
+
+def longest_run(request: Request, settings: Settings) -> float:
+    """Seconds after which a run of a checked request ends, whatever its source still holds."""
+    if request.seconds == math.inf:
+        return settings.endless_seconds
+    height, width = request.size
+    return min(settings.max_seconds, settings.max_work / (height * width)) + GRACE
 
 
 def _check_work(seconds: float, height: int, width: int, settings: Settings) -> None:

@@ -24,8 +24,8 @@ from causvid.generation.parameters import Mode
 from causvid.generation.prompts import PromptSchedule
 from causvid.media import FragmentMuxer
 from causvid.serving.device import Device
-from causvid.serving.job import Continuation, Job
-from causvid.serving.limits import check_prompt, check_request
+from causvid.serving.job import Continuation, Job, SourceOver
+from causvid.serving.limits import check_prompt, check_request, longest_run
 from causvid.serving.models import Models, check_fit
 from causvid.serving.record import Call
 from causvid.serving.request import Request, Seconds, checked
@@ -118,7 +118,7 @@ class Service:
             video=video,
             snapshot_bytes=self.settings.snapshot_mb * 10**6,
             paced=watched,
-            limit=self.settings.endless_seconds,
+            limit=longest_run(request, self.settings),
         )
         fps = preset.generation.fps
         return self._begin(job, session, FragmentMuxer(fps, *request.size), fps)
@@ -141,6 +141,8 @@ class Service:
         earlier = self._find(run)
         if earlier.ended is None:
             raise ValueError("this video is still being made: steer it, or stop it first")
+        if earlier.ended.source_over:
+            raise SourceOver(earlier.ended.manifest)
         if not earlier.ended.continuable:
             raise ValueError("this run left nothing to go on from")
         seconds = checked("extension", seconds, Seconds)

@@ -51,14 +51,20 @@ class Options:
             )
         with gr.Row(elem_classes="cv-line"):
             if seconds is not None:
+                longest = settings.max_seconds
                 parts["seconds"] = _slider(
                     "Seconds",
                     None,
-                    minimum=min(2, settings.max_seconds),
-                    maximum=settings.max_seconds,
-                    value=seconds,
+                    minimum=2 if longest > 2 else longest / 2,
+                    maximum=longest,
+                    value=min(seconds, longest),
+                    step=1 if longest > 2 else longest / 20,
                     scale=3,
                     min_width=170,
+                )
+            elif of_video:
+                parts["seconds"] = gr.Number(
+                    None, label="Seconds", info="empty: the whole source", scale=2, min_width=120
                 )
             dice = gr.Button("⚄ Roll", render=False)
             parts["seed"] = gr.Number(

@@ -88,6 +88,25 @@ def test_only_the_endpoints_are_public(service):
     }
 
 
+@pytest.mark.parametrize("longest", [0.1, 1, 2, 2.5, 4, 5])
+def test_any_length_can_be_the_longest(service, longest):
+    settings = service.settings.model_copy(update={"max_seconds": float(longest)})
+    object.__setattr__(settings, "_presets", service.settings.presets)
+    other = Service(settings, service.models, service.device)
+    with gr.Blocks():
+        slider = Options(other, 5.0)["seconds"]
+    other.close()
+    assert 0 < slider.minimum < slider.value <= slider.maximum == longest
+
+
+def test_of_a_source_a_part_can_be_asked_for(service):
+    with gr.Blocks():
+        options = Options(service, None, of_video=True)
+    values = {component: component.value for component in options.components}
+    assert options.read(values)["seconds"] is None
+    assert options.read(values | {options["seconds"]: 2})["seconds"] == 2
+
+
 def test_the_page_has_an_input_for_every_parameter(service):
     with gr.Blocks():
         options = Options(service, 5.0, of_video=True)
