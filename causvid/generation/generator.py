@@ -93,7 +93,7 @@ class Generator:
             batch=batch,
             heads=model.num_attention_heads,
             head_dim=model.attention_head_dim,
-            tokens_per_frame=self.grid.tokens_per_frame,
+            grid=self.grid.tokens,
             window=self.config.window,
             sink=self.config.sink,
             sink_rotation=self.config.sink_rotation,

@@ -120,8 +120,14 @@ class LatentGrid:
         return self.width // self.spatial_stride
 
     @property
+    def tokens(self) -> tuple[int, int]:
+        """Rows and columns of tokens of one latent frame."""
+        return self.latent_height // self.patch, self.latent_width // self.patch
+
+    @property
     def tokens_per_frame(self) -> int:
-        return (self.latent_height // self.patch) * (self.latent_width // self.patch)
+        rows, columns = self.tokens
+        return rows * columns
 
     def pixel_frames(self, start: int, count: int) -> int:
         """Pixel frames that latent frames `start … start + count - 1` decode to."""

@@ -20,11 +20,9 @@ ROTARY_BASE = 10_000.0
 class Past(Protocol):
     """The open chunk's place among the keys and values of the past, as a cached pass needs it."""
 
-    rotary: Tensor | None  # rotations of its tokens: its first pass computes them for the others
-
     @property
-    def positions(self) -> Tensor:
-        """Latent index of each frame of the open chunk, int64 `[f]`."""
+    def rotary(self) -> Tensor:
+        """Rotations of its tokens, as of `rotary_table`."""
         ...
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,11 +44,11 @@ def _angles(positions: Tensor, pairs: int) -> Tensor:
 
 
 def _unit(angles: Tensor) -> Tensor:
-    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
+    return torch.stack([angles.cos(), angles.sin()], dim=-1).float()
 
 
 def time_rotation(positions: Tensor, head_dim: int) -> Tensor:
-    """Rotation of the time pairs alone at latent `positions` `[f]`: complex64 `[f, pairs]`."""
+    """Rotation of the time pairs alone at latent `positions` `[f]`: float32 `[f, pairs, 2]`."""
     return _unit(_angles(positions, rotary_pairs(head_dim)[0]))
 
 
@@ -60,7 +58,8 @@ def rotary_table(positions: Tensor, height: int, width: int, head_dim: int) -> T
     Any index is valid: there is no table to run out of. Computed once per chunk, in float64.
 
     Returns:
-        complex64 `[f · height · width, 1, head_dim / 2]`, time pairs first, then rows, columns.
+        Cosines and sines, float32 `[f · height · width, 1, head_dim / 2, 2]`: time pairs first,
+        then rows, columns.
     """
     _, rows, columns = rotary_pairs(head_dim)
     device = positions.device
@@ -68,17 +67,22 @@ def rotary_table(positions: Tensor, height: int, width: int, head_dim: int) -> T
     row = _unit(_angles(torch.arange(height, device=device), rows))[None, :, None]
     column = _unit(_angles(torch.arange(width, device=device), columns))[None, None]
     shape = (len(positions), height, width)
-    parts = [part.expand(*shape, part.shape[-1]) for part in (time, row, column)]
-    return torch.cat(parts, dim=-1).flatten(0, 2)[:, None]
+    parts = [part.expand(*shape, *part.shape[-2:]) for part in (time, row, column)]
+    return torch.cat(parts, dim=-2).flatten(0, 2)[:, None]
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn neighbouring channels of `x` `[…, d]` by `rotation` `[…, d / 2]`; float32 result.
+    """Turn neighbouring channels of `x` `[…, d]` by `rotation` `[…, d / 2, 2]`; float32 result.
 
-    One complex64 product: half precision would cost the phase, complex128 twice the bandwidth.
+    Half precision would cost the phase, float64 twice the bandwidth. Compilers have no complex
+    numbers; without one, their product is the fastest, bit for bit the same.
     """
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * rotation).flatten(-2)
+    pairs = x.float().unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():
+        (a, b), (cos, sin) = pairs.unbind(-1), rotation.unbind(-1)
+        return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+    turned = torch.view_as_complex(pairs) * torch.view_as_complex(rotation)
+    return torch.view_as_real(turned).flatten(-2)
 
 
 def block_causal_mask(sizes: Sequence[int], *, window: int | None = None, sink: int = 0) -> Tensor:
@@ -189,7 +193,7 @@ class CausalAttnProcessor:
             text: the prompt's keys and values `[b, m, heads, head_dim]`; makes this
                 cross-attention.
             sights: which tokens see which, in the order of the tokens; all see all if left out.
-            rotary: rotations `[n, 1, head_dim / 2]` of these tokens (self-attention).
+            rotary: rotations `[n, 1, head_dim / 2, 2]` of these tokens (self-attention).
             memory: where cached self-attention keeps keys and values, under `layer`.
         """
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(-1, (attn.heads, -1))

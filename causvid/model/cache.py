@@ -13,8 +13,12 @@ A chunk is written in three moves:
 Abandoning an open chunk is harmless: the next one overwrites the same slots. A pass may also hold
 frames that are not to be remembered, ahead of the chunk: they have slots of their own.
 
-    storage  [layers, 2, b, heads, window · tokens_per_frame, head_dim]   0 keys, 1 values
-    slots    ahead | sink | ring                                          in frames
+    keys, values  for every layer a tensor [b, heads, window · tokens_per_frame, head_dim]
+    frames        ahead | sink | ring
+
+Each tensor is allocated by itself: a compiler that saw views of one would copy the whole cache at
+every write. `open` fills in what differs from chunk to chunk, `slots` and `rotary`, where it lies,
+so that a compiled or captured pass serves every chunk that sees as much.
 
 Counters, in latent frames since the start of the video:
 
@@ -26,14 +30,12 @@ Counters, in latent frames since the start of the video:
     _ahead           how many of those are ahead
 """
 
-import itertools
-from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from causvid.model.attention import time_rotation
+from causvid.model.attention import rotary_table, rotate, time_rotation
 
 SinkRotation = Literal["renewed", "absolute"]
 
@@ -50,7 +52,7 @@ class KVCache:
 
     Args:
         num_layers, batch, heads, head_dim: the transformer's.
-        tokens_per_frame: tokens of one latent frame.
+        grid: rows and columns of tokens of one latent frame.
         window: latent frames visible to a pass, its own and the sink included.
         sink: latent frames at the start of the video that are never evicted (StreamingLLM,
             arXiv 2309.17453; for video LongLive, arXiv 2509.22622).
@@ -73,7 +75,7 @@ class KVCache:
         batch: int,
         heads: int,
         head_dim: int,
-        tokens_per_frame: int,
+        grid: tuple[int, int],
         window: int,
         sink: int = 0,
         sink_rotation: SinkRotation = "renewed",
@@ -93,13 +95,21 @@ class KVCache:
         self.ring = window - sink - ahead
         self.sink_rotation = sink_rotation
         self.sink_decay = sink_decay
-        self.tokens_per_frame = tokens_per_frame
+        self.grid = grid
+        self.tokens_per_frame = grid[0] * grid[1]
         self.head_dim = head_dim
-        self.storage = torch.empty(
-            (num_layers, 2, batch, heads, window * tokens_per_frame, head_dim),
-            device=device,
-            dtype=dtype,
-        )
+        tokens = window * self.tokens_per_frame
+        self._slots = torch.empty(tokens, dtype=torch.int64, device=device)
+        self._rotary = torch.empty((tokens, 1, head_dim // 2, 2), device=device)
+        # The kernels of a GPU read token by token, those of a CPU head by head.
+        near, far = (heads, tokens) if self.device.type == "cpu" else (tokens, heads)
+        tensors = [
+            torch.empty((batch, near, far, head_dim), device=device, dtype=dtype)
+            for _ in range(2 * num_layers)
+        ]
+        if near == tokens:
+            tensors = [tensor.transpose(1, 2) for tensor in tensors]
+        self.keys, self.values = tuple(tensors[:num_layers]), tuple(tensors[num_layers:])
         self.reset()
 
     def reset(self) -> None:
@@ -114,14 +124,17 @@ class KVCache:
         # With a decay: what the open chunk pushes out, frame → keys and values.
         self._evicted: dict[int, Tensor] = {}
         self._first = self._frames = self._ahead = 0
-        self._visible = slice(0, 0)  # tokens of the storage
-        self._spans: list[tuple[slice, slice]] = []  # tokens of the open chunk, of the storage
-        self.rotary: Tensor | None = None  # of the open chunk; filled in by its first pass
+        self.visible = slice(0, 0)  # tokens that the open chunk sees, itself included
+
+    @property
+    def device(self) -> torch.device:
+        return self._slots.device
 
     @property
     def nbytes(self) -> int:
         kept = (self._sink_keys, self._sink_rest, *self._evicted.values())
-        return self.storage.nbytes + sum(tensor.nbytes for tensor in kept if tensor is not None)
+        tensors = (*self.keys, *self.values, *kept)
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
     @property
     def sink_end(self) -> int:
@@ -131,7 +144,17 @@ class KVCache:
     @property
     def positions(self) -> Tensor:
         """Latent indices of the open chunk, int64 `[frames]`, on the cache's device."""
-        return torch.arange(self._first, self._first + self._frames, device=self.storage.device)
+        return torch.arange(self._first, self._first + self._frames, device=self.device)
+
+    @property
+    def slots(self) -> Tensor:
+        """Where the open chunk's tokens are written, int64 `[n]`."""
+        return self._slots[: self._frames * self.tokens_per_frame]
+
+    @property
+    def rotary(self) -> Tensor:
+        """Rotations of the open chunk's tokens, as of `rotary_table`."""
+        return self._rotary[: self._frames * self.tokens_per_frame]
 
     def open(self, frames: int, ahead: int = 0) -> None:
         """Prepare the slots of the next chunk of `frames` latent frames.
@@ -147,21 +170,17 @@ class KVCache:
         self._put_back()
         self._open(self.cursor, frames, ahead)
 
-    @torch.compiler.disable  # the spans differ from chunk to chunk
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store the open chunk's rotated `keys` and `values` `[b, n, heads, d]` of one layer.
 
         Returns:
             Views of all visible keys and values, `[b, m, heads, d]`, in no particular order.
         """
-        slot_keys, slot_values = self.storage[layer].unbind()
-        for source, slots in self._spans:
-            slot_keys[:, :, slots] = keys[:, source].transpose(1, 2)
-            slot_values[:, :, slots] = values[:, source].transpose(1, 2)
-        return (
-            slot_keys[:, :, self._visible].transpose(1, 2),
-            slot_values[:, :, self._visible].transpose(1, 2),
-        )
+        stored = self.keys[layer], self.values[layer]
+        for tensor, new in zip(stored, (keys, values), strict=True):
+            tensor.index_copy_(2, self.slots, new.transpose(1, 2).to(tensor.dtype))
+        kept_keys, kept_values = (tensor[:, :, self.visible].transpose(1, 2) for tensor in stored)
+        return kept_keys, kept_values
 
     def advance(self) -> None:
         """Keep the open chunk as it was last written and move on."""
@@ -174,13 +193,16 @@ class KVCache:
 
     def past(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values `[b, m, heads, d]` visible to the open chunk, itself left out: copies."""
-        spans = sorted((slots.start, slots.stop) for _, slots in self._spans)
-        edges = [self._visible.start, *itertools.chain(*spans), self._visible.stop]
-        kept = [
-            self.storage[layer, ..., i:j, :] for i, j in zip(edges[::2], edges[1::2], strict=True)
-        ]
-        keys, values = torch.cat(kept, dim=3).unbind()
-        return keys.transpose(1, 2), values.transpose(1, 2)
+        size = self.tokens_per_frame
+        written = {self._slot(self._first + i) + self.ahead for i in range(self._frames)}
+        seen = range(self.visible.start // size, self.visible.stop // size)
+        kept = [slice(i * size, (i + 1) * size) for i in seen if i not in written]
+
+        def copied(tensor: Tensor) -> Tensor:
+            parts = [tensor[:, :, :0], *(tensor[:, :, span] for span in kept)]
+            return torch.cat(parts, dim=2).transpose(1, 2)
+
+        return copied(self.keys[layer]), copied(self.values[layer])
 
     def reopen(self, *, keep_sink: bool, frames: int | None = None) -> tuple[int, int]:
         """Open the remembered past itself, to be written anew in one pass (LongLive, section 3.2).
@@ -219,8 +241,10 @@ class KVCache:
         first = self.cursor - frames
         if first <= self._ring_origin:
             return
-        kept = [self.storage[..., self._tokens(self._slot(first + i), 1), :] for i in range(frames)]
-        self.storage[..., self._tokens(self.sink, frames), :] = torch.cat(kept, dim=-2)
+        slots = [self._tokens(self._slot(first + i), 1) for i in range(frames)]
+        for tensor in (*self.keys, *self.values):
+            kept = torch.cat([tensor[:, :, slot] for slot in slots], dim=2)
+            tensor[:, :, self._tokens(self.sink, frames)] = kept
         self._ring_origin = first
 
     def tensors(self) -> dict[str, Tensor]:
@@ -230,10 +254,10 @@ class KVCache:
         filled = self._tokens(0, self._visible_frames(self.cursor))
         state = {
             "counters": torch.tensor(counters),
-            "storage": self.storage[..., filled, :].clone(),
+            "storage": self._gathered(filled),
         }
         if self._sink_keys is not None:
-            state["sink_keys"] = torch.view_as_real(self._sink_keys).clone()
+            state["sink_keys"] = self._sink_keys.unflatten(-1, (-1, 2)).clone()
         if self._sink_rest is not None:
             state["sink_rest"] = self._sink_rest.clone()
         return state
@@ -242,21 +266,22 @@ class KVCache:
         """Take over what `tensors()` of an equal cache returned, bit for bit."""
         self.reset()
         filled = state["storage"]
-        slots = self.storage[..., self._tokens(0, self.sink + self.ring), :]
-        if filled.shape[:4] != slots.shape[:4] or filled.shape[4] > slots.shape[4]:
+        tokens = (self.sink + self.ring) * self.tokens_per_frame
+        ours = (len(self.keys), 2, *self.keys[0].shape[:2], tokens, self.head_dim)
+        *theirs, filled_tokens, head_dim = filled.shape
+        if (*theirs, head_dim) != (*ours[:4], ours[5]) or filled_tokens > tokens:
             raise ValueError(
                 f"the snapshot's cache has shape {tuple(filled.shape)}, this stream's has "
-                f"{tuple(slots.shape)}: resume with the same model, size and window"
+                f"{ours}: resume with the same model, size and window"
             )
         self.cursor, self._sink_origin, self._ring_origin, self._sink_position = (
             int(value) for value in state["counters"]
         )
-        slots[..., : filled.shape[4], :] = filled
+        self._scatter(self._tokens(0, filled_tokens // self.tokens_per_frame), filled)
         if "sink_keys" in state:
-            pairs = state["sink_keys"].to(self.storage.device)
-            self._sink_keys = torch.view_as_complex(pairs.contiguous())
+            self._sink_keys = state["sink_keys"].to(self.device).flatten(-2)
         if "sink_rest" in state:
-            self._sink_rest = state["sink_rest"].to(self.storage.device)
+            self._sink_rest = state["sink_rest"].to(self.device)
 
     def _open(self, first: int, frames: int, ahead: int) -> None:
         end = first + frames
@@ -268,14 +293,13 @@ class KVCache:
                 f"{self.sink + frames + max(ahead, self.ahead)}"
             )
         self._first, self._frames, self._ahead = first, frames + ahead, ahead
-        self._visible = self._tokens(-ahead, ahead + self._visible_frames(end))
-        self._spans = list(self._chunk_spans(first, first + self._frames))
-        self.rotary = None
+        self.visible = self._tokens(-ahead, ahead + self._visible_frames(end))
+        self._fill_in()
         if self._sink_keys is not None and first >= self.sink_end:
             oldest = max(self._ring_origin, end - self.ring)
             if self.sink_decay is not None:
                 leaving = range(max(self._ring_origin, self.cursor - self.ring), oldest)
-                self._evicted = {f: self._frame_view(f).clone() for f in leaving}
+                self._evicted = {f: self._gathered(self._tokens_of(f)) for f in leaving}
             self._place_sink(oldest - self.sink)
 
     def _visible_frames(self, end: int) -> int:
@@ -294,44 +318,52 @@ class KVCache:
         first = self.ahead + slot
         return slice(first * self.tokens_per_frame, (first + count) * self.tokens_per_frame)
 
-    def _chunk_spans(self, first: int, end: int) -> Iterator[tuple[slice, slice]]:
-        """Split frames `first … end - 1` into runs of consecutive slots: one, two or three."""
-        start = first
-        for frame in range(first + 1, end + 1):
-            if frame == end or self._slot(frame) != self._slot(frame - 1) + 1:
-                source = slice(*((i - first) * self.tokens_per_frame for i in (start, frame)))
-                yield source, self._tokens(self._slot(start), frame - start)
-                start = frame
+    def _tokens_of(self, frame: int) -> slice:
+        return self._tokens(self._slot(frame), 1)
 
-    def _frame_view(self, frame: int) -> Tensor:
-        """Keys and values of one frame `[layers, 2, b, heads, tokens, d]`: a view."""
-        return self.storage[..., self._tokens(self._slot(frame), 1), :]
+    def _fill_in(self) -> None:
+        """Slots and rotations of the open chunk, into the tensors that every pass reads."""
+        frames = range(self._first, self._first + self._frames)
+        firsts = torch.tensor([self._tokens_of(frame).start for frame in frames])
+        if self.device.type == "cuda":  # from pageable memory the copy would wait for the GPU
+            firsts = firsts.pin_memory()
+        firsts = firsts.to(self.device, non_blocking=True)
+        within = torch.arange(self.tokens_per_frame, device=self.device)
+        self.slots.copy_((firsts[:, None] + within).flatten())
+        self.rotary.copy_(rotary_table(self.positions, *self.grid, self.head_dim))
 
-    def _sink_view(self) -> Tensor:
-        """The sink `[layers, 2, b, heads, sink, tokens, d]`, a view of the storage."""
-        sink = self.storage[..., self._tokens(0, self.sink), :]
-        return sink.unflatten(-2, (self.sink, self.tokens_per_frame))
+    def _gathered(self, tokens: slice) -> Tensor:
+        """Keys and values of all layers, `[layers, 2, b, heads, tokens, d]`: a copy."""
+        pairs = zip(self.keys, self.values, strict=True)
+        return torch.stack([torch.stack([t[:, :, tokens] for t in pair]) for pair in pairs])
+
+    def _scatter(self, tokens: slice, gathered: Tensor) -> None:
+        """Write back what `_gathered` returned."""
+        for layer, (keys, values) in enumerate(gathered):
+            self.keys[layer][:, :, tokens], self.values[layer][:, :, tokens] = keys, values
 
     def _rotation(self, position: int, frames: int) -> Tensor:
-        """In time, of frames from latent index `position` on: complex `[frames, 1, pairs]`."""
-        positions = torch.arange(position, position + frames, device=self.storage.device)
+        """In time, of frames from latent index `position` on: `[frames, 1, pairs, 2]`."""
+        positions = torch.arange(position, position + frames, device=self.device)
         return time_rotation(positions, self.head_dim)[:, None]
 
-    def _unrotated(self, view: Tensor, position: int) -> tuple[Tensor, Tensor]:
-        """Of frames `[layers, 2, b, heads, f, tokens, d]` that are rotated to `position` and on:
-        what rotates in time, before it did, and all the rest. Both float32."""
-        rotation = self._rotation(position, view.shape[4])
-        keys, values = view.float().unbind(1)
-        pairs = rotation.shape[-1]
-        turning = torch.view_as_complex(keys.unflatten(-1, (-1, 2)))[..., :pairs]
-        rest = torch.cat([keys[..., 2 * pairs :], values], dim=-1)
-        return turning * rotation.conj(), rest
+    def _unrotated(self, gathered: Tensor, position: int) -> tuple[Tensor, Tensor]:
+        """Of gathered frames that are rotated to latent index `position` and on: what rotates in
+        time, before it did, and all the rest. Both float32, `[layers, b, heads, f, tokens, …]`."""
+        view = gathered.float().unflatten(-2, (-1, self.tokens_per_frame))
+        keys, values = view.unbind(1)
+        rotation = self._rotation(position, keys.shape[3])
+        turning = 2 * rotation.shape[-2]
+        back = rotation * rotation.new_tensor([1, -1])
+        rest = torch.cat([keys[..., turning:], values], dim=-1)
+        return rotate(keys[..., :turning], back), rest
 
     def _keep_sink(self) -> None:
         """Remember the freshly written sink without its rotation in time."""
         self._sink_position = self._sink_origin
         if self.sink_rotation == "renewed":
-            keys, rest = self._unrotated(self._sink_view(), self._sink_origin)
+            sink = self._gathered(self._tokens(0, self.sink))
+            keys, rest = self._unrotated(sink, self._sink_origin)
             self._sink_keys = keys
             self._sink_rest = None if self.sink_decay is None else rest
 
@@ -341,13 +373,15 @@ class KVCache:
             return
         keys, rest = self._blended_sink()
         assert keys is not None, "a sink that moves was kept"
-        view = self._sink_view()
-        turned = torch.view_as_real(keys * self._rotation(position, self.sink)).flatten(-2)
-        view[:, 0, ..., : turned.shape[-1]] = turned.to(self.storage.dtype)
+        turned = rotate(keys, self._rotation(position, self.sink)).flatten(3, 4)
+        turning, slots = turned.shape[-1], self._tokens(0, self.sink)
+        for stored, new in zip(self.keys, turned, strict=True):
+            stored[:, :, slots, :turning] = new
         if rest is not None:
-            fixed = self.head_dim - turned.shape[-1]
-            view[:, 0, ..., turned.shape[-1] :] = rest[..., :fixed].to(self.storage.dtype)
-            view[:, 1] = rest[..., fixed:].to(self.storage.dtype)
+            fixed = self.head_dim - turning
+            for layer, new in enumerate(rest.flatten(3, 4)):
+                self.keys[layer][:, :, slots, turning:] = new[..., :fixed]
+                self.values[layer][:, :, slots] = new[..., fixed:]
         self._sink_position = position
 
     def _blended_sink(self) -> tuple[Tensor | None, Tensor | None]:
@@ -358,7 +392,7 @@ class KVCache:
         keys, rest = keys.clone(), rest.clone()
         for frame, evicted in self._evicted.items():
             place = (frame - self.sink_end) % self.sink
-            leaving = self._unrotated(evicted.unsqueeze(4), frame)
+            leaving = self._unrotated(evicted, frame)
             for mean, new in zip((keys, rest), leaving, strict=True):
                 mean[:, :, :, place] *= decay
                 mean[:, :, :, place] += (1 - decay) * new[:, :, :, 0]
@@ -367,7 +401,7 @@ class KVCache:
     def _put_back(self) -> None:
         """Undo the eviction of a chunk that was abandoned."""
         for frame, evicted in self._evicted.items():
-            self._frame_view(frame)[:] = evicted
+            self._scatter(self._tokens_of(frame), evicted)
             self._sink_position = -1  # nowhere: it is placed again before it is seen
         self._evicted = {}
 
@@ -383,8 +417,7 @@ class GradientMemory:
     def __init__(self, cache: KVCache):
         self._cache = cache
         self._past: dict[int, tuple[Tensor, Tensor]] = {}
-        self.positions = cache.positions
-        self.rotary: Tensor | None = None
+        self.rotary = cache.rotary.clone()
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         if layer not in self._past:

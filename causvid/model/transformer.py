@@ -245,8 +245,6 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionM
 
         head_dim = self.config.attention_head_dim
         if memory is not None:
-            if memory.rotary is None:
-                memory.rotary = rotary_table(memory.positions, rows, columns, head_dim)
             rotary = memory.rotary
         else:
             if positions is None:

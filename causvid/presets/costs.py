@@ -95,8 +95,9 @@ def cache_bytes(generator: Generator, dtype: torch.dtype) -> int:
         while cache.cursor < cache.sink:
             cache.open(generator.config.chunks.frames(1 if cache.cursor else 0))
             cache.advance()
-        numbers += cache.storage.numel()
-        spare += cache.nbytes - cache.storage.nbytes
+        stored = (*cache.keys, *cache.values)
+        numbers += sum(tensor.numel() for tensor in stored)
+        spare += cache.nbytes - sum(tensor.nbytes for tensor in stored)
     config = generator.transformer.config
     dim = config.num_attention_heads * config.attention_head_dim
     text = 2 * config.num_layers * config.text_length * dim

@@ -228,7 +228,7 @@ def test_passes_are_those_that_it_takes(begin, maker, transformer, monkeypatch):
     forward = type(transformer).forward
 
     def counted(model, latents, times, text, *, memory):
-        rows = memory._visible.stop - memory._visible.start
+        rows = memory.visible.stop - memory.visible.start
         taken.append((latents.shape[1], rows // memory.tokens_per_frame))
         return forward(model, latents, times, text, memory=memory)
 
@@ -243,10 +243,10 @@ def test_passes_are_those_that_it_takes(begin, maker, transformer, monkeypatch):
 def test_memory_does_not_grow(begin):
     stream = begin()
     frames_of(stream, 8)
-    addresses = [cache.storage.data_ptr() for cache in stream._sampler.caches]
+    addresses = [t.data_ptr() for cache in stream._sampler.caches for t in cache.keys]
     size = len(stream.snapshot())
     frames_of(stream, 30)
-    assert addresses == [cache.storage.data_ptr() for cache in stream._sampler.caches]
+    assert addresses == [t.data_ptr() for cache in stream._sampler.caches for t in cache.keys]
     assert abs(len(stream.snapshot()) - size) < 200  # the counters' digits
 
 
@@ -379,8 +379,9 @@ class TestHistory:
             plain.open(clean.shape[1])
             maker.remember(clean, Memory(plain, text))
             plain.advance()
-        values = plain.storage[:, 1, :, :, sink]
-        assert all(torch.equal(c.storage[:, 1, :, :, sink], values) for c in sampler.caches)
+        values = plain.tensors()["storage"][:, 1, :, :, sink]
+        for cache in sampler.caches:
+            assert torch.equal(cache.tensors()["storage"][:, 1, :, :, sink], values)
 
     def test_steps_of_the_first_chunk_alone_are_refused_without_a_sink(self, maker, open_stream):
         config = dataclasses.replace(maker.config, sink=0, first_chunk_timesteps=(1000.0,))

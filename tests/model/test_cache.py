@@ -14,7 +14,7 @@ def new_cache(window, sink=0, **options):
         batch=1,
         heads=HEADS,
         head_dim=HEAD_DIM,
-        tokens_per_frame=TOKENS,
+        grid=(1, TOKENS),
         window=window,
         sink=sink,
         **options,
@@ -74,10 +74,11 @@ def test_storage_is_never_reallocated_and_nothing_grows(decay):
     cache = new_cache(8, 2, sink_decay=decay)
     push(cache, 1)
     push(cache, 3)
-    address, size = cache.storage.data_ptr(), cache.nbytes
+    addresses, size = [t.data_ptr() for t in (*cache.keys, *cache.values)], cache.nbytes
     for _ in range(2000):
         push(cache, 3)
-    assert (cache.storage.data_ptr(), cache.nbytes) == (address, size)
+    assert [t.data_ptr() for t in (*cache.keys, *cache.values)] == addresses
+    assert cache.nbytes == size
 
 
 def test_a_renewed_sink_stands_just_before_the_window():
@@ -213,9 +214,10 @@ def test_flush_twice_is_flush_once_and_early_it_does_nothing():
     cache.flush()
     assert seen(push(cache, 3)) == [0, 1, 2, 3]
     cache.flush()
-    once = cache.storage.clone()
+    once = cache.tensors()
     cache.flush()
-    assert torch.equal(cache.storage, once)
+    for name, tensor in cache.tensors().items():
+        assert torch.equal(tensor, once[name]), name
 
 
 @pytest.mark.parametrize(
@@ -267,9 +269,7 @@ def test_a_restored_cache_goes_on_bit_for_bit(decay):
 def test_a_snapshot_of_another_size_is_refused():
     cache = new_cache(8, 2)
     push(cache, 3)
-    other = KVCache(
-        num_layers=3, batch=1, heads=2, head_dim=12, tokens_per_frame=2, window=8, sink=2
-    )
+    other = KVCache(num_layers=3, batch=1, heads=2, head_dim=12, grid=(1, 2), window=8, sink=2)
     with pytest.raises(ValueError, match="same model, size and window"):
         other.restore(cache.tensors())
 

@@ -36,7 +36,7 @@ def new_cache(window=7, sink=0, batch=1):
         batch=batch,
         heads=2,
         head_dim=16,
-        tokens_per_frame=24,
+        grid=(4, 6),
         window=window,
         sink=sink,
     )

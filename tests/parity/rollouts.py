@@ -52,7 +52,7 @@ class LongLiveCache(KVCache):
             batch=batch,
             heads=model.num_attention_heads,
             head_dim=model.attention_head_dim,
-            tokens_per_frame=generator.grid.tokens_per_frame,
+            grid=generator.grid.tokens,
             window=config.window,
             sink=config.sink,
             sink_rotation=config.sink_rotation,

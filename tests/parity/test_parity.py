@@ -197,7 +197,7 @@ def filled(kind: type[KVCache], *, window: int, sink: int) -> KVCache:
         batch=1,
         heads=1,
         head_dim=2,
-        tokens_per_frame=1,
+        grid=(1, 1),
         window=window,
         sink=sink,
         sink_rotation="absolute",

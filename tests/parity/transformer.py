@@ -55,7 +55,7 @@ def cache_for(model: CausalWanTransformer, latents: Tensor) -> KVCache:
         batch=latents.shape[0],
         heads=model.config.num_attention_heads,
         head_dim=model.config.attention_head_dim,
-        tokens_per_frame=rows * columns,
+        grid=(rows, columns),
         window=latents.shape[1],
         dtype=model.dtype,
     )
@@ -104,8 +104,8 @@ def cached(case: Case, folder: ReferenceFolder) -> None:
     for index, chunk in enumerate(chunks):
         passes.chunk(index, *chunk, check_write=True)
     for match in case.matching(r"cache\.layer(\d+)\.([kv])"):
-        kind = "kv".index(match[2])
-        case.check(match.string, cache.storage[int(match[1]), kind].transpose(1, 2))
+        stored = cache.keys if match[2] == "k" else cache.values
+        case.check(match.string, stored[int(match[1])].transpose(1, 2))
     for match in case.matching(r"crossattn\.layer(\d+)\.([kv])"):
         kept = text.keys if match[2] == "k" else text.values
         case.check(match.string, kept[int(match[1])])
@@ -199,9 +199,9 @@ def _check_rotation(
     origin = torch.zeros(1)
     down = rotary_table(origin, count, 1, head_dim)[:, 0, time : time + height]
     right = rotary_table(origin, 1, count, head_dim)[:, 0, time + height :]
-    table = torch.cat([time_rotation(torch.arange(count), head_dim), down, right], dim=-1)
-    case.check("freqs_real", table.real)
-    case.check("freqs_imag", table.imag)
+    table = torch.cat([time_rotation(torch.arange(count), head_dim), down, right], dim=-2)
+    case.check("freqs_real", table[..., 0])
+    case.check("freqs_imag", table[..., 1])
 
 
 def block_causal(case: Case, folder: ReferenceFolder) -> None:

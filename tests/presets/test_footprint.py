@@ -47,7 +47,7 @@ def cached_pass(model, frames: int, visible: int):
         batch=1,
         heads=config.num_attention_heads,
         head_dim=config.attention_head_dim,
-        tokens_per_frame=grid.tokens_per_frame,
+        grid=grid.tokens,
         window=visible,
         device="meta",
         dtype=model.dtype,
@@ -63,7 +63,7 @@ def cached_pass(model, frames: int, visible: int):
         1, frames, config.in_channels, grid.latent_height, grid.latent_width, device="meta"
     )
     times = torch.empty(1, frames, dtype=torch.float64, device="meta")
-    held = [cache.storage, *text.keys, *text.values, latents, times]
+    held = [*cache.keys, *cache.values, *text.keys, *text.values, latents, times]
     return held, torch.no_grad()(lambda: model(latents, times, text, memory=cache))
 
 
