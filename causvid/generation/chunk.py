@@ -59,7 +59,8 @@ class Looks:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds spent on one chunk."""
+    """Seconds spent on one chunk. Remembering the chunk before it, which nobody waited for, is part
+    of `denoise`."""
 
     text: float
     source: float
@@ -82,7 +83,7 @@ class FrameChunk:
         start, end: the span it plays in, seconds.
         prompt: the prompt in force; the one that is coming in during a blend.
         handover: how the prompt took over, if it did so at this chunk.
-        looks: statistics of the pictures.
+        looks: statistics of every third of the pictures.
         drift: those relative to the first chunk's; 1 is unchanged.
         timings: seconds that each part took.
         source: the source's pictures, like `frames`; video-to-video only.

@@ -1,7 +1,8 @@
 """Chunk after chunk: each is denoised to its end before the next begins.
 
 `ChunkSampler` is the loop of CausVid (arXiv 2412.07772, algorithm 2) and Self-Forcing, and the base
-of the other samplers: it has one cache and the clean latents of the window.
+of the other samplers: it has one cache and the clean latents of the window. The pass that remembers
+a chunk clean is made when the state is needed next, so that nobody waits for it to see the chunk.
 """
 
 from collections.abc import Iterable
@@ -37,15 +38,23 @@ class ChunkSampler:
         self.generator = generator
         self.caches: tuple[KVCache, ...] = (generator.new_cache(batch),)
         self.history: Tensor | None = None  # the last `window` clean latents
+        # A chunk that has left, its latents and prompt, until a pass remembers it: it is still open
+        # in the caches.
+        self._due: tuple[Tensor, TextCache] | None = None
 
     @property
     def cache(self) -> KVCache:
-        """The first of the caches; its cursor stands after the last chunk that left."""
+        """The first of the caches; its cursor stands after the last chunk that is remembered."""
         return self.caches[0]
 
     @property
     def begun(self) -> int:
-        return self.generator.config.chunks.covering(self.cache.cursor)
+        return self.generator.config.chunks.covering(self._left)
+
+    @property
+    def _left(self) -> int:
+        """Latent frames of the chunks that have left."""
+        return self.cache.cursor + (0 if self._due is None else self._due[0].shape[1])
 
     def next(
         self,
@@ -55,6 +64,7 @@ class ChunkSampler:
         *,
         source: SourceChunk | None = None,
     ) -> Tensor | None:
+        self.settle()
         self._recall(chunk, text)
         config = self.generator.config
         for cache in self.caches:
@@ -65,28 +75,39 @@ class ChunkSampler:
             self._memories(chunk, text),
             source=None if source is None else source.latents,
         )
-        if self._remembers(config, chunk):
-            self.generator.remember(latents, Memory(self.cache, text))
-        for cache in self.caches:
-            cache.advance()
         self._keep(latents)
+        if self._remembers(config, chunk):
+            self._due = latents, text
+        else:
+            self._advance()
         return latents
 
     def take(self, latents: Tensor, text: TextCache) -> None:
+        self.settle()
         self.cache.open(latents.shape[1])
-        self.generator.remember(latents, Memory(self.cache, text))
-        self.cache.advance()
         self._keep(latents)
+        self._due = latents, text
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        if self._due is not None:
+            latents, text = self._due
+            self.generator.remember(latents, Memory(self.cache, text))
+            self._advance()
+            self._due = None
 
     def flush(self) -> None:
+        self.settle()
         for cache in self.caches:
             cache.flush()
 
     def recache(self, text: TextCache, noise: StreamNoise) -> None:
+        self.settle()
         if self.history is not None:
             self.generator.recache(self.history, Memory(self.cache, text))
 
     def tensors(self) -> dict[str, Tensor]:
+        self.settle()
         state = {
             f"cache{number or ''}.{name}": tensor
             for number, cache in enumerate(self.caches)
@@ -95,6 +116,7 @@ class ChunkSampler:
         return state if self.history is None else {**state, "history": self.history}
 
     def restore(self, state: dict[str, Tensor]) -> None:
+        self._due = None
         for number, cache in enumerate(self.caches):
             prefix = f"cache{number or ''}."
             cache.restore(
@@ -105,13 +127,21 @@ class ChunkSampler:
 
     @classmethod
     def passes(cls, config: GenerationConfig, chunk: int) -> list[Pass]:
+        due = chunk and cls._remembers(config, chunk - 1)
+        return [
+            *([cls._pass(config, chunk - 1)] if due else []),
+            *([cls._pass(config, chunk)] * len(config.levels(chunk))),
+        ]
+
+    @staticmethod
+    def _pass(config: GenerationConfig, chunk: int) -> Pass:
+        """One pass over `chunk`."""
         frames = config.chunks.frames(chunk)
-        visible = min(config.window, config.chunks.start(chunk) + frames)
-        return [Pass(frames, visible)] * (len(config.levels(chunk)) + cls._remembers(config, chunk))
+        return Pass(frames, min(config.window, config.chunks.start(chunk) + frames))
 
     @staticmethod
     def _remembers(config: GenerationConfig, chunk: int) -> bool:
-        """Whether a last pass remembers `chunk` clean."""
+        """Whether a pass of its own remembers `chunk` clean."""
         return True
 
     def _recall(self, chunk: int, text: TextCache) -> None:
@@ -125,6 +155,11 @@ class ChunkSampler:
     def _memories(self, chunk: int, text: TextCache) -> Iterable[Memory]:
         """What each step sees."""
         return repeat(Memory(self.cache, text))
+
+    def _advance(self) -> None:
+        """Move on from the open chunk, which is remembered as it was last written."""
+        for cache in self.caches:
+            cache.advance()
 
     def _keep(self, latents: Tensor) -> None:
         past = latents if self.history is None else torch.cat([self.history, latents], dim=1)

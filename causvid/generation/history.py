@@ -10,7 +10,6 @@ remembered clean, in all caches alike.
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
 
 from causvid.generation.chunkwise import ChunkSampler
 from causvid.generation.config import GenerationConfig
@@ -44,6 +43,7 @@ class HistorySampler(ChunkSampler):
     def recache(self, text: TextCache, noise: StreamNoise) -> None:
         """Rebuild each step's past from the last clean latents, noised to that step's level by the
         noise it had; a sink that is rewritten is clean."""
+        self.settle()
         config = self.generator.config
         if config.recache_past == "last":
             self.flush()
@@ -65,12 +65,13 @@ class HistorySampler(ChunkSampler):
     def _remembers(config: GenerationConfig, chunk: int) -> bool:
         return config.chunks.start(chunk) < config.sink
 
-    def _keep(self, latents: Tensor) -> None:
-        super()._keep(latents)
-        begin = self.cache.cursor - latents.shape[1]
+    def _advance(self) -> None:
+        self.cache.advance()
         for cache in self.caches[1:]:  # of a clean chunk and of a taken one, only the first knows
-            if begin < self.generator.config.sink or cache.cursor == begin:
+            if self._due is not None:
                 cache.restore(self.cache.tensors())
+            else:
+                cache.advance()
 
     def _levels(self, chunk: int, source: SourceChunk | None) -> tuple[Level, ...]:
         levels = super()._levels(chunk, source)

@@ -58,7 +58,7 @@ class RollingSampler(ChunkSampler):
 
     @property
     def begun(self) -> int:
-        return self.generator.config.chunks.covering(self.cache.cursor + self.held.shape[1])
+        return self.generator.config.chunks.covering(self._left + self.held.shape[1])
 
     def next(
         self,
@@ -70,6 +70,7 @@ class RollingSampler(ChunkSampler):
     ) -> Tensor | None:
         if source is not None:
             raise ValueError("the rolling sampler cannot start chunks from a source video")
+        self.settle()
         config, cache = self.generator.config, self.cache
         memory = Memory(cache, text)
         levels = config.levels(chunk)
@@ -85,9 +86,8 @@ class RollingSampler(ChunkSampler):
         left, kept = clean.split([leaving, sum(frames) - leaving], dim=1)
         if leaving:
             cache.open(leaving)
-            self.generator.remember(left, memory)
-            cache.advance()
             self._keep(left)
+            self._due = left, text
             oldest, frames, steps = oldest + 1, frames[1:], steps[1:]
         self.held = torch.cat(
             [
@@ -116,5 +116,11 @@ class RollingSampler(ChunkSampler):
             config.chunks.start(chunk + n) - config.chunks.start(chunk)
             for n in range(places if chunk else 1, places + 1)
         ]
+        due = [cls._clean(config, chunk - 1)] if chunk else []
+        return [*due, *(Pass(width, past + width) for width in widths)]
+
+    @classmethod
+    def _clean(cls, config: GenerationConfig, chunk: int) -> Pass:
         frames = config.chunks.frames(chunk)
-        return [*(Pass(width, past + width) for width in widths), Pass(frames, past + frames)]
+        past = min(config.chunks.start(chunk), config.window - config.ahead - frames)
+        return Pass(frames, past + frames)

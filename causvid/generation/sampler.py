@@ -73,6 +73,11 @@ class Sampler(Protocol):
         """Remember clean latents of chunk 0 `[b, f, c, h, w]`, made elsewhere (image-to-video)."""
         ...
 
+    def settle(self) -> None:
+        """Make the pass that remembers what left last, if it is still due. All that needs it does
+        so by itself; called before, it costs them nothing."""
+        ...
+
     def flush(self) -> None:
         """Forget all but the sink and the last frame."""
         ...
@@ -82,7 +87,7 @@ class Sampler(Protocol):
         ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state, for a snapshot: name → tensor."""
+        """The state, settled, for a snapshot: name → tensor."""
         ...
 
     def restore(self, state: dict[str, Tensor]) -> None:

@@ -10,10 +10,13 @@ A stream that has ended can be extended. `steer`, `interrupt` and `close` may be
 threads while a step runs.
 """
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +37,9 @@ from causvid.generation.source import SourceChunk, VideoSource, to_bytes, to_pix
 from causvid.model.cache import TextCache
 from causvid.model.codec import CodecState, VideoCodec
 from causvid.model.interruption import interruptible
+
+LOOKED_AT = 3
+"""The drift gauge looks at every so many pictures: neighbours look alike."""
 
 EncodePrompts = Callable[[list[str]], Tensor]
 """Prompts → embeddings `[b, text_length, text_dim]` on the transformer's device."""
@@ -248,6 +254,13 @@ class Stream:
 
     # Keeping and resuming
 
+    def settle(self) -> None:
+        """Remember the last chunk, whose pictures left before: else the next step does so, or a
+        snapshot, which needs no pass of the model after this."""
+        with self._stepping:
+            self._check_open()
+            self._sampler.settle()
+
     def snapshot(self) -> bytes:
         """The whole state between two chunks, as a safetensors file.
 
@@ -339,7 +352,6 @@ class Stream:
     def _make(self, index: int) -> FrameChunk | None:
         clock = _Clock(self.generator.device)
         timeline, sampler = self.generator.timeline, self._sampler
-        source_seconds = text_seconds = denoise_seconds = 0.0
         snapped = self._schedule.snapped(timeline)
         try:
             # A sampler may begin several chunks before the first leaves.
@@ -348,19 +360,21 @@ class Stream:
                 with self._steering:  # from here on a new prompt waits for the next chunk
                     snapped = self._schedule.snapped(timeline)
                     self._steerable = begun + 1
+                sampler.settle()  # now, not while somebody waited for the last chunk
+                clock.lap("denoise")
                 source = self._read_source(begun)
                 if self._source is not None and source is None:
                     return None
-                source_seconds += clock.lap()
+                clock.lap("source")
                 text = self._prompt(snapped, begun)
-                text_seconds += clock.lap()
+                clock.lap("text")
                 if begun == 0 and self._image is not None:
                     latents = self._encode_image(self._image)
                     sampler.take(latents, text)
                     self._latents = latents
                 else:
                     self._latents = sampler.next(begun, text, self._noise, source=source)
-                denoise_seconds += clock.lap()
+                clock.lap("denoise")
         finally:
             # A chunk that was abandoned does not count, and can be made again.
             self._steerable = sampler.begun
@@ -370,8 +384,9 @@ class Stream:
         if source is not None:
             pictures = pictures[: len(source.frames)]
         self._source_chunk = self._latents = None
-        looks = Looks.of(pictures)
-        frames = pictures.cpu().numpy()
+        looks = Looks.of(pictures[::LOOKED_AT])
+        frames = pictures.cpu().numpy()  # here the host waits for the device, and only here
+        clock.lap("decode")
         self._first_looks = self._first_looks or looks
         self._next = index + 1
         starting = snapped.starting(index) if index else None
@@ -386,7 +401,7 @@ class Stream:
             handover=None if starting is None else starting.cue.handover,
             looks=looks,
             drift=looks.relative_to(self._first_looks),
-            timings=Timings(text_seconds, source_seconds, denoise_seconds, clock.lap()),
+            timings=Timings(**clock.seconds()),
             source=None if source is None else source.frames,
             strength=None if source is None else source.strength,
         )
@@ -433,15 +448,29 @@ class Stream:
 
 
 class _Clock:
-    """Laps of wall time that wait for the device, so that each lap is charged to its own part."""
+    """Laps of a device's own time. Nothing waits for them: they are read when their work is done."""
 
     def __init__(self, device: torch.device):
         self._device = device
-        self._last = time.perf_counter()
+        self._marks: list[tuple[str, Any]] = [("", self._now())]
 
-    def lap(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        now = time.perf_counter()
-        elapsed, self._last = now - self._last, now
-        return elapsed
+    def lap(self, part: str) -> None:
+        """Charge what was asked for since the last lap to `part`."""
+        self._marks.append((part, self._now()))
+
+    def seconds(self) -> dict[str, float]:
+        """Of every part."""
+        found = dict.fromkeys((field.name for field in dataclasses.fields(Timings)), 0.0)
+        on_gpu = self._device.type == "cuda"
+        if on_gpu:
+            self._marks[-1][1].synchronize()
+        for (_, start), (part, end) in pairwise(self._marks):
+            found[part] += start.elapsed_time(end) / 1000 if on_gpu else end - start
+        return found
+
+    def _now(self) -> Any:
+        if self._device.type != "cuda":
+            return time.perf_counter()
+        mark = torch.cuda.Event(enable_timing=True)
+        mark.record(torch.cuda.current_stream(self._device))
+        return mark

@@ -171,11 +171,13 @@ class Production:
             chunk = stream.step()
         except StreamInterrupted:
             self._stopped_by = self._interrupted
+            self._settle(stream)
             return None
         if chunk is None:
             going_on = self.job.continuation
             if going_on and recorder.frames == going_on.manifest.video.frames:
                 raise SourceOver(going_on.manifest)
+            self._settle(stream)
             return None
         recorder.add(chunk)
         return Made(chunk, recorder.info(self.job.run))
@@ -202,6 +204,11 @@ class Production:
             if len(snapshot) <= self.job.snapshot_bytes:
                 kept = self.job.snapshot_path.write_bytes(snapshot)
         return Ended(manifest, kept)
+
+    def _settle(self, stream: Stream) -> None:
+        """So that the snapshot at the end, taken by another thread, needs no model."""
+        if self.job.snapshot_bytes:
+            stream.settle()
 
     def close(self) -> None:
         if self._stream is not None:

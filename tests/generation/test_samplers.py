@@ -261,6 +261,7 @@ def levels_asked(generator, sampler, text, chunk, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(type(generator.transformer), "forward", spy)
         latents = sampler.next(chunk, text, noise_of(generator))
+        sampler.settle()
     return asked, latents
 
 
@@ -307,6 +308,7 @@ class TestRolling:
         sampler, text = new_sampler(maker), maker.encode_text(prompt_encoder("a car"))
         for chunk in range(12):
             sampler.next(chunk, text, noise_of(maker))
+        sampler.settle()
         cache = sampler.cache
         assert cache.cursor == 24
         assert cache._sink_position == 24 - cache.ring - 3 == 15
