@@ -448,7 +448,7 @@ class Stream:
 
 
 class _Clock:
-    """Laps of a device's own time. Nothing waits for them: they are read when their work is done."""
+    """Laps of a device's own time, read when their work is done: nothing waits for them."""
 
     def __init__(self, device: torch.device):
         self._device = device

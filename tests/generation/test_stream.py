@@ -335,6 +335,27 @@ def test_a_prompt_sent_while_a_chunk_is_made_waits_for_the_next_one(
     assert not np.array_equal(stream.step().frames, plain[2])
 
 
+def test_pictures_leave_before_the_pass_that_remembers_them(open_stream, config, monkeypatch):
+    asked, predict = [], Generator.predict_clean
+
+    def spy(generator, noisy, level, memory):
+        asked.append(level)
+        return predict(generator, noisy, level, memory)
+
+    monkeypatch.setattr(Generator, "predict_clean", spy)
+    stream, levels = open_stream(chunk_count=2), list(config.levels(0))
+    stream.step()
+    assert asked == levels
+    stream.step()
+    assert asked == [*levels, config.context_level, *levels]
+    stream.settle()
+    assert asked[-1] == config.context_level
+    made = len(asked)
+    stream.settle()
+    stream.snapshot()
+    assert len(asked) == made
+
+
 def test_a_failed_chunk_can_be_made_again(open_stream, transformer, monkeypatch):
     def run(fail_at):
         source = VideoSource((picture(k) for k in range(37)), strength=0.6)
