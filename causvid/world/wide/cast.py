@@ -16,7 +16,7 @@ _BILINEAR = Image.Resampling.BILINEAR
 
 
 class Seen(NamedTuple):
-    index: int
+    which: int
     mask: Image.Image
     area: float
     centre: tuple[float, float]
@@ -70,7 +70,7 @@ def _cover(kind: str, body: Body, rng: np.random.Generator) -> Image.Image:
 
 
 class Drawn(NamedTuple):
-    index: int
+    which: int
     body: Body
     pose: Pose
     picture: Image.Image
@@ -122,4 +122,4 @@ def stamp(
         mask = Image.new("L", picture.size)
         mask.paste(alpha, (left, top))
         area = float(np.asarray(alpha, np.int64).sum())
-        marks.append(Seen(item.index, mask, area, (x, y)))
+        marks.append(Seen(item.which, mask, area, (x, y)))

@@ -49,7 +49,7 @@ _TABLES: dict[Mover, str] = {
 <🦖:dinosaur <🦕:brontosaurus <🐌:snail <🐛:caterpillar <🐜:ant 🐞:ladybug/ladybird/beetle
 🕷️:spider <🦂:scorpion 🦀:crab <🐩:poodle <🦗:cricket 🐨:koala 🐼:panda 🦊:fox 🐻:bear
 🦁:lion 🐺:wolf 🐸:frog <🦆:duck <🦢:swan <🦬:bison/buffalo <🦣:mammoth
-<🐃:yak <💃:dancer <🏃:runner <🚶:walker 🧙:wizard 🤖:robot ⛄:snowman
+<🐃:yak <💃:dancer/woman/lady <🏃:runner <🚶:walker/man/person 🧙:wizard 🤖:robot ⛄:snowman
 👻:ghost 👽:alien 🦄:unicorn 🐲:dragon
 """,
     "roll": """
@@ -77,7 +77,7 @@ _TABLES: dict[Mover, str] = {
 🥦:broccoli 🧅:onion 🍄:mushroom/toadstool 🥔:potato 🥐:croissant 🍞:bread 🥨:pretzel 🧀:cheese
 🍔:hamburger/burger 🍟:fries 🍕:pizza 🌭:hotdog 🥚:egg 🍩:doughnut/donut 🍪:cookie/biscuit
 🎂:cake 🧁:cupcake 🍭:lollipop 🍬:candy/sweet 🍦:icecream/cone 🍯:honey ☕:coffee 🍵:tea 🥤:juice
-🌻:sunflower 🌹:rose 🌷:tulip 🌸:blossom 🌼:daisy 🌵:cactus 🌴:palm 🌲:pine/fir 🌳:tree 🍀:clover
+🌻:sunflower 🌹:rose 🌷:tulip 🌸:flower/blossom 🌼:daisy 🌵:cactus 🌴:palm 🌲:pine/fir 🌳:tree 🍀:clover
 🎃:pumpkin 🪴:plant
 🧸:teddy 🪀:yoyo 🎲:die 🧩:puzzle 🎁:gift/present 🎀:bow/ribbon 🪆:doll 🎸:guitar 🎻:violin
 🎺:trumpet 🥁:drum 🎹:piano 🎷:saxophone 🔔:bell 🏆:trophy/cup 👑:crown 💎:diamond/gem
@@ -97,17 +97,15 @@ _PLURALS = {
     "sheep": "sheep",
     "deer": "deer",
     "fish": "fish",
-    "goose": "geese",
     "ox": "oxen",
     "wolf": "wolves",
     "leaf": "leaves",
     "die": "dice",
     "snowman": "snowmen",
-    "knife": "knives",
     "bison": "bison",
-    "calf": "calves",
-    "loaf": "loaves",
-    "tooth": "teeth",
+    "man": "men",
+    "woman": "women",
+    "person": "people",
 }
 
 

@@ -120,9 +120,9 @@ def film_with_truth(
         numbers[i], camera = reel.number(start + i), reel.camera(start + i)
         cameras[i] = camera.x + camera.along, camera.y, camera.zoom
         for item in seen:
-            masks[i, item.index] = np.maximum(masks[i, item.index], np.asarray(item.mask))
-            whole[i, item.index] = max(whole[i, item.index], item.area)
-            centres[i, item.index] = item.centre
+            masks[i, item.which] = np.maximum(masks[i, item.which], np.asarray(item.mask))
+            whole[i, item.which] = max(whole[i, item.which], item.area)
+            centres[i, item.which] = item.centre
     area = masks.sum((2, 3), dtype=np.int64).astype(np.float32)
     visible = np.where(whole > 0, area / np.maximum(whole, 1), 0).clip(0, 1).astype(np.float32)
     boxes = np.zeros((frames, 2, 4), np.float32)

@@ -119,8 +119,8 @@ class Falling:
             picture.paste(self._colour, (0, 0), mask)
             return
         for mask, right, down, sway in self._layers:
-            x = clock * right + sway * float(np.sin(clock * 1.3 + self._sway))
-            left, top = -x % w, -clock * down % h
+            right_by = clock * right + sway * float(np.sin(clock * 1.3 + self._sway))
+            left, top = -right_by % w, -clock * down % h
             part = mask.resize((w, h), Image.Resampling.BILINEAR, (left, top, left + w, top + h))
             reach, gone = int((clock - began) * front), int((clock - ended) * front)
             if began and reach < h:

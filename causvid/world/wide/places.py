@@ -228,14 +228,14 @@ def _space(art: Artist) -> Place:
     for _ in range(int(rng.integers(0, 3))):
         r = rng.uniform(0.06, 0.2) * art.unit
         x, y = rng.uniform(r, w - r), rng.uniform(r, h - r)
-        tone = np.array(hsv(float(rng.uniform()), 0.5, 0.8))
+        colour = np.array(hsv(float(rng.uniform()), 0.5, 0.8))
         px = (np.arange(w, dtype=np.float32)[None] - x) / r
         py = (np.arange(h, dtype=np.float32)[:, None] - y) / r
         lit = np.clip(0.75 - 0.5 * (px + py), 0.12, 1.1)[..., None]
         disc = Image.fromarray(
             (np.clip((1 - np.hypot(px, py)) * r + 0.5, 0, 1) * 255).astype(np.uint8)
         )
-        image.paste(Image.fromarray(np.clip(tone * lit, 0, 255).astype(np.uint8)), (0, 0), disc)
+        image.paste(Image.fromarray(np.clip(colour * lit, 0, 255).astype(np.uint8)), (0, 0), disc)
     return Place((Layer(image, 0, 1.0),), None)
 
 

@@ -5,6 +5,7 @@ it does, on which side) belongs to it. "Not red" is red.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -73,7 +74,7 @@ def read(text: str) -> Said:
             elif meaning == "rests":
                 said = replace(said, rests=True)
             else:
-                said = replace(said, **{meaning: value})
+                said = replace(said, **{meaning: value})  # type: ignore[arg-type]
     kinds = tuple(replace(thing, kind="" if thing.kind == "it" else thing.kind) for thing in things)
     return replace(said, things=kinds, unknown=unknown)
 
@@ -136,7 +137,7 @@ def _table() -> tuple[dict[tuple[str, ...], list[tuple[str, str]]], int]:
     return table, max(len(phrase) for phrase in table)
 
 
-def _add_motions(add) -> None:  # type: ignore[no-untyped-def]
+def _add_motions(add: Callable[..., None]) -> None:
     travels = sorted({verb for verbs in words.TRAVEL.values() for verb in verbs})
     tables = [*words.SPECIAL_MOTIONS.values(), words.MOTIONS]
     for form in ("one", "two", "ing"):

@@ -88,26 +88,17 @@ def _tree(
             max(2, int(0.08 * size)),
         )
         for lean in (-0.5, -0.3, 0.05, 0.3, 0.5):
-            a = (x + 0.2 * size, y - 0.9 * size)
-            draw.polygon(
-                [
-                    a,
-                    (a[0] + lean * 0.6 * size, a[1] - 0.16 * size),
-                    (a[0] + lean * size, a[1] + 0.16 * size),
-                ],
-                art.tone(0.33, 0.6, 0.5),
-            )
+            cx, cy = x + 0.2 * size, y - 0.9 * size
+            middle = cx + lean * 0.6 * size, cy - 0.16 * size
+            end = cx + lean * size, cy + 0.16 * size
+            draw.polygon([(cx, cy), middle, end], art.tone(0.33, 0.6, 0.5))
     elif kind == "cactus":
         green, r = art.tone(0.37, 0.5, 0.5), 0.09 * size
         draw.rounded_rectangle((x - r, y - size, x + r, y), r, green)
         for side, low in ((-1, 0.45), (1, 0.6)):
-            a = x + side * 0.3 * size
-            draw.rounded_rectangle(
-                (min(x, a), y - low * size - r, max(x, a), y - low * size + r), r, green
-            )
-            draw.rounded_rectangle(
-                (a - r, y - (low + 0.28) * size, a + r, y - low * size + r), r, green
-            )
+            arm, at = x + side * 0.3 * size, y - low * size
+            draw.rounded_rectangle((min(x, arm), at - r, max(x, arm), at + r), r, green)
+            draw.rounded_rectangle((arm - r, at - 0.28 * size, arm + r, at + r), r, green)
     else:
         wall, roof = art.tone(0.09, 0.25, 0.85, 0.08), art.tone(0.02, 0.6, 0.6, 0.05)
         draw.rectangle((x - 0.4 * size, y - 0.5 * size, x + 0.4 * size, y), wall)
@@ -211,9 +202,9 @@ def cover(kind: str, rng: np.random.Generator, width: int, height: int) -> Image
         r = 0.26 * w
         draw.rounded_rectangle((0.04 * w, 0.4 * h, 0.96 * w, h), 0.2 * w, leaf)
         for _ in range(16):
-            x, y = rng.uniform(r, w - r), rng.uniform(r, h - 0.6 * r)
+            cx, cy = rng.uniform(r, w - r), rng.uniform(r, h - 0.6 * r)
             draw.ellipse(
-                (x - r, y - r, x + r, y + r),
+                (cx - r, cy - r, cx + r, cy + r),
                 mix(leaf, (240, 250, 140), float(rng.uniform(0, 0.25))),
             )
     return image.reduce(FINE)

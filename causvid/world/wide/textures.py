@@ -67,7 +67,7 @@ def fractal(rng: np.random.Generator, width: int, height: int) -> Image.Image:
         fields = np.stack([noise(rng, height, width, slope) for _ in range(3)], -1)
         base = np.array(palette(rng, 1)[0])
         return _picture(base + fields @ mixing.astype(np.float32) * rng.uniform(15, 55))
-    field = noise(rng, height, width, slope)
+    field: NDArray[np.floating] = noise(rng, height, width, slope)
     if rng.random() < 0.3:
         field = np.abs(field) * 1.6 - 1.2
     return through(0.5 + field * rng.uniform(0.15, 0.3), palette(rng, int(rng.integers(2, 6))))
@@ -77,7 +77,7 @@ def gradient(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     """Smooth waves of colour, or a pattern of stripes, checks or rings."""
     x = (np.arange(width, dtype=np.float32) * (2 * np.pi / width))[None]
     y = (np.arange(height, dtype=np.float32) * (2 * np.pi / height))[:, None]
-    field = np.zeros((height, width), np.float32)
+    field: NDArray[np.floating] = np.zeros((height, width), np.float32)
     for _ in range(int(rng.integers(1, 4))):
         a, b = rng.integers(-2, 3, 2)
         field += rng.uniform(0.3, 1) * np.cos(a * x + b * y + rng.uniform(0, 6))
@@ -173,8 +173,8 @@ def drawing(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     thick = int(rng.integers(3, 9))
     unit = min(w, h)
     for _ in range(int(rng.integers(5, 22))):
-        x, y, r = rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.06, 0.22) * unit
-        points = _stroke(rng, x, y, r)
+        at = rng.uniform(0, w), rng.uniform(0, h)
+        points = _stroke(rng, *at, rng.uniform(0.06, 0.22) * unit)
         ink = inks[int(rng.integers(len(inks)))]
         closed = points[0] == points[-1]
         fill = hsv(rng.uniform(), rng.uniform(0.3, 1), rng.uniform(0.6, 1))

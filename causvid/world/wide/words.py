@@ -34,11 +34,11 @@ SIDES = _phrases(
     middle="in the middle, in the centre, in the center",
 )
 PLACES = _phrases(
-    meadow="in the meadow, in a meadow, on the grass, in a field, on the lawn",
-    sea="on the sea, at sea, on the ocean, on the water, on the waves",
+    meadow="in the meadow, in a meadow, on the grass, in a field, on the lawn, in the park, in the garden",
+    sea="on the sea, at sea, on the ocean, on the water, on the waves, on the lake",
     desert="in the desert, in the desert, in the dunes, on the sand",
-    snow="in the snow, in the snow, in a snowy field, on snowy ground, on the ice",
-    forest="in the forest, in a forest, in the woods, among the trees",
+    snow="in the snow, in the snow, in a snowy field, on snowy ground, on the ice, in winter",
+    forest="in the forest, in a forest, in the woods, among the trees, in the jungle",
     mountains="in the mountains, in the mountains, before the mountains, in the hills",
     beach="on the beach, at the beach, by the shore, on the coast",
     city="in the city, in the street, in a town, downtown, on the road",
@@ -48,11 +48,11 @@ PLACES = _phrases(
     underwater="underwater, underwater, under the sea, under water, at the bottom of the sea",
 )
 PLACE_KEYWORDS = _phrases(
-    meadow="meadow, grass, field",
-    sea="sea, ocean, water",
+    meadow="meadow, grass, field, park",
+    sea="sea, ocean, water, lake",
     desert="desert, dunes, sand",
-    snow="snow, snowy, ice",
-    forest="forest, woods",
+    snow="snow, snowy, ice, winter",
+    forest="forest, woods, jungle",
     mountains="mountains, hills",
     beach="beach, shore, coast",
     city="city, street, town",
@@ -62,7 +62,7 @@ PLACE_KEYWORDS = _phrases(
     underwater="underwater",
 )
 TIMES = _phrases(
-    day="by day, in the daytime, at noon, during the day, in daylight, on a sunny day",
+    day="by day, in the daytime, at noon, during the day, in daylight, on a sunny day, in the morning",
     sunset="at sunset, at sunset, at dusk, in the evening, at sundown",
     night="at night, at night, at midnight, by night, in the moonlight, on a starry night",
 )
@@ -73,7 +73,7 @@ TIME_KEYWORDS = _phrases(
 )
 WEATHERS = _phrases(
     clear="under a clear sky, in clear weather, with a cloudless sky, in good weather",
-    rain="in the rain, in the rain, while it rains, in rainy weather, it rains, rain falls",
+    rain="in the rain, in the rain, while it rains, in rainy weather, it rains, rain falls, in a storm",
     snowfall="in snowfall, while it snows, it is snowing, in a snowstorm, it snows, snow falls",
     fog="in the fog, in fog, in foggy weather, in the mist, it is foggy",
 )
@@ -122,7 +122,7 @@ TRAVEL: dict[str, tuple[str, ...]] = {
 
 # {0} is the verb of travel in its form; other verbs stand in braces by their base.
 MOTIONS = _phrases(
-    still="{be} still, {be} still, {stand} still, {stay} still, {rest}, {wait}",
+    still="{be} still, {be} still, {stand} still, {stay} still, {rest}, {wait}, {stop}",
     left="{0} left, {0} left, {0} to the left, {move} left, {move} to the left",
     right="{0} right, {0} right, {0} to the right, {move} right, {move} to the right",
     rise="{rise}, {rise}, {climb}, {go} up, {move} up, {0} up",
@@ -150,6 +150,7 @@ _ING = {
     "swim": "swimming",
     "get": "getting",
     "hop": "hopping",
+    "stop": "stopping",
     "spin": "spinning",
     "bob": "bobbing",
     "lie": "lying",
