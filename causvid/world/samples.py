@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from causvid.world import wide
 from causvid.world.captions import caption
 from causvid.world.render import render, render_switch
 from causvid.world.scene import FPS, HEIGHT, WIDTH, Scene, Split
@@ -23,7 +24,7 @@ class Shot(NamedTuple):
     """The part of a clip, from frame `frame` on, that shows one scene and has one caption."""
 
     frame: int
-    scene: Scene
+    scene: Scene | wide.Scene
     caption: str
 
 
