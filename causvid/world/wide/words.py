@@ -62,7 +62,7 @@ PLACE_KEYWORDS = _phrases(
     underwater="underwater",
 )
 TIMES = _phrases(
-    day="by day, in the daytime, at noon, during the day, in daylight, on a sunny day, in the morning",
+    day="by day, in the daytime, at noon, in daylight, on a sunny day, in the morning",
     sunset="at sunset, at sunset, at dusk, in the evening, at sundown",
     night="at night, at night, at midnight, by night, in the moonlight, on a starry night",
 )
@@ -73,7 +73,7 @@ TIME_KEYWORDS = _phrases(
 )
 WEATHERS = _phrases(
     clear="under a clear sky, in clear weather, with a cloudless sky, in good weather",
-    rain="in the rain, in the rain, while it rains, in rainy weather, it rains, rain falls, in a storm",
+    rain="in the rain, while it rains, in rainy weather, it rains, rain falls, in a storm",
     snowfall="in snowfall, while it snows, it is snowing, in a snowstorm, it snows, snow falls",
     fog="in the fog, in fog, in foggy weather, in the mist, it is foggy",
 )
