@@ -77,8 +77,8 @@ _TABLES: dict[Mover, str] = {
 🥦:broccoli 🧅:onion 🍄:mushroom/toadstool 🥔:potato 🥐:croissant 🍞:bread 🥨:pretzel 🧀:cheese
 🍔:hamburger/burger 🍟:fries 🍕:pizza 🌭:hotdog 🥚:egg 🍩:doughnut/donut 🍪:cookie/biscuit
 🎂:cake 🧁:cupcake 🍭:lollipop 🍬:candy/sweet 🍦:icecream/cone 🍯:honey ☕:coffee 🍵:tea 🥤:juice
-🌻:sunflower 🌹:rose 🌷:tulip 🌸:flower/blossom 🌼:daisy 🌵:cactus 🌴:palm 🌲:pine/fir 🌳:tree 🍀:clover
-🎃:pumpkin 🪴:plant
+🌻:sunflower 🌹:rose 🌷:tulip 🌸:flower/blossom 🌼:daisy 🌵:cactus 🌴:palm 🌲:pine/fir 🌳:tree
+🍀:clover 🎃:pumpkin 🪴:plant
 🧸:teddy 🪀:yoyo 🎲:die 🧩:puzzle 🎁:gift/present 🎀:bow/ribbon 🪆:doll 🎸:guitar 🎻:violin
 🎺:trumpet 🥁:drum 🎹:piano 🎷:saxophone 🔔:bell 🏆:trophy/cup 👑:crown 💎:diamond/gem
 🔑:key ⚓:anchor 🧲:magnet 💡:lightbulb/bulb 🕯️:candle 🔥:fire/flame 💧:droplet ☂️:umbrella

@@ -34,7 +34,7 @@ SIDES = _phrases(
     middle="in the middle, in the centre, in the center",
 )
 PLACES = _phrases(
-    meadow="in the meadow, in a meadow, on the grass, in a field, on the lawn, in the park, in the garden",
+    meadow="in the meadow, on the grass, in a field, on the lawn, in the park, in the garden",
     sea="on the sea, at sea, on the ocean, on the water, on the waves, on the lake",
     desert="in the desert, in the desert, in the dunes, on the sand",
     snow="in the snow, in the snow, in a snowy field, on snowy ground, on the ice, in winter",
