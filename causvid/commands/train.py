@@ -208,7 +208,8 @@ def add_settings(
         values = {recipe: getattr(each, field.name) for recipe, each in settings.items()}
         if is_group(hint):
             inner = {recipe: value for recipe, value in values.items() if value is not None}
-            add_settings(group, inner, f"{path}.")
+            if inner:  # some recipe has that part
+                add_settings(group, inner, f"{path}.")
             continue
         shown = {recipe: written(value) for recipe, value in values.items()}
         default = next(iter(shown.values()))
