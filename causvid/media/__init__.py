@@ -15,18 +15,27 @@ from causvid.media.fragments import Fragment, FragmentMuxer
 from causvid.media.images import ImageSource, fit, read_image
 from causvid.media.reader import MAX_VIDEO_PIXELS, VideoReader, probe
 from causvid.media.videofile import VideoInfo, VideoSource
-from causvid.media.writer import VideoWriter, write_video
+from causvid.media.writer import (
+    NoRoomError,
+    VideoWriter,
+    check_place,
+    lacks_room,
+    write_video,
+)
 
 __all__ = [
     "MAX_VIDEO_PIXELS",
     "Fragment",
     "FragmentMuxer",
     "ImageSource",
+    "NoRoomError",
     "VideoInfo",
     "VideoReader",
     "VideoSource",
     "VideoWriter",
+    "check_place",
     "fit",
+    "lacks_room",
     "probe",
     "read_image",
     "write_video",

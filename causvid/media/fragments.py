@@ -10,18 +10,29 @@ position, and equal chunks are equal bytes. What has been made is kept in a temp
 does not grow.
 """
 
+import contextlib
 import copy
 import io
-import shutil
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from causvid.media.clock import Rate, as_rate
-from causvid.media.writer import add_h264, as_clip, copy_mp4, open_mp4, to_yuv
+from causvid.media.writer import (
+    NoRoomError,
+    add_h264,
+    as_clip,
+    boxes,
+    copy_mp4,
+    lacks_room,
+    open_mp4,
+    to_yuv,
+)
 
 # One fragment per container, and its decode time is that of its first frame. Without an edit list
 # and shifting, the muxer takes that time from the frame instead of beginning at 0.
@@ -32,6 +43,9 @@ _FRAGMENT = {
 }
 # Ceiling of the bit rate, reached by noise but not by pictures: 3.2 Mbit/s at 480x832, 16 fps.
 _BITS_PER_PIXEL = 0.5
+
+WithRoom = Callable[[Callable[[], Any]], Any]
+"""Does what it is given, and returns what that returns."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +71,34 @@ class FragmentMuxer:
         init: the initialisation segment (ftyp + moov), the same for every fragment.
         mime: the type a player has to support, with the exact profile and level.
         frame_count: frames so far, in all chunks, `begin` included.
+        kept_count: those of them that `finish` can write: fewer, once the disk was full.
     """
 
-    def __init__(self, fps: Rate, height: int, width: int, *, crf: int = 21, begin: int = 0):
+    def __init__(
+        self,
+        fps: Rate,
+        height: int,
+        width: int,
+        *,
+        crf: int = 21,
+        begin: int = 0,
+        with_room: WithRoom = lambda act: act(),
+    ):
         """Open the temporary file, and encode one black frame to learn `init`.
 
         Args:
             crf: x264's constant quality, 0 (best) to 51.
             begin: frames that the player has already, from elsewhere.
+            with_room: does what it is given, after making room on the disk if there is none.
 
         Raises:
             ValueError: if the rate or the size cannot be used.
+            NoRoomError: if the disk is full.
         """
         if height < 2 or width < 2:
             raise ValueError(f"picture size is {width}x{height}; expected at least 2x2")
-        self.frame_count = begin
+        self.frame_count = self.kept_count = begin
+        self._with_room = with_room
         self._chunk_count = 0
         self._rate = as_rate(fps)
         self._size = (height, width)
@@ -93,11 +120,22 @@ class FragmentMuxer:
         # avcC: box type, version, then profile, compatibility and level (ISO 14496-15).
         codec = self.init.index(b"avcC") + 5
         self.mime = f'video/mp4; codecs="avc1.{self.init[codec : codec + 3].hex()}"'
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
-        self._file.write(self.init)
+        self._file = _temporary_file()
+        try:
+            with_room(lambda: self._keep(self.init))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return self._file.seek(0, io.SEEK_END)
 
     def append(self, frames: np.ndarray) -> Fragment:
         """Encode one chunk, uint8 `[t, h, w, 3]`.
+
+        On a full disk it is still encoded; the video that `finish` writes ends before it.
 
         Raises:
             ValueError: if there is no frame, or they are of another size or type.
@@ -108,35 +146,65 @@ class FragmentMuxer:
         init, data = self._encode(clip)
         assert init == self.init, "the encoder's parameters changed between chunks"
         fragment = Fragment(self._chunk_count, self.frame_count, len(clip), data)
-        self._file.seek(0, io.SEEK_END)
-        self._file.write(data)
+        if self.kept_count == self.frame_count:
+            with contextlib.suppress(NoRoomError):
+                self._with_room(lambda: self._keep(data))
+                self.kept_count += len(clip)
         self._chunk_count += 1
         self.frame_count += len(clip)
         return fragment
 
     def save_chunk(self, fragment: Fragment, path: str | Path) -> int:
-        """Write one fragment as an MP4 that plays by itself, from 0 s. Returns its frame count."""
-        return copy_mp4(io.BytesIO(self.init + fragment.data), path, self._rate)
+        """Write one fragment as an MP4 that plays by itself, from 0 s. Returns its frame count.
+
+        Raises:
+            NoRoomError: if the disk is full.
+        """
+        data = io.BytesIO(self.init + fragment.data)
+        return self._with_room(lambda: copy_mp4(data, path, self._rate))
 
     def finish(self, path: str | Path) -> int:
         """Write everything so far as one MP4, index in front. Returns its frame count.
 
-        More chunks may follow, and another `finish`: that is how a video is extended.
+        More chunks may follow, and another `finish`: that is how a video is extended. Where there
+        is no room for the file, it is another name of the temporary one, which plays, too.
 
         Raises:
             ValueError: if there is no chunk yet, or the path cannot be used.
+            NoRoomError: if the disk is full.
         """
-        if not self.frame_count:
+        if not self.kept_count:
             raise ValueError(f"there are no frames to write to {Path(path).name}")
         self._file.seek(0)
-        return copy_mp4(self._file, path, self._rate)
+        try:
+            return self._with_room(lambda: copy_mp4(self._file, path, self._rate))
+        except NoRoomError:
+            try:
+                os.link(self._file.name, path)
+            except OSError:  # another disk, or one that has no links
+                raise NoRoomError(f"there is no room left for {Path(path).name}") from None
+            return self.kept_count
 
     def copy(self) -> "FragmentMuxer":
-        """Another muxer that goes on from here: two videos with the same beginning."""
+        """Another muxer that goes on from here: two videos with the same beginning.
+
+        Raises:
+            NoRoomError: if the disk is full.
+        """
         twin = copy.copy(self)
-        twin._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
-        self._file.seek(0)
-        shutil.copyfileobj(self._file, twin._file)
+        twin._file = _temporary_file()
+
+        def fill() -> None:
+            self._file.seek(0)
+            twin._file.truncate(0)
+            while part := self._file.read(1 << 20):
+                twin._keep(part)
+
+        try:
+            self._with_room(fill)
+        except BaseException:
+            twin.close()
+            raise
         return twin
 
     def close(self) -> None:
@@ -149,6 +217,19 @@ class FragmentMuxer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _keep(self, data: bytes) -> None:
+        """Write all of it at the end of the file, or nothing."""
+        end = self._file.seek(0, io.SEEK_END)
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._file.truncate(end)
+            if lacks_room(error):
+                raise NoRoomError("there is no room left for the video") from None
+            raise
+
     def _encode(self, clip: np.ndarray) -> tuple[bytes, bytes]:
         """The initialisation segment and the media fragment of one chunk."""
         buffer = io.BytesIO()
@@ -159,15 +240,12 @@ class FragmentMuxer:
                 container.mux(stream.encode(to_yuv(frame, index, self._rate)))
             container.mux(stream.encode())
         init, data = bytearray(), bytearray()
-        for kind, box in _boxes(buffer.getvalue()):
-            (init if kind in (b"ftyp", b"moov") else data).extend(box)
+        encoded = buffer.getvalue()
+        for kind, begin, end in boxes(buffer):
+            (init if kind in (b"ftyp", b"moov") else data).extend(encoded[begin:end])
         return bytes(init), bytes(data)
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Top-level boxes, each with its type (ISO 14496-12, 4.2; sizes here fit 32 bits)."""
-    position = 0
-    while position < len(data):
-        size = int.from_bytes(data[position : position + 4], "big")
-        yield data[position + 4 : position + 8], data[position : position + size]
-        position += size
+def _temporary_file() -> Any:
+    """One with a name, so that it can become the result, and without a buffer that may not fit."""
+    return tempfile.NamedTemporaryFile(prefix="causvid-", suffix=".mp4", buffering=0)

@@ -5,9 +5,12 @@ machine. A file appears under its name when it is complete, never before. 4:2:0 
 an odd edge is repeated once, so that nothing of the picture is lost.
 """
 
+import contextlib
+import errno
+import io
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +31,43 @@ _EXACT = (
     | Interpolation.BITEXACT
 )
 
+# Every second that is complete is on the disk, and plays.
+_IN_FRAGMENTS = {
+    "movflags": "delay_moov+default_base_moof+skip_trailer",
+    "frag_duration": "1000000",
+    "flush_packets": "1",
+}
+
+
+class NoRoomError(ValueError):
+    """A disk is full; the message says what has no room."""
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Whether something could not be written because its disk, or a quota, is full."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, NoRoomError) or getattr(error, "errno", None) in full
+
+
+def check_place(path: Path) -> None:
+    """Find out whether a file could be written, before there is one.
+
+    Raises:
+        ValueError: says why it cannot.
+    """
+    try:
+        if path.is_dir():
+            raise ValueError(f"{path.name} is a folder; pass the name of a file")
+        if not path.absolute().parent.is_dir():
+            raise ValueError(f"the folder for {path.name} does not exist: {path.parent}")
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()  # is the name too long?
+        part = _part_of(path)
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be written: {error.strerror}") from None
+
 
 class VideoWriter:
     """Write frames to an MP4 file as they come.
@@ -37,7 +77,11 @@ class VideoWriter:
                 video.append(chunk.frames)
 
     The size is that of the first frame. If the `with` statement is left by an exception no file
-    appears, and an older one under this name stays as it was.
+    appears, and an older one under this name stays as it was. Until then the video is in fragments
+    of a second, so that `close` can keep what was written before the disk was full.
+
+    Attributes:
+        frame_count: frames so far; after `close`, those in the file.
     """
 
     def __init__(self, path: str | Path, fps: Rate, *, crf: int = 18):
@@ -51,7 +95,8 @@ class VideoWriter:
             ValueError: if the path or the rate cannot be used.
         """
         self.frame_count = 0
-        self._path, self._part = _places(path)
+        self._path = _checked(path)
+        self._part = _part_of(self._path)
         self._rate = as_rate(fps)
         # x264's macroblock tree was seen to give other bytes for the same frames, run by run, on
         # a processor with AVX-512; constant quality loses little without it.
@@ -59,41 +104,50 @@ class VideoWriter:
         self._size: tuple[int, int] | None = None
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
+        self._full = False
 
     def append(self, frames: np.ndarray) -> None:
         """Add one frame `[h, w, 3]` or several `[t, h, w, 3]`, uint8.
 
         Raises:
             ValueError: if they are something else, or not of the size of the first.
+            NoRoomError: if the disk is full; `close` keeps what was written before.
         """
         for frame in as_clip(frames, self._size):
             if self._container is None or self._stream is None:
                 height, width = self._size = frame.shape[:2]
-                self._container = open_mp4(self._part, {"movflags": "faststart"}, self._rate)
+                self._container = open_mp4(self._part, _IN_FRAGMENTS, self._rate)
                 self._stream = add_h264(self._container, self._rate, height, width, self._options)
             encoded = self._stream.encode(to_yuv(frame, self.frame_count, self._rate))
-            self._container.mux(encoded)
+            with self._room():
+                self._container.mux(encoded)
             self.frame_count += 1
 
     def close(self) -> None:
         """Finish the file.
 
         Raises:
-            ValueError: if there was no frame.
+            ValueError: if there was no frame, or the file cannot be put in its place.
+            NoRoomError: if the disk was full before the first second was written.
         """
         if self._container is None or self._stream is None:
             raise ValueError(f"there are no frames to write to {self._path.name}")
         try:
-            self._container.mux(self._stream.encode())
-            self._container.close()
-            os.replace(self._part, self._path)
+            with contextlib.suppress(NoRoomError):
+                if not self._full:
+                    with self._room():
+                        self._container.mux(self._stream.encode())
+                with self._room():
+                    self._container.close()
+            self._put_in_place()
         finally:
             self.abort()
 
     def abort(self) -> None:
         """Stop and leave no file behind; without effect once the file is finished."""
         if self._container is not None:
-            self._container.close()
+            with contextlib.suppress(OSError):  # the disk is full
+                self._container.close()
         self._part.unlink(missing_ok=True)
 
     def __enter__(self) -> "VideoWriter":
@@ -104,6 +158,30 @@ class VideoWriter:
             self.close()
         else:
             self.abort()
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not lacks_room(error):
+                raise
+            self._full = True
+            raise NoRoomError(f"there is no room left for {self._path.name}") from None
+
+    def _put_in_place(self) -> None:
+        if self._full:
+            self.frame_count = _cut_to_whole_fragments(self._part)
+            if not self.frame_count:
+                raise NoRoomError(f"there is no room for {self._path.name}; nothing was kept")
+        try:
+            if not self._full:
+                with self._part.open("rb") as made:
+                    copy_mp4(made, self._path, self._rate)
+                return
+        except NoRoomError:  # for a second copy, even for a moment; the fragments play, too
+            pass
+        _replace(self._part, self._path)
 
 
 def write_video(path: str | Path, frames: Any, fps: Rate, *, crf: int = 18) -> None:
@@ -133,31 +211,36 @@ def write_video(path: str | Path, frames: Any, fps: Rate, *, crf: int = 18) -> N
 
 
 def copy_mp4(source: BinaryIO, path: str | Path, rate: Fraction) -> int:
-    """Write the video in `source` to `path` without encoding it again; it begins at 0 s.
+    """Write the video in `source` to `path` without encoding it again, index in front.
 
     Returns:
         The number of frames copied.
 
     Raises:
         ValueError: if the path cannot be used.
+        NoRoomError: if the disk is full; then no file appears.
     """
-    path, part = _places(path)
+    path = _checked(path)
+    part = _part_of(path)
     count = 0
     try:
         with av.open(source, "r") as fragments:
             track = fragments.streams.video[0]
+            begin = 0 if track.start_time is None else track.start_time
             with open_mp4(part, {"movflags": "faststart"}, rate) as container:
                 copied = container.add_stream_from_template(track)
-                origin: int | None = None
                 for packet in fragments.demux(track):
-                    if packet.dts is None:  # the end
+                    if packet.dts is None or packet.pts is None:  # the end
                         continue
-                    origin = packet.dts if origin is None else origin
-                    packet.dts, packet.pts = packet.dts - origin, packet.pts - origin
+                    packet.dts, packet.pts = packet.dts - begin, packet.pts - begin
                     packet.stream = copied
                     container.mux(packet)
                     count += 1
-        os.replace(part, path)
+        _replace(part, path)
+    except OSError as error:
+        if lacks_room(error):
+            raise NoRoomError(f"there is no room left for {path.name}") from None
+        raise
     finally:
         part.unlink(missing_ok=True)
     return count
@@ -230,11 +313,54 @@ def as_clip(frames: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarr
     return clip
 
 
-def _places(path: str | Path) -> tuple[Path, Path]:
-    """Where a file will be, and where it is written until it is complete."""
+def boxes(data: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Top-level boxes that are there as a whole: type, first byte and the byte after the last one
+    (ISO 14496-12, 4.2; sizes here fit 32 bits)."""
+    end = data.seek(0, io.SEEK_END)
+    position = 0
+    while position + 8 <= end:
+        data.seek(position)
+        head = data.read(8)
+        size = int.from_bytes(head[:4], "big")
+        if size < 8 or position + size > end:
+            return
+        yield head[4:], position, position + size
+        position += size
+
+
+def _cut_to_whole_fragments(path: Path) -> int:
+    """Take off what plays no more, and count the frames that are left."""
+    with path.open("r+b") as file:
+        whole = 0
+        for kind, _, after in boxes(file):
+            if kind == b"mdat":
+                whole = after
+        file.truncate(whole)
+        if not whole:
+            return 0
+    with av.open(str(path)) as container:
+        return sum(packet.dts is not None for packet in container.demux(video=0))
+
+
+def _checked(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise ValueError(f"{path.name} does not end in .mp4, the only kind of file written here")
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"the folder for {path.name} does not exist: {path.parent}")
-    return path, path.with_name(f".{path.stem}-{uuid.uuid4().hex}.part")
+    check_place(path)
+    return path
+
+
+def _part_of(path: Path) -> Path:
+    """Where a file is written until it is complete; as long as any name may be."""
+    return path.with_name(f".{uuid.uuid4().hex}.part")
+
+
+def _replace(part: Path, path: Path) -> None:
+    try:
+        os.replace(part, path)
+    except OSError as error:
+        kept = part.with_name(part.name.lstrip("."))
+        part.rename(kept)
+        raise ValueError(
+            f"{path.name} cannot be put in its place ({error.strerror}); the video is in {kept}"
+        ) from None

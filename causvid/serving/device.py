@@ -243,7 +243,7 @@ class _Turn(Ticket):
         try:
             made = self.production.step(idle)
         except Exception as error:  # the job broke, not the device: the others go on
-            self._over(Failed(error))
+            self._over(self.production.failed(error))
             return
         if made is None:
             self._away = True
@@ -283,7 +283,7 @@ class _Turn(Ticket):
             try:
                 work()
             except Exception as error:
-                self._over(Failed(error))
+                self._over(self.production.failed(error))
             else:
                 then()
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from causvid.generation.chunk import FrameChunk
 from causvid.generation.stream import Stream, StreamInterrupted
+from causvid.media import lacks_room
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.preset import Preset
 from causvid.serving.record import ChunkInfo, Manifest, Reason, Recorder
@@ -103,9 +104,15 @@ class Ended:
 
 @dataclass(frozen=True, eq=False)
 class Failed:
-    """The run broke; `error` is a `ValueError` if its request was to blame."""
+    """The run broke.
+
+    Attributes:
+        error: a `ValueError` if its request was to blame.
+        ended: the record of what was made before, if anything was.
+    """
 
     error: Exception
+    ended: Ended | None = None
 
 
 Event = Made | Ended | Failed
@@ -202,13 +209,25 @@ class Production:
         if stream.position and self.job.snapshot_bytes:
             snapshot = stream.snapshot()
             if len(snapshot) <= self.job.snapshot_bytes:
-                kept = self.job.snapshot_path.write_bytes(snapshot)
+                try:
+                    kept = self.job.snapshot_path.write_bytes(snapshot)
+                except OSError as error:
+                    if not lacks_room(error):
+                        raise
+                    self.job.snapshot_path.unlink(missing_ok=True)
         return Ended(manifest, kept)
 
     def _settle(self, stream: Stream) -> None:
         """So that the snapshot at the end, taken by another thread, needs no model."""
         if self.job.snapshot_bytes:
             stream.settle()
+
+    def failed(self, error: Exception) -> Failed:
+        """How it went if `error` ended it."""
+        recorder = self._recorder
+        if recorder is None or not recorder.frames:
+            return Failed(error)
+        return Failed(error, Ended(recorder.manifest(self.job.run, "failure")))
 
     def close(self) -> None:
         if self._stream is not None:

@@ -23,7 +23,7 @@ from causvid.model.cpu import arithmetic_of
 from causvid.presets.preset import Preset
 from causvid.serving.request import Record, Request
 
-Reason = Literal["viewer", "time"]
+Reason = Literal["viewer", "time", "room", "failure"]
 
 # A chunk has its pictures and its hand-over themselves.
 Count = Annotated[int, BeforeValidator(lambda it: len(it) if isinstance(it, np.ndarray) else it)]
@@ -144,7 +144,9 @@ class Manifest(Record):
     run: str | None = Field(None, description="id of the run; null: of the command line")
     stopped: bool = Field(False, description="whether it was ended early")
     stopped_by: Reason | None = Field(
-        None, description="who ended it: `viewer`, or `time` where a GPU is lent for so long only"
+        None,
+        description="what ended it: the `viewer`, `time` where a GPU is lent for so long only, "
+        "`room` that a disk did not have, or a `failure`",
     )
     done: Literal[True] = True
     call: Call | None = Field(

@@ -5,7 +5,6 @@ device back, and `cancel` ends it from elsewhere. It knows its job and its devic
 """
 
 import asyncio
-import dataclasses
 import logging
 import math
 import time
@@ -14,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from causvid.media import FragmentMuxer
+from causvid.media import FragmentMuxer, NoRoomError
+from causvid.media.fragments import WithRoom
 from causvid.serving.device import Device, Ticket
 from causvid.serving.job import Ended, Event, Failed, Job, Made
 from causvid.serving.record import Call, ChunkInfo, Manifest
@@ -47,6 +47,7 @@ class Run:
         fps: of the video.
         session: who asks.
         call_of: the call of an API that makes a request again, for the manifest.
+        with_room: does what needs room on the disk.
         over: called once, after the last event.
 
     Raises:
@@ -67,6 +68,7 @@ class Run:
         fps: int,
         session: str,
         call_of: Callable[[Request], Call] | None,
+        with_room: WithRoom,
         over: Callable[["Run"], None],
     ):
         self.id = job.run
@@ -77,8 +79,10 @@ class Run:
         self.session = session
         self.ended: Ended | None = None
         self._call_of = call_of
+        self._with_room = with_room
         self._over = over
         self._closed = False
+        self._unsent = False  # a chunk could not be sent
         self._outcome = "cancelled"
         self._error: Exception | None = None
         self._last: ChunkInfo | None = None  # of the newest chunk
@@ -107,18 +111,16 @@ class Run:
             while (event := await self._events.get()) is not None:
                 if isinstance(event, Failed):
                     self._outcome, self._error = "failed", event.error
+                    if event.ended is not None:
+                        self.ended = self._callable(event.ended)
                     if isinstance(event.error, ValueError):
                         raise event.error
                     log.error("run %s failed", self.id, exc_info=event.error)
                     raise RunError(f"something broke here; if you report it, name run {self.id}")
                 if isinstance(event, Ended):
-                    manifest = event.manifest
-                    if self._call_of is not None:
-                        call = self._call_of(manifest.request)
-                        manifest = manifest.model_copy(update={"call": call})
-                    self.ended = dataclasses.replace(event, manifest=manifest)
-                    self._outcome = "stopped" if manifest.stopped else "finished"
-                    yield self.ended
+                    self.ended = ended = self._callable(event)
+                    self._outcome = "stopped" if ended.manifest.stopped else "finished"
+                    yield ended
                     return
                 self._last = event.info
                 yield event
@@ -127,20 +129,44 @@ class Run:
             self.close()
 
     def save_chunk(self, made: Made) -> Path:
-        """Append a chunk to the video, and write it as a file that plays by itself."""
+        """Append a chunk to the video, and write it as a file that plays by itself.
+
+        Raises:
+            NoRoomError: if the disk is full; then the run is stopped, for it cannot be sent.
+        """
         fragment = self.muxer.append(made.chunk.frames)
         chunk = self.results / f"chunk-{fragment.index:05d}.mp4"
-        self.muxer.save_chunk(fragment, chunk)
+        try:
+            self.muxer.save_chunk(fragment, chunk)
+        except NoRoomError:
+            self._unsent = True
+            self.ticket.stop()
+            raise
         return chunk
 
     def save(self) -> Results | None:
-        """After the end: the whole video and its manifest as files, if there are frames."""
-        if self.ended is None or not self.muxer.frame_count:
+        """After the end: the whole video and its manifest as files, if there are frames.
+
+        Raises:
+            NoRoomError: if the disk is full.
+        """
+        if self.ended is None or not self.muxer.kept_count:
             return None
         video, record = (self.results / f"{self.id}{suffix}" for suffix in (".mp4", ".json"))
-        self.ended.manifest.save(record)
+        manifest = self.ended.manifest
         self.muxer.finish(video)
-        return Results(video, record, self.ended.manifest)
+        self._with_room(lambda: manifest.save(record))
+        return Results(video, record, manifest)
+
+    @property
+    def shortened(self) -> bool:
+        """Whether the disk was full, so that the video's file ends before the run did."""
+        return self.muxer.kept_count < self.muxer.frame_count
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended and nobody watches any more."""
+        return self._closed
 
     def cancel(self) -> None:
         """Give the device back, and let `events` end. Callable from any thread, repeatedly."""
@@ -179,6 +205,15 @@ class Run:
         if self._error is not None:
             line["error"] = type(self._error).__name__
         return line
+
+    def _callable(self, ended: Ended) -> Ended:
+        """The same with the call that makes it again; without a snapshot if the video has a gap."""
+        manifest, kept = ended.manifest, ended.snapshot_bytes
+        if self._unsent:
+            manifest = manifest.model_copy(update={"stopped": True, "stopped_by": "room"})
+        if self._call_of is not None:
+            manifest = manifest.model_copy(update={"call": self._call_of(manifest.request)})
+        return Ended(manifest, 0 if self.shortened else kept)
 
     def _deliver(self, event: Event | None) -> None:
         """Hand it to `events`, from the device's thread; `None` ends them without an event."""

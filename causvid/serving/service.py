@@ -13,16 +13,16 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from causvid.generation.cues import Handover
 from causvid.generation.parameters import Mode
 from causvid.generation.prompts import PromptSchedule
-from causvid.media import FragmentMuxer
+from causvid.media import FragmentMuxer, NoRoomError, lacks_room
 from causvid.serving.device import Device
 from causvid.serving.job import Continuation, Job, SourceOver
 from causvid.serving.limits import check_prompt, check_request, longest_run
@@ -34,6 +34,8 @@ from causvid.serving.settings import Settings
 
 log = logging.getLogger("causvid.runs")
 
+FULL = "there is no room left on this server's disk: try again in some minutes"
+Written = TypeVar("Written")
 MAX_KEPT = 128  # finished runs, over all viewers: each holds a file open
 
 
@@ -67,6 +69,8 @@ class Service:
         self.results.mkdir()
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}  # live ones, and finished ones that can be extended
+        self._held: set[str] = set()  # finished ones that are being copied
+        self._needed = 0  # bytes that the largest run so far has left
 
     def read(self, mode: Mode, prompts: PromptSchedule, parameters: Mapping[str, Any]) -> Request:
         """A request within the limits, its size filled in; the model is the first unless named.
@@ -107,21 +111,22 @@ class Service:
             tiny_decoder=self.settings.tiny_decoder,
             longest=self.settings.longest,
         )
-        run, folder = self._new_folder()
-        if video is not None:
-            video = _keep(Path(video), folder / "source")
-        job = Job(
-            run=run,
-            request=request,
-            folder=folder,
-            image=image,
-            video=video,
-            snapshot_bytes=self.settings.snapshot_mb * 10**6,
-            paced=watched,
-            limit=longest_run(request, self.settings),
-        )
         fps = preset.generation.fps
-        return self._begin(job, session, FragmentMuxer(fps, *request.size), fps)
+        with self._new_folder() as (run, folder):
+            if video is not None:
+                video = self._kept(Path(video), folder / "source")
+            job = Job(
+                run=run,
+                request=request,
+                folder=folder,
+                image=image,
+                video=video,
+                snapshot_bytes=self.settings.snapshot_mb * 10**6,
+                paced=watched,
+                limit=longest_run(request, self.settings),
+            )
+            muxer = FragmentMuxer(fps, *request.size, with_room=self.with_room)
+            return self._begin(job, session, muxer, fps)
 
     def extend(
         self,
@@ -155,26 +160,26 @@ class Service:
         if prompt is not None:
             prompt = check_prompt(prompt, self.settings)
             Handover.parse(handover)
-        new, folder = self._new_folder()
-        snapshot = _keep(earlier.job.snapshot_path, folder / "begin.safetensors")
-        video = earlier.job.video
-        if video is not None:
-            video = _keep(video, folder / video.name)
-        job = dataclasses.replace(
-            earlier.job,
-            run=new,
-            folder=folder,
-            video=video,
-            paced=watched,
-            continuation=Continuation(
-                snapshot=snapshot,
-                manifest=earlier.ended.manifest,
-                seconds=seconds,
-                prompt=prompt,
-                handover=handover,
-            ),
-        )
-        return self._begin(job, session, earlier.muxer.copy(), earlier.fps)
+        with self._holding(earlier), self._new_folder() as (new, folder):
+            snapshot = self._kept(earlier.job.snapshot_path, folder / "begin.safetensors")
+            video = earlier.job.video
+            if video is not None:
+                video = self._kept(video, folder / video.name)
+            job = dataclasses.replace(
+                earlier.job,
+                run=new,
+                folder=folder,
+                video=video,
+                paced=watched,
+                continuation=Continuation(
+                    snapshot=snapshot,
+                    manifest=earlier.ended.manifest,
+                    seconds=seconds,
+                    prompt=prompt,
+                    handover=handover,
+                ),
+            )
+            return self._begin(job, session, earlier.muxer.copy(), earlier.fps)
 
     def steer(self, run: str, prompt: str, handover: str = "recache") -> None:
         """Change the prompt of a live run from its next chunk on.
@@ -213,6 +218,21 @@ class Service:
             _remove(gone.job.folder)
             _remove(gone.results)
 
+    def with_room(self, act: Callable[[], Written]) -> Written:
+        """`act()`, as often as a finished run can be given up for the room that it needs.
+
+        Raises:
+            NoRoomError: if there is still none.
+        """
+        while True:
+            try:
+                return act()
+            except (OSError, NoRoomError) as error:
+                if not lacks_room(error):
+                    raise
+                if not self._give_up_oldest():
+                    raise NoRoomError(FULL) from None
+
     def close(self) -> None:
         """End everything and delete every file."""
         self.device.close()
@@ -222,8 +242,9 @@ class Service:
 
     def _begin(self, job: Job, session: str, muxer: FragmentMuxer, fps: int) -> Run:
         results = self.results / job.run
-        results.mkdir()
         try:
+            self._make_room()
+            self.with_room(results.mkdir)
             run = Run(
                 job,
                 self.device,
@@ -232,11 +253,11 @@ class Service:
                 fps=fps,
                 session=session,
                 call_of=self._call_of,
+                with_room=self.with_room,
                 over=self._over,
             )
         except ValueError:
             muxer.close()
-            _remove(job.folder)
             _remove(results)
             raise
         with self._lock:
@@ -252,13 +273,15 @@ class Service:
         if run.ended is None or not run.ended.manifest.video.frames:
             self.forget(run.id)
             return
+        self._needed = max(self._needed, run.ended.snapshot_bytes + 2 * run.muxer.size)
         self._make_room()
         asyncio.get_running_loop().call_later(self.settings.keep_minutes * 60, self.forget, run.id)
 
     def _make_room(self) -> None:
-        """Keep the newest runs only, and of them as many snapshots as may be."""
+        """Keep the newest runs only, of them as many snapshots as may be, and room for new ones."""
         with self._lock:
             kept = [(run, end) for run in reversed(self._runs.values()) if (end := run.ended)]
+            needed = self._needed * (1 + len(self._runs) - len(kept))
         room = self.settings.snapshot_mb * 10**6
         for run, ended in kept[:MAX_KEPT]:
             room -= ended.snapshot_bytes
@@ -267,6 +290,19 @@ class Service:
                 run.job.snapshot_path.unlink(missing_ok=True)
         for run, _ in kept[MAX_KEPT:]:
             self.forget(run.id)
+        while shutil.disk_usage(self._folder).free < needed and self._give_up_oldest():
+            pass
+
+    def _give_up_oldest(self) -> bool:
+        """Delete the longest finished run that nobody watches; whether there was one."""
+        with self._lock:
+            over = (run.id for run in self._runs.values() if run.over and run.id not in self._held)
+            oldest = next(over, None)
+        if oldest is None:
+            return False
+        log.info("the disk is full: run %s is given up", oldest)
+        self.forget(oldest)
+        return True
 
     def _find(self, run: str) -> Run:
         with self._lock:
@@ -278,20 +314,34 @@ class Service:
             )
         return found
 
-    def _new_folder(self) -> tuple[str, Path]:
+    @contextlib.contextmanager
+    def _new_folder(self) -> Iterator[tuple[str, Path]]:
+        """A run's id and its folder, which goes if the run does not begin."""
         run = secrets.token_urlsafe(9)
         folder = self._work / run
-        folder.mkdir()
-        return run, folder
+        self.with_room(folder.mkdir)
+        try:
+            yield run, folder
+        except BaseException:
+            _remove(folder)
+            raise
 
+    @contextlib.contextmanager
+    def _holding(self, run: Run) -> Iterator[None]:
+        """Inside, a finished run is not given up."""
+        self._held.add(run.id)
+        try:
+            yield
+        finally:
+            self._held.discard(run.id)
 
-def _keep(file: Path, name: Path) -> Path:
-    """The same file under another name, which stays when the first goes."""
-    try:
-        name.hardlink_to(file)
-    except OSError:  # another disk, or one that has no links
-        shutil.copyfile(file, name)
-    return name
+    def _kept(self, file: Path, name: Path) -> Path:
+        """The same file under another name, which stays when the first goes."""
+        try:
+            name.hardlink_to(file)
+        except OSError:  # another disk, or one that has no links
+            self.with_room(lambda: shutil.copyfile(file, name))
+        return name
 
 
 def _remove(folder: Path) -> None:

@@ -22,13 +22,14 @@ from starlette.responses import JSONResponse
 
 from causvid.generation.parameters import DEFAULT_SECONDS, Mode
 from causvid.generation.prompts import PromptSchedule
+from causvid.media import NoRoomError
 from causvid.presets.preflight import preflight as estimate
 from causvid.presets.registry import describe
 from causvid.serving.job import Ended
 from causvid.serving.limits import check_image, check_prompts, check_schedule, check_video
 from causvid.serving.record import Call
 from causvid.serving.request import OF_VIDEO, PARAMETERS, Parameter, Request
-from causvid.serving.run import Run
+from causvid.serving.run import Run, RunError
 from causvid.serving.service import Service
 from causvid.ui.handlers import explained
 from causvid.ui.presence import Presence, listeners
@@ -387,15 +388,30 @@ class _Calls:
             async for place in run.places():
                 before = "run is" if place == 1 else "runs are"
                 gr.Info(f"{place} {before} before this one")  # as `log` in the job's status
+            broke: Exception | None = None
             async with aclosing(run.events()) as events:
-                async for event in events:
-                    if isinstance(event, Ended):
-                        results = await asyncio.to_thread(run.save)
-                        manifest = event.manifest.model_dump(mode="json")
+                try:
+                    async for event in events:
+                        if isinstance(event, Ended):
+                            break
+                        if broke is None:
+                            try:
+                                chunk = await asyncio.to_thread(run.save_chunk, event)
+                            except NoRoomError as error:  # the run is stopped; its end comes
+                                broke = error
+                            else:
+                                yield str(chunk), event.info.model_dump(mode="json"), None
+                except (ValueError, RunError) as error:
+                    broke = error
+                if run.ended is not None:
+                    results = await asyncio.to_thread(run.save)
+                    manifest = run.ended.manifest.model_dump(mode="json")
+                    if results or broke is None:
                         yield None, manifest, str(results.video) if results else None
-                        return
-                    chunk = await asyncio.to_thread(run.save_chunk, event)
-                    yield str(chunk), event.info.model_dump(mode="json"), None
+                if broke is not None:
+                    raise broke
+                if run.ended is not None:
+                    return
             raise gr.Error(
                 f"nobody listened for {self._presence.patience:g} s, so this run was ended: follow "
                 "the event stream from the start",

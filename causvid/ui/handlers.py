@@ -124,6 +124,7 @@ class Handlers:
     ) -> AsyncIterator[Updates]:
         """A run in the player, from its start to its results."""
         session, column, run = request.session_hash, self._column, None
+        playback: Playback | None = None
         try:
             with explained():
                 run = await start()
@@ -144,7 +145,7 @@ class Handlers:
             yield column.ended(playback.results, bool(ended and ended.continuable))
         except gr.Error as error:
             yield {
-                **(column.ended() if run else {}),
+                **(column.ended(playback.results) if playback else {}),
                 column.player: {"kind": "error", "text": error.message},
             }
             raise

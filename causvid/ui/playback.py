@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import time
 from collections.abc import AsyncGenerator
@@ -12,9 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from causvid.media import FragmentMuxer
+from causvid.media import FragmentMuxer, NoRoomError
 from causvid.serving.job import Ended, Made
-from causvid.serving.run import Results, Run
+from causvid.serving.run import Results, Run, RunError
+
+_SHORTENED = " The server's disk was full: the MP4 ends earlier."
 
 Message = dict[str, Any]
 """What `static/stage.js` understands; `kind` is "queue", "open", "chunk", "end" or "error"."""
@@ -87,9 +90,15 @@ class Playback:
                 async for event in events:
                     if isinstance(event, Ended):
                         self.results = await asyncio.to_thread(run.save)
-                        yield {"kind": "end", "run": run.id, "text": _summary(event)}
+                        text = _summary(event) + (_SHORTENED if run.shortened else "")
+                        yield {"kind": "end", "run": run.id, "text": text}
                         return
                     yield await asyncio.to_thread(self._chunk, event, muxer)
+        except (ValueError, RunError):
+            if self.results is None and run.ended is not None:  # it broke: what was made is kept
+                with contextlib.suppress(NoRoomError):
+                    self.results = await asyncio.to_thread(run.save)
+            raise
         finally:
             if muxer is not run.muxer:
                 muxer.close()
