@@ -130,7 +130,7 @@ class FragmentMuxer:
     @property
     def size(self) -> int:
         """Bytes on the disk."""
-        return self._file.seek(0, io.SEEK_END)
+        return os.fstat(self._file.fileno()).st_size
 
     def append(self, frames: np.ndarray) -> Fragment:
         """Encode one chunk, uint8 `[t, h, w, 3]`.

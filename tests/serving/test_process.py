@@ -125,7 +125,7 @@ def test_without_a_place_for_temporary_files_the_start_is_refused(tmp_path):
         text=True,
         cwd=Path(__file__).parents[2],
     )
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert ended.stderr == (
         "app.py: there is no folder that temporary files can be written to; name one in TMPDIR\n"
     )
