@@ -34,11 +34,11 @@ def _operator(keep: float, gain: tuple[float, float, float], add: tuple[int, int
 _TIMES: dict[str, Matrix | None] = {
     "day": None,
     "sunset": _operator(0.85, (1.0, 0.74, 0.6), (18, 4, 8)),
-    "night": _operator(0.65, (0.4, 0.46, 0.68), (4, 6, 20)),
+    "night": _operator(0.68, (0.47, 0.52, 0.73), (6, 8, 22)),
 }
 _WEATHERS: dict[str, Matrix | None] = {
     "clear": None,
-    "rain": _operator(0.6, (0.78, 0.82, 0.86), (4, 6, 10)),
+    "rain": _operator(0.62, (0.85, 0.88, 0.91), (4, 6, 9)),
     "snowfall": _operator(0.75, (0.9, 0.92, 0.95), (14, 15, 18)),
     "fog": None,
 }
@@ -91,7 +91,7 @@ class Falling:
                 self._layers.append((mask, 0.03 * unit * rng.normal(), speed * unit, 0.03 * unit))
         elif weather == "fog":
             self._colour = tuple(
-                int(c * bright * (0.55 if time == "night" else 1)) for c in (214, 220, 226)
+                int(c * bright * (0.75 if time == "night" else 1)) for c in (214, 220, 226)
             )
             self._fog = _fog(rng, width, height)
             self._drift = 0.05 * unit * (1 if rng.random() < 0.5 else -1)
