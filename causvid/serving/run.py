@@ -5,6 +5,7 @@ device back, and `cancel` ends it from elsewhere. It knows its job and its devic
 """
 
 import asyncio
+import dataclasses
 import logging
 import math
 import time
@@ -213,7 +214,8 @@ class Run:
             manifest = manifest.model_copy(update={"stopped": True, "stopped_by": "room"})
         if self._call_of is not None:
             manifest = manifest.model_copy(update={"call": self._call_of(manifest.request)})
-        return Ended(manifest, 0 if self.shortened else kept)
+        kept = 0 if self.shortened else kept
+        return dataclasses.replace(ended, manifest=manifest, snapshot_bytes=kept)
 
     def _deliver(self, event: Event | None) -> None:
         """Hand it to `events`, from the device's thread; `None` ends them without an event."""
