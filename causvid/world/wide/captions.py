@@ -235,7 +235,11 @@ def _keywords(scene: Scene, rng: np.random.Generator, news: set[str]) -> list[st
 def _all_words() -> tuple[str, ...]:
     tables = [words.COLOURS, words.SIZES, words.SIDES, words.PLACES, words.PLACE_KEYWORDS]
     tables += [words.TIMES, words.TIME_KEYWORDS, words.WEATHERS, words.WEATHER_KEYWORDS]
-    tables += [words.CAMERAS, words.COVERS, words.NOBODY, words.NAMES, words.PLURALS]
+    tables += [words.CAMERAS, words.COVERS, words.NOBODY]
+    tables += [
+        {kind: names for kind, names in table.items() if kind not in HELD_KINDS}
+        for table in (words.NAMES, words.PLURALS)
+    ]
     phrases = [phrase for table in tables for values in table.values() for phrase in values]
     phrases += [*words.STANDSTILL, *words.PAST_THE_CAMERA, "a an the and two it they"]
     templates = [t for values in words.MOTIONS.values() for t in values]
