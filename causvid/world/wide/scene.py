@@ -89,33 +89,10 @@ _TALL = ("up", "down")
 _ENDLESS = ("leaves", "fractal", "gradient", "drawing", "collage", "space")
 """Backgrounds that continue above and below, too."""
 
-HELD_KINDS: tuple[str, ...] = tuple(
-    [
-        "skunk",
-        "badger",
-        "raccoon",
-        "yak",
-        "poodle",
-        "scorpion",
-        "mosquito",
-        "dove",
-        "trolleybus",
-        "sled",
-        "canoe",
-        "lobster",
-        "mango",
-        "coconut",
-        "pretzel",
-        "lollipop",
-        "tulip",
-        "yoyo",
-        "saxophone",
-        "magnet",
-        "bathtub",
-        "axe",
-        "carousel",
-        "compass",
-    ]
+HELD_KINDS: tuple[str, ...] = (
+    *("skunk", "badger", "raccoon", "yak", "poodle", "scorpion", "mosquito", "dove"),
+    *("trolleybus", "sled", "canoe", "lobster", "mango", "coconut", "pretzel", "lollipop"),
+    *("tulip", "yoyo", "saxophone", "magnet", "bathtub", "axe", "carousel", "compass"),
 )
 """Kinds that training never shows or names; few would ask for one."""
 TRAINED_KINDS: tuple[str, ...] = tuple(name for name in KINDS if name not in HELD_KINDS)
