@@ -157,7 +157,7 @@ def _loaded(image: Image.Image, file: IO[bytes], name: str) -> Image.Image:
         image.load()
         return image
     except OSError:
-        partial = image._new(image.im) if image._im is not None else None  # type: ignore[attr-defined]
+        partial = image._new(image.im) if image._im is not None else None
     except Exception as error:  # as decoders of other packages raise
         raise ValueError(f"{name} is damaged: {str(error).strip():.200}") from None
     if partial is None or partial.mode == "1" or image.info.get("interlace"):
@@ -166,7 +166,7 @@ def _loaded(image: Image.Image, file: IO[bytes], name: str) -> Image.Image:
     if image.format in ("JPEG", "MPO"):
         file.seek(0)
         data = file.read()
-        whole = Image.open(io.BytesIO(data + _END_OF_JPEG), formats=["JPEG"])
+        whole: Image.Image = Image.open(io.BytesIO(data + _END_OF_JPEG), formats=["JPEG"])
         whole.load()
         missing = float((rows != np.asarray(whole)).reshape(len(rows), -1).any(axis=1).mean())
         if image.info.get("progressive"):  # coarse at once, then finer and finer
