@@ -21,6 +21,10 @@ from causvid.media.videofile import VideoFile, VideoInfo, VideoSource
 
 MAX_VIDEO_PIXELS = 7680 * 4320  # 8K: a larger frame is more likely an attack than a recording
 _UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED
+# libswscale's way that rounds, where its fast one always rounds down: a result that is fed back in
+# again and again would lose its colours. It takes 5 ns a pixel, ten times as long.
+_ROUNDED = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_ROUNDED_PIXELS = 1_000_000  # larger than that is nothing that was made here
 
 
 def probe(
@@ -134,12 +138,13 @@ def _displayed(
     small_height, small_width = frame.height // shrink, frame.width // shrink
     # Untagged high-definition video is BT.709 by convention, which libswscale does not follow.
     untagged_hd = frame.colorspace == _UNTAGGED and frame.height >= 720
+    small = small_height * small_width <= _ROUNDED_PIXELS
     picture = frame.reformat(
         width=small_width,
         height=small_height,
         format="rgb24",
         src_colorspace=Colorspace.ITU709 if untagged_hd else None,
-        interpolation=Interpolation.AREA,
+        interpolation=Interpolation.AREA | (_ROUNDED if small else Interpolation.AREA),
         threads=1,
     ).to_ndarray()
     # Rounding the smaller size down changed the shape of the pixels a little.

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from causvid.media import VideoReader, fit, probe, read_image
+from causvid.media import VideoReader, fit, probe, read_image, write_video
 from causvid.media.clock import Timed, at_rate
 
 RED, GREEN, BLUE, GREY = (220, 30, 30), (30, 200, 40), (30, 40, 210), (128, 128, 128)
@@ -621,3 +621,17 @@ class TestVideoResources:
             return used
 
         assert peak(600) < peak(100) + 100_000
+
+
+@pytest.mark.parametrize("crf", [18, 0])
+@pytest.mark.parametrize(
+    "colour", [(30, 180, 40), (30, 40, 200), (220, 180, 40), (20, 200, 200), (5, 5, 5)]
+)
+def test_a_result_that_is_fed_back_in_keeps_its_colours(tmp_path, colour, crf):
+    """Five times through the codec: what is rounded is rounded both ways."""
+    clip = np.full((6, 64, 96, 3), colour, np.uint8)
+    for _ in range(5):
+        write_video(tmp_path / "again.mp4", clip, 16, crf=crf)
+        with VideoReader(tmp_path / "again.mp4", 16, 64, 96) as video:
+            clip = video.read(6)
+    assert np.abs(clip[3, 32, 48].astype(int) - colour).max() <= 2
