@@ -4,6 +4,7 @@
 have to know, too.
 """
 
+import re
 from typing import Literal, get_args
 
 from annotated_types import Interval
@@ -38,10 +39,10 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """
     if not text:
         return None
-    width, cross, height = text.lower().replace("×", "x").partition("x")
-    if not (cross and width.strip().isdigit() and height.strip().isdigit()):
+    found = re.fullmatch(r"\s*([0-9]{1,6})\s*[x×X]\s*([0-9]{1,6})\s*", text)
+    if found is None:
         raise ValueError(f"the size is {text!r:.40}; expected WIDTHxHEIGHT, such as 832x480")
-    return int(height), int(width)
+    return int(found[2]), int(found[1])
 
 
 def check_decoder(decoder: str, *, has_tiny: bool) -> None:

@@ -46,7 +46,7 @@ class Run:
         muxer: the video so far; the side that watches appends to it.
         results: a folder for the files that the viewer may fetch.
         fps: of the video.
-        session: who asks.
+        owner: a secret of who asks.
         call_of: the call of an API that makes a request again, for the manifest.
         with_room: does what needs room on the disk.
         over: called once, after the last event.
@@ -67,7 +67,7 @@ class Run:
         *,
         results: Path,
         fps: int,
-        session: str,
+        owner: str,
         call_of: Callable[[Request], Call] | None,
         with_room: WithRoom,
         over: Callable[["Run"], None],
@@ -77,7 +77,7 @@ class Run:
         self.muxer = muxer
         self.results = results
         self.fps = fps
-        self.session = session
+        self.owner = owner
         self.ended: Ended | None = None
         self._call_of = call_of
         self._with_room = with_room

@@ -89,7 +89,7 @@ class Service:
         *,
         image: np.ndarray | None = None,
         video: str | Path | None = None,
-        session: str = "",
+        owner: str | None = None,
         watched: bool = False,
     ) -> Run:
         """Queue a request. Call it where an event loop runs.
@@ -97,7 +97,8 @@ class Service:
         Args:
             image: uint8 `[h, w, 3]`, of the video's size.
             video: a file; it may go away meanwhile.
-            session: who asks; `leave` ends all their runs.
+            owner: a secret of who asks, such as a browser's session; `leave` ends all their runs.
+                By default one that nobody knows.
             watched: whether it is played while it is made.
 
         Raises:
@@ -126,7 +127,7 @@ class Service:
                 limit=longest_run(request, self.settings),
             )
             muxer = FragmentMuxer(fps, *request.size, with_room=self.with_room)
-            return self._begin(job, session, muxer, fps)
+            return self._begin(job, owner, muxer, fps)
 
     def extend(
         self,
@@ -135,7 +136,7 @@ class Service:
         *,
         prompt: str | None = None,
         handover: str = "recache",
-        session: str = "",
+        owner: str | None = None,
         watched: bool = False,
     ) -> Run:
         """Go on from where a run ended, with another prompt if one is given.
@@ -179,7 +180,7 @@ class Service:
                     handover=handover,
                 ),
             )
-            return self._begin(job, session, earlier.muxer.copy(), earlier.fps)
+            return self._begin(job, owner, earlier.muxer.copy(), earlier.fps)
 
     def steer(self, run: str, prompt: str, handover: str = "recache") -> None:
         """Change the prompt of a live run from its next chunk on.
@@ -201,10 +202,10 @@ class Service:
         if live is not None and live.ended is None:
             live.ticket.stop()
 
-    def leave(self, session: str) -> None:
-        """Cancel and forget all runs of a session."""
+    def leave(self, owner: str) -> None:
+        """Cancel and forget all runs of `owner`."""
         with self._lock:
-            runs = [run for run in self._runs.values() if run.session == session]
+            runs = [run for run in self._runs.values() if run.owner == owner]
         for run in runs:
             run.cancel()
             self.forget(run.id)
@@ -240,7 +241,7 @@ class Service:
             self.forget(run)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _begin(self, job: Job, session: str, muxer: FragmentMuxer, fps: int) -> Run:
+    def _begin(self, job: Job, owner: str | None, muxer: FragmentMuxer, fps: int) -> Run:
         results = self.results / job.run
         try:
             self._make_room()
@@ -251,7 +252,7 @@ class Service:
                 muxer,
                 results=results,
                 fps=fps,
-                session=session,
+                owner=owner or secrets.token_urlsafe(18),
                 call_of=self._call_of,
                 with_room=self.with_room,
                 over=self._over,

@@ -89,6 +89,7 @@ class Settings(BaseModel):
     viewers: int = _setting(4, "runs that share the device, chunk by chunk", gt=0)
     waiting: int = _setting(20, "runs that may wait for a place", ge=0)
     lead: float = _setting(4.0, "seconds that a watched video is made ahead of playback", gt=0)
+    connections: int = _setting(2000, "connections that browsers and clients may have open", gt=0)
     keep_minutes: float = _setting(15.0, "how long a finished run can be extended", gt=0)
     snapshot_mb: int = _setting(16384, "room for what extending runs needs, megabytes", ge=0)
     gpu_seconds: int = _setting(60, "ZeroGPU: longest time asked for at once", gt=0)

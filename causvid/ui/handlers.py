@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, closing, contextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 import gradio as gr
 
@@ -55,7 +56,8 @@ class Handlers:
         self._service = service
         self._column = column
         self._presence = presence
-        self._shown: dict[str, str] = {}  # session → run whose video its player has
+        # Session → run whose video its player has, for as long as anybody else holds the run.
+        self._shown: WeakValueDictionary[str, Run] = WeakValueDictionary()
 
     def generate(
         self, read: Read, screen: gr.components.Component
@@ -67,7 +69,7 @@ class Handlers:
                 asked, inputs = await read(values)
                 self.stop(request)
                 return self._service.start(
-                    asked, session=request.session_hash, watched=True, **inputs
+                    asked, owner=request.session_hash, watched=True, **inputs
                 )
 
             async for updates in self._play(request, start, values[screen]):
@@ -84,8 +86,7 @@ class Handlers:
         handover: str = "recache",
     ) -> AsyncIterator[Updates]:
         """Go on from where the last run ended, with another prompt if one is given."""
-        session = request.session_hash
-        before = self._shown.get(session)
+        before = self._shown.get(request.session_hash)
 
         async def start() -> Run:
             return self._service.extend(
@@ -93,11 +94,12 @@ class Handlers:
                 seconds,
                 prompt=prompt,
                 handover=handover,
-                session=session,
+                owner=request.session_hash,
                 watched=True,
             )
 
-        async for updates in self._play(request, start, screen, continues=before):
+        continues = None if before is None else before.id
+        async for updates in self._play(request, start, screen, continues=continues):
             yield updates
 
     def steer(self, request: gr.Request, prompt: str, handover: str) -> None:
@@ -108,7 +110,7 @@ class Handlers:
     def stop(self, request: gr.Request) -> None:
         """End the run that is shown; what was made stays."""
         if (run := self._shown.get(request.session_hash)) is not None:
-            self._service.stop(run)
+            self._service.stop(run.id)
 
     def leave(self, request: gr.Request) -> None:
         """Forget a browser that is gone, and end its runs."""
@@ -128,7 +130,7 @@ class Handlers:
         try:
             with explained():
                 run = await start()
-            self._shown[session] = run.id
+            self._shown[session] = run
             playback = Playback(run, Screen(**screen), continues=continues)
             with (
                 explained(run.id),
@@ -139,7 +141,7 @@ class Handlers:
                 async with aclosing(playback.messages()) as messages:
                     async for message in messages:
                         yield {column.player: message}
-            if self._shown.get(session) != run.id:
+            if self._shown.get(session) is not run:
                 return  # the player shows a newer run, whose buttons these are now
             ended = run.ended
             yield column.ended(playback.results, bool(ended and ended.continuable))
@@ -151,6 +153,6 @@ class Handlers:
             raise
 
     def _run_of(self, request: gr.Request) -> str:
-        if request.session_hash not in self._shown:
-            raise ValueError("there is no video yet: generate one first")
-        return self._shown[request.session_hash]
+        if (run := self._shown.get(request.session_hash)) is None:
+            raise ValueError("there is no video to go on with: generate one first")
+        return run.id

@@ -8,15 +8,18 @@ All events here are private to browsers; `endpoints.py` has the public ones.
 """
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.blocks import BlockFunction
 from gradio.exceptions import InvalidPathError
+from gradio.queueing import Queue
 from gradio.state_holder import SessionState
 from gradio.utils import get_upload_folder
 from gradio_client.utils import async_traverse, is_file_obj_with_meta, is_http_url_like
+from pydantic import ValidationError
 
 from causvid.serving.service import Service
 from causvid.ui import PRIVATE, STREAMED
@@ -24,11 +27,12 @@ from causvid.ui.about import credits, headline
 from causvid.ui.endpoints import add_endpoints
 from causvid.ui.files import fetch, static
 from causvid.ui.gallery import Gallery
-from causvid.ui.handlers import Handlers
+from causvid.ui.handlers import Handlers, explained
 from causvid.ui.player import PlayerColumn
 from causvid.ui.presence import Presence
 from causvid.ui.schedule_tab import ScheduleTab
 from causvid.ui.tabs import ImageTab, Tab, TextTab, VideoTab
+from causvid.ui.upstream import LastingQueue
 
 TABS = (TextTab, ImageTab, VideoTab, ScheduleTab)
 # Puts a `Screen` in place of the first input. An extension keeps the shape of what it extends.
@@ -42,15 +46,29 @@ GOES_ON = _SCREEN.replace("NARROW", "player.dataset.beside === 'down'")
 
 
 class Page(gr.Blocks):
-    """Blocks whose inputs may be URLs of files, or paths of uploaded ones; no update is lost.
+    """Blocks whose inputs may be URLs of files, or paths of uploaded ones; no update is lost, and
+    every error is a sentence.
 
     Args:
         upload_bytes: the largest file.
+        presence: tells who is there.
     """
 
-    def __init__(self, *, upload_bytes: int, **options: Any):
-        super().__init__(**options)
+    def __init__(self, *, upload_bytes: int, presence: Presence, **options: Any):
         self._upload_bytes = upload_bytes
+        self._presence = presence
+        super().__init__(**options)
+
+    def queue(self, *args: Any, **options: Any) -> "Page":
+        """Gradio's, with a queue that lasts."""
+        super().queue(*args, **options)
+        self._queue: Queue = LastingQueue(self._queue, self._presence)
+        return self
+
+    async def process_api(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """Gradio's, less its answer to errors of the inside, which is `{"error": null}`."""
+        with explained():
+            return await super().process_api(*args, **options)
 
     async def preprocess_data(
         self,
@@ -72,16 +90,20 @@ class Page(gr.Blocks):
         try:
             inputs = await async_traverse(inputs, local, is_file_obj_with_meta)
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
-        except gr.Error:
-            raise
+        except gr.Error as error:
+            raise gr.Error(_shortened(error.message), print_exception=False) from None
         except (InvalidPathError, OSError):  # a name that no file can have is an OSError
             raise gr.Error(
                 "got the path of a file that was not uploaded; expected handle_file(PATH) of "
                 "gradio_client, or what /gradio_api/upload answered",
                 print_exception=False,
             ) from None
+        except (ValidationError, TypeError, LookupError, AttributeError, ArithmeticError):
+            raise gr.Error(
+                "got values of other types than this function has", print_exception=False
+            ) from None
         except ValueError as error:  # everything here was sent from outside
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(_shortened(str(error)), print_exception=False) from None
 
     def handle_streaming_diffs(
         self,
@@ -109,12 +131,18 @@ class Page(gr.Blocks):
         ]
 
 
+def _shortened(sentence: str) -> str:
+    """Without what somebody sent in it taking its place."""
+    return re.sub(r"(\w{40})\w+", r"\1…", sentence)[:400]
+
+
 def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
     """The whole interface, not yet launched; `presence` tells who is there."""
     presence = presence or Presence()
     kept = math.ceil(60 * service.settings.keep_minutes)  # seconds, for uploads as for runs
     with Page(
         upload_bytes=service.settings.upload_mb * 10**6,
+        presence=presence,
         title="CausVid Live",
         delete_cache=(min(60, kept), kept),
         analytics_enabled=False,

@@ -5,7 +5,7 @@ one for a single call over plain HTTP (`/call/NAME/EVENT`). Gradio closes a gene
 was dropped, but at its next yield only, and waits for ever for a stream that nobody opens.
 `Presence` counts streams as they open and close, and calls back when a run's last one is gone.
 
-It knows the addresses of Gradio's event streams, and nothing of runs. Everything happens on the
+It knows the addresses of Gradio's streams, and nothing of runs. Everything happens on the
 server's event loop.
 """
 
@@ -36,6 +36,15 @@ class Presence:
         self.patience = patience
         self._open: Counter[str] = Counter()
         self._watches: set[_Watch] = set()
+        self._followers: list[Callable[[str, bool], None]] = []
+
+    def listens(self, name: str) -> bool:
+        """Whether a stream of that name is open."""
+        return name in self._open
+
+    def follow(self, changed: Callable[[str, bool], None]) -> None:
+        """Call `changed` with each name whose first stream is opened or whose last one is gone."""
+        self._followers.append(changed)
 
     @contextmanager
     def expects(self, names: Iterable[str], gone: Callable[[], None]) -> Iterator[None]:
@@ -77,9 +86,13 @@ class Presence:
         return counted
 
     def _change(self, name: str, by: int, *, dropped: bool = False) -> None:
+        before = self._open[name]
         self._open[name] += by
         if not self._open[name]:
             del self._open[name]
+        if self.listens(name) != bool(before):
+            for changed in self._followers:
+                changed(name, not before)
         for watch in [watch for watch in self._watches if name in watch.names]:
             self._update(watch, dropped=dropped)
 
@@ -105,14 +118,21 @@ class _Watch:
             self.timer = None
 
 
+def heartbeat_of(session: str) -> str:
+    """The name of the stream that a browser's page keeps open, whatever it does."""
+    return f"heartbeat/{session}"
+
+
 def _stream_name(scope: Scope) -> str | None:
-    """The session or event that a request wants to listen to; `None` for other requests."""
+    """What a request wants to listen to, by session or event; `None` for other requests."""
     if scope["type"] != "http" or scope["method"] != "GET":
         return None
     path = scope["path"].rstrip("/")
     if path.endswith("/queue/data"):
         return parse_qs(scope["query_string"].decode()).get("session_hash", [None])[0]
     parts = path.split("/")
+    if parts[-2:-1] == ["heartbeat"]:
+        return heartbeat_of(parts[-1])
     if len(parts) > 3 and "call" in parts[-4:-2]:  # /call/NAME/EVENT, /call/v2/NAME/EVENT
         return parts[-1]
     return None

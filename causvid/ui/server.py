@@ -1,12 +1,14 @@
 """From settings to a running server: models, device, service, page."""
 
 import ctypes
+import functools
 import logging
 import os
 import sys
 from collections.abc import Generator
 
 import gradio as gr
+import gradio.http_server
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -21,8 +23,10 @@ from causvid.serving.settings import Settings, SettingsError
 from causvid.serving.zero import LentDevice, carry_out, lent_seconds
 from causvid.ui.endpoints import WRONG_CALL, call_of, refuse_call
 from causvid.ui.files import Uploads, static
+from causvid.ui.gate import HANDLERS, Gate
 from causvid.ui.page import build_page
 from causvid.ui.presence import Presence, notice_lost_networks
+from causvid.ui.transport import raise_descriptor_limit, serving
 
 # Gradio keeps half a megabyte for each of the latest sessions; a plain call counts as one, too. A
 # browser whose session is dropped gets the page's first choices back.
@@ -82,8 +86,9 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
     presence = presence or Presence()
 
     def health(_) -> JSONResponse:
-        ready = service.models.ready
-        state: dict[str, str | int] = {"status": "ready" if ready else "loading"}
+        ready = service.models.ready and page._queue.works
+        status = "ready" if ready else "loading" if page._queue.works else "broken"
+        state: dict[str, str | int] = {"status": status}
         state["model"] = service.settings.model
         if isinstance(service.device, SharedDevice):
             state["running"], state["waiting"] = service.device.load
@@ -94,6 +99,13 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
     page = build_page(service, presence)
     gr.set_static_paths([service.results])  # else Gradio would keep copies
+    front = functools.partial(
+        Gate,
+        page=page,
+        upload_bytes=service.settings.upload_mb * 10**6,
+        space="SPACE_ID" in os.environ,
+    )
+    gradio.http_server.Server = serving(front, service.settings.connections)
     page.launch(
         # Not as `css`, which Gradio confines to the inside of its page: margins are outside.
         head=f"<style>{static('style.css')}</style>",
@@ -109,7 +121,7 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
         app_kwargs={
             "routes": [Route("/healthz", health)],
             "middleware": [Middleware(presence.middleware)],
-            "exception_handlers": dict.fromkeys(WRONG_CALL, refuse_call),
+            "exception_handlers": {**HANDLERS, **dict.fromkeys(WRONG_CALL, refuse_call)},
         },
         prevent_thread_lock=True,
         quiet=True,
@@ -169,6 +181,7 @@ def main(process: ServerProcess) -> None:
         OSError: if the port cannot be had.
     """
     _share_heaps()
+    raise_descriptor_limit()
     set_up_logging(sys.stdout)
     silence_loading_bars()
     service = make_service(Settings.from_environment())

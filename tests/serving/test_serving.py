@@ -299,7 +299,7 @@ async def _one(service):
 def test_many_runs_leave_no_files_and_no_threads(service):
     async def scenario():
         for number in range(30):
-            run = service.start(ask(seconds=20.0), session="visitor")
+            run = service.start(ask(seconds=20.0), owner="visitor")
             events = run.events()
             await anext(events)
             if number % 2:

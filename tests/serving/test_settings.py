@@ -8,7 +8,7 @@ from causvid.serving.settings import Settings, SettingsError, variables
 
 ABOVE_ZERO = (
     *("MAX_PIXELS", "MAX_WORK", "MAX_PROMPT", "MAX_CUES", "UPLOAD_MB", "UPLOAD_PIXELS"),
-    *("LEAD", "KEEP_MINUTES", "GPU_SECONDS"),
+    *("LEAD", "CONNECTIONS", "KEEP_MINUTES", "GPU_SECONDS"),
 )
 SWITCHES = ("COMPILE", "TINY_DECODER", "LOG_PROMPTS")
 

@@ -1,0 +1,111 @@
+"""Connections: how many there may be, and how long one may take to say what it wants.
+
+uvicorn waits for ever for the first request of a connection and for the rest of one that trickles,
+and asyncio logs every connection that finds no free descriptor, thousands a second.
+"""
+
+import asyncio
+import resource
+from collections.abc import Callable
+from typing import Any
+
+from gradio.http_server import Server as GradiosServer
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+ASKING = 10.0  # seconds from the first byte of a request, or from connecting, to its last header
+DESCRIPTORS = 65536  # as many as the system grants, up to that
+# For everything that is no connection: the libraries' files, 128 kept runs, uploads, runs.
+OTHERS = 512
+_SENTENCE = b"there are too many connections: try again shortly"
+FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: %d\r\nretry-after: 10\r\nconnection: close\r\n\r\n%s"
+) % (len(_SENTENCE), _SENTENCE)
+
+
+def raise_descriptor_limit() -> int:
+    """Let the process open as many files and sockets as it may; how many these are."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if most > resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def most_connections(wanted: int) -> int:
+    """`wanted`, or fewer where descriptors are short."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, min(wanted, soft - min(OTHERS, soft // 2)))
+
+
+class Connection(H11Protocol):
+    """A connection that has a limited time to ask for something, at first and after each answer.
+
+    At the limit of connections, the one that has been asking for longest makes room for a new one,
+    so that idle ones keep nobody out.
+    """
+
+    most: int
+    asking: dict["Connection", asyncio.TimerHandle]  # the oldest first; of one server
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.most or self._descriptors_run_out():
+            if self.asking:
+                next(iter(self.asking))._give_up()
+            else:
+                transport.write(FULL)
+                transport.close()
+                return
+        self._asks()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._has_asked()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.transport.is_closing() and self.cycle.response_complete:
+            self._asks()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._has_asked()
+        super().connection_lost(exc)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Anybody can ask for a WebSocket, which is answered as if it were not asked for."""
+
+    def _asks(self) -> None:
+        self._has_asked()
+        self.asking[self] = self.loop.call_later(ASKING, self._give_up)
+
+    def _has_asked(self) -> None:
+        if (timer := self.asking.pop(self, None)) is not None:
+            timer.cancel()
+
+    def _give_up(self) -> None:
+        self._has_asked()
+        self.transport.abort()
+        self.connections.discard(self)  # at once, as others count them before the loop comes by
+
+    def _descriptors_run_out(self) -> bool:
+        """The lowest free number is given: a high one says how many are taken."""
+        socket = self.transport.get_extra_info("socket")
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return socket is not None and socket.fileno() >= soft - min(64, soft // 8)
+
+
+def serving(front: Callable[[ASGIApp], ASGIApp], connections: int) -> type:
+    """Gradio's server, with `front` before the app and such connections."""
+
+    class Server(GradiosServer):
+        def __init__(self, config: Any, *args: Any, **options: Any):
+            limits = {"most": most_connections(connections), "asking": {}}
+            config.http = type("Connection", (Connection,), limits)
+            config.ws = "none"
+            config.app = front(config.app)
+            super().__init__(config, *args, **options)
+
+    return Server
