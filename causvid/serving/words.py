@@ -1,6 +1,8 @@
 """Words that a model of few words does not know, found from its tokenizer alone."""
 
+import difflib
 import functools
+from collections.abc import Collection
 
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
@@ -9,6 +11,8 @@ from causvid.presets.folder import load_tokenizer
 from causvid.presets.preset import Preset
 
 _MOST_NAMED = 8
+_ALIKE, _LONG = 0.75, 4
+"""Share of letters in common, and letters, from which on a known word may be what was meant."""
 
 
 def known_words(preset: Preset) -> frozenset[str]:
@@ -29,10 +33,17 @@ def remark(preset: Preset, prompt: str) -> str:
     unknown = [word for word in used if word not in known]
     if not unknown:
         return ""
-    words = ", ".join(f"“{word}”" for word in unknown[:_MOST_NAMED])
+    words = ", ".join(_quoted(word, known) for word in unknown[:_MOST_NAMED])
     more = " and more" if len(unknown) > _MOST_NAMED else ""
     verb = "is not a word" if len(unknown) == 1 else "are not words"
     return f"{words}{more} {verb} that this small model knows; it will make of it what it can."
+
+
+def _quoted(word: str, known: Collection[str]) -> str:
+    """An unknown word, with the known one that is spelt most like it, if any is."""
+    long = [other for other in known if len(other) >= _LONG] if len(word) >= _LONG else []
+    near = difflib.get_close_matches(word, long, n=1, cutoff=_ALIKE)
+    return f"“{word}” (like “{near[0]}”?)" if near else f"“{word}”"
 
 
 @functools.lru_cache(maxsize=16)

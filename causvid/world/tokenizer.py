@@ -4,7 +4,7 @@ Classes and file formats are those of the full-size model, so the same pipeline 
 that the world does not know become one unknown token.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
@@ -13,19 +13,26 @@ PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"
 PAD_ID, EOS_ID = 0, 1  # as in UMT5's own vocabulary
 
 
-def word_tokenizer(words: Iterable[str], length: int) -> PreTrainedTokenizerFast:
+def word_tokenizer(
+    words: Iterable[str], length: int, aliases: Mapping[str, Sequence[str]] | None = None
+) -> PreTrainedTokenizerFast:
     """A tokenizer of whole lower-case words that ends every prompt with `</s>`.
 
     Args:
         words: the vocabulary; order and repetitions do not matter.
         length: longest prompt in tokens, the end included.
+        aliases: word of the vocabulary → other words, of the letters a to z, that are read as it.
     """
+    replaced = [
+        normalizers.Replace(Regex(rf"\b(?:{'|'.join(others)})\b"), word)
+        for word, others in (aliases or {}).items()
+    ]
     vocabulary = [PAD, EOS, UNKNOWN, *sorted({word.lower() for word in words})]
     tokenizer = Tokenizer(
         models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token=UNKNOWN)
     )
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]
+        [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase(), *replaced]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[^a-z]+"), behavior="removed")
     tokenizer.post_processor = processors.TemplateProcessing(

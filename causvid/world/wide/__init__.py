@@ -16,10 +16,12 @@ from causvid.world.wide.film import (
     film_with_truth,
     render,
 )
+from causvid.world.wide.foreign import ALIASES
 from causvid.world.wide.samples import FORMATS, Script, script, spread
 from causvid.world.wide.scene import Scene, Split, Thing, sample_scene
 
 __all__ = [
+    "ALIASES",
     "FORMATS",
     "FPS",
     "HEIGHT",

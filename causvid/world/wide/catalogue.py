@@ -79,7 +79,7 @@ _TABLES: dict[Mover, str] = {
 🎂:cake 🧁:cupcake 🍭:lollipop 🍬:candy/sweet 🍦:icecream/cone 🍯:honey ☕:coffee 🍵:tea 🥤:juice
 🌻:sunflower 🌹:rose 🌷:tulip 🌸:flower/blossom 🌼:daisy 🌵:cactus 🌴:palm 🌲:pine/fir 🌳:tree
 🍀:clover 🎃:pumpkin 🪴:plant
-🧸:teddy 🪀:yoyo 🎲:die 🧩:puzzle 🎁:gift/present 🎀:bow/ribbon 🪆:doll 🎸:guitar 🎻:violin
+🧸:teddy 🪀:yoyo 🎲:dice 🧩:puzzle 🎁:gift/present 🎀:bow/ribbon 🪆:doll 🎸:guitar 🎻:violin
 🎺:trumpet 🥁:drum 🎹:piano 🎷:saxophone 🔔:bell 🏆:trophy/cup 👑:crown 💎:diamond/gem
 🔑:key ⚓:anchor 🧲:magnet 💡:lightbulb/bulb 🕯️:candle 🔥:fire/flame 💧:droplet ☂️:umbrella
 👓:glasses 🎩:hat 🧢:cap 👟:shoe/sneaker 👢:boot 👗:dress 👕:shirt 🧦:socks 🧤:gloves 🎒:backpack
@@ -100,7 +100,7 @@ _PLURALS = {
     "ox": "oxen",
     "wolf": "wolves",
     "leaf": "leaves",
-    "die": "dice",
+    "dice": "dice",
     "snowman": "snowmen",
     "bison": "bison",
     "man": "men",
