@@ -2,12 +2,20 @@
 
 import argparse
 import math
+import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from causvid.presets import execution
 from causvid.serving.request import PARAMETERS, Parameter
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from causvid.generation.stream import Stream
+    from causvid.media import VideoWriter
+    from causvid.serving.record import Reason, Recorder
 
 _TYPES = {"integer": int, "number": float}
 
@@ -43,7 +51,7 @@ def main(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from causvid.generation.prompts import PromptSchedule
-    from causvid.media import VideoWriter, probe, read_image
+    from causvid.media import NoRoomError, VideoWriter, check_place, probe, read_image
     from causvid.presets.loading import load
     from causvid.presets.registry import default_preset, get_preset
     from causvid.serving.models import check_fit
@@ -80,31 +88,71 @@ def main(args: argparse.Namespace) -> int:
         read_image(args.image)
     if args.video is not None:
         probe(args.video)
+    writer = VideoWriter(args.out, fps=preset.generation.fps)
+    check_place(record)
     sentence = remark(preset, " ".join(cue.prompt for cue in request.prompts))
     if sentence and not args.quiet:
         print(sentence, file=sys.stderr)
     pipeline = load(preset, how, tiny_decoder=request.decoder == "tiny")
     with request.open(pipeline, image=args.image, video=args.video) as stream:
         recorder = Recorder(request, preset, stream)
-        with (
-            VideoWriter(args.out, fps=stream.generator.config.fps) as writer,
-            tqdm(
-                total=stream.chunk_count, unit="chunk", file=sys.stderr, disable=args.quiet
-            ) as bar,
-        ):
-            for chunk in stream:
-                recorder.add(chunk)
-                writer.append(chunk.frames)
-                bar.update()
-                bar.set_postfix_str(f"{recorder.frames_per_second:.1f} frames/s")
-        manifest = recorder.manifest()
+        with writer, tqdm(total=stream.chunk_count, unit="chunk", disable=args.quiet) as bar:
+            stopped_by, cause = _make(stream, recorder, writer, bar)
+            if cause is not None and not recorder.frames:
+                raise cause
+        manifest = recorder.manifest(stopped_by=stopped_by)
     manifest.save(record)
+    video, timings = manifest.video, manifest.timings
     if not args.quiet:
-        video, timings = manifest.video, manifest.timings
         print(
-            f"{args.out}: {video.frames} frames, {video.seconds:.2f} s at "
+            f"{args.out}: {writer.frame_count} frames, {writer.frame_count / video.fps:.2f} s at "
             f"{video.width}x{video.height}; first frame after "
             f"{timings.first_frame_seconds:.2f} s, {timings.times_playback:.1f} times playback "
             f"speed; manifest {record}; {execution.in_force(pipeline)}"
         )
+    if isinstance(cause, NoRoomError):
+        raise NoRoomError(
+            f"{cause}: it holds the first {writer.frame_count} of {video.frames} frames"
+        )
+    if cause is not None:
+        raise cause
     return 0
+
+
+def _make(
+    stream: "Stream", recorder: "Recorder", writer: "VideoWriter", bar: "tqdm[NoReturn]"
+) -> "tuple[Reason | None, BaseException | None]":
+    """Make the video; what ended it early, so that what was made before can be kept.
+
+    Ctrl-C and SIGTERM end it within one pass; a second one at once.
+    """
+    from causvid.generation.stream import StreamInterrupted
+    from causvid.media import NoRoomError
+
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    came: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        came.append(number)
+        stream.interrupt()
+        for each, handler in signals.items():
+            signal.signal(each, handler)
+
+    for number in signals:
+        signal.signal(number, end)
+    try:
+        for chunk in stream:
+            recorder.add(chunk)
+            writer.append(chunk.frames)
+            bar.update()
+            bar.set_postfix_str(f"{recorder.frames_per_second:.1f} frames/s")
+    except StreamInterrupted:
+        return "viewer", SystemExit(128 + came[0])
+    except NoRoomError as error:
+        return "room", error
+    except Exception as error:
+        return "failure", error
+    finally:
+        for each, handler in signals.items():
+            signal.signal(each, handler)
+    return None, None

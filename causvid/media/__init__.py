@@ -13,15 +13,10 @@ a `ValueError` that names the file without its folder. No ffmpeg binary is neede
 
 from causvid.media.fragments import Fragment, FragmentMuxer
 from causvid.media.images import ImageSource, fit, read_image
+from causvid.media.place import NoRoomError, check_place, lacks_room
 from causvid.media.reader import MAX_VIDEO_PIXELS, VideoReader, probe
 from causvid.media.videofile import VideoInfo, VideoSource
-from causvid.media.writer import (
-    NoRoomError,
-    VideoWriter,
-    check_place,
-    lacks_room,
-    write_video,
-)
+from causvid.media.writer import VideoWriter, write_video
 
 __all__ = [
     "MAX_VIDEO_PIXELS",

@@ -23,16 +23,8 @@ from typing import Any
 import numpy as np
 
 from causvid.media.clock import Rate, as_rate
-from causvid.media.writer import (
-    NoRoomError,
-    add_h264,
-    as_clip,
-    boxes,
-    copy_mp4,
-    lacks_room,
-    open_mp4,
-    to_yuv,
-)
+from causvid.media.place import NoRoomError, lacks_room
+from causvid.media.writer import add_h264, as_clip, boxes, copy_mp4, open_mp4, to_yuv
 
 # One fragment per container, and its decode time is that of its first frame. Without an edit list
 # and shifting, the muxer takes that time from the frame instead of beginning at 0.

@@ -6,10 +6,7 @@ an odd edge is repeated once, so that nothing of the picture is lost.
 """
 
 import contextlib
-import errno
 import io
-import os
-import uuid
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +19,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from av.video.stream import VideoStream
 
 from causvid.media.clock import Rate, as_rate
+from causvid.media.place import NoRoomError, check_place, lacks_room, part_of, put_in_place
 
 # Bit-exact on every processor; swscale's default takes short cuts that are not.
 _EXACT = (
@@ -31,42 +29,12 @@ _EXACT = (
     | Interpolation.BITEXACT
 )
 
-# Every second that is complete is on the disk, and plays.
+# Every quarter of a second that is complete is on the disk, and plays.
 _IN_FRAGMENTS = {
     "movflags": "delay_moov+default_base_moof+skip_trailer",
-    "frag_duration": "1000000",
+    "frag_duration": "250000",
     "flush_packets": "1",
 }
-
-
-class NoRoomError(ValueError):
-    """A disk is full; the message says what has no room."""
-
-
-def lacks_room(error: BaseException) -> bool:
-    """Whether something could not be written because its disk, or a quota, is full."""
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return isinstance(error, NoRoomError) or getattr(error, "errno", None) in full
-
-
-def check_place(path: Path) -> None:
-    """Find out whether a file could be written, before there is one.
-
-    Raises:
-        ValueError: says why it cannot.
-    """
-    try:
-        if path.is_dir():
-            raise ValueError(f"{path.name} is a folder; pass the name of a file")
-        if not path.absolute().parent.is_dir():
-            raise ValueError(f"the folder for {path.name} does not exist: {path.parent}")
-        with contextlib.suppress(FileNotFoundError):
-            path.lstat()  # is the name too long?
-        part = _part_of(path)
-        part.touch()
-        part.unlink()
-    except OSError as error:
-        raise ValueError(f"{path.name} cannot be written: {error.strerror}") from None
 
 
 class VideoWriter:
@@ -96,7 +64,7 @@ class VideoWriter:
         """
         self.frame_count = 0
         self._path = _checked(path)
-        self._part = _part_of(self._path)
+        self._part = part_of(self._path)
         self._rate = as_rate(fps)
         # x264's macroblock tree was seen to give other bytes for the same frames, run by run, on
         # a processor with AVX-512; constant quality loses little without it.
@@ -128,7 +96,7 @@ class VideoWriter:
 
         Raises:
             ValueError: if there was no frame, or the file cannot be put in its place.
-            NoRoomError: if the disk was full before the first second was written.
+            NoRoomError: if the disk was full before anything was written.
         """
         if self._container is None or self._stream is None:
             raise ValueError(f"there are no frames to write to {self._path.name}")
@@ -139,7 +107,7 @@ class VideoWriter:
                         self._container.mux(self._stream.encode())
                 with self._room():
                     self._container.close()
-            self._put_in_place()
+            self._finish()
         finally:
             self.abort()
 
@@ -169,19 +137,20 @@ class VideoWriter:
             self._full = True
             raise NoRoomError(f"there is no room left for {self._path.name}") from None
 
-    def _put_in_place(self) -> None:
+    def _finish(self) -> None:
         if self._full:
             self.frame_count = _cut_to_whole_fragments(self._part)
             if not self.frame_count:
                 raise NoRoomError(f"there is no room for {self._path.name}; nothing was kept")
+            put_in_place(self._part, self._path)
+            return
+        whole = part_of(self._path)
         try:
-            if not self._full:
-                with self._part.open("rb") as made:
-                    copy_mp4(made, self._path, self._rate)
-                return
+            with self._part.open("rb") as made:
+                _copy(made, whole, self._rate)
         except NoRoomError:  # for a second copy, even for a moment; the fragments play, too
-            pass
-        _replace(self._part, self._path)
+            whole = self._part
+        put_in_place(whole, self._path)
 
 
 def write_video(path: str | Path, frames: Any, fps: Rate, *, crf: int = 18) -> None:
@@ -221,8 +190,17 @@ def copy_mp4(source: BinaryIO, path: str | Path, rate: Fraction) -> int:
         NoRoomError: if the disk is full; then no file appears.
     """
     path = _checked(path)
-    part = _part_of(path)
-    count = 0
+    part = part_of(path)
+    try:
+        count = _copy(source, part, rate)
+    except NoRoomError:
+        raise NoRoomError(f"there is no room left for {path.name}") from None
+    put_in_place(part, path)
+    return count
+
+
+def _copy(source: BinaryIO, part: Path, rate: Fraction) -> int:
+    count, whole = 0, False
     try:
         with av.open(source, "r") as fragments:
             track = fragments.streams.video[0]
@@ -236,13 +214,14 @@ def copy_mp4(source: BinaryIO, path: str | Path, rate: Fraction) -> int:
                     packet.stream = copied
                     container.mux(packet)
                     count += 1
-        _replace(part, path)
+        whole = True
     except OSError as error:
         if lacks_room(error):
-            raise NoRoomError(f"there is no room left for {path.name}") from None
+            raise NoRoomError("there is no room left for a file") from None
         raise
     finally:
-        part.unlink(missing_ok=True)
+        if not whole:
+            part.unlink(missing_ok=True)
     return count
 
 
@@ -348,19 +327,3 @@ def _checked(path: str | Path) -> Path:
         raise ValueError(f"{path.name} does not end in .mp4, the only kind of file written here")
     check_place(path)
     return path
-
-
-def _part_of(path: Path) -> Path:
-    """Where a file is written until it is complete; as long as any name may be."""
-    return path.with_name(f".{uuid.uuid4().hex}.part")
-
-
-def _replace(part: Path, path: Path) -> None:
-    try:
-        os.replace(part, path)
-    except OSError as error:
-        kept = part.with_name(part.name.lstrip("."))
-        part.rename(kept)
-        raise ValueError(
-            f"{path.name} cannot be put in its place ({error.strerror}); the video is in {kept}"
-        ) from None
