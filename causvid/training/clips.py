@@ -22,7 +22,7 @@ from causvid.model.codec import VideoCodec
 from causvid.training.config import DataConfig, WideConfig, WorldConfig
 from causvid.training.data import Clip, shard_path, write_shard
 from causvid.world import FPS, LOOPING, Scene, caption, render, render_switch, return_frame
-from causvid.world.wide import script
+from causvid.world.wide import sample_scene, script
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,8 @@ def wide_clip(
     rng = np.random.default_rng((number, latents))
     turn = config.turn if turned and 0 < config.turn < latents else 0
     late = bool(rng.random() < config.late_share)
-    start = int(rng.integers(1, round(config.late_seconds * FPS))) if late else 0
+    longest = min(config.late_seconds, sample_scene(0, number).lasting)
+    start = int(rng.integers(1, round(longest * FPS))) if late else 0
     at = start + 1 + (turn - 1) * codec.temporal_stride if turn else 0
     drawn = script(0, number, turn=at, captions=config.captions)
     frames = 1 + (latents - 1) * codec.temporal_stride

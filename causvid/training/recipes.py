@@ -94,6 +94,15 @@ def vocabulary(recipe: Recipe) -> tuple[str, ...]:
     return words
 
 
+def aliases(recipe: Recipe) -> dict[str, tuple[str, ...]]:
+    """Words of that vocabulary and others that are read as them."""
+    if recipe.data.wide is None:
+        return {}
+    from causvid.world.wide import ALIASES
+
+    return ALIASES
+
+
 POCKET = Recipe(
     # Three wide heads instead of six narrow ones: the same work in matrix products, half of it in
     # softmax, which is what attention spends its time on at this size.

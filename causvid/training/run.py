@@ -31,7 +31,7 @@ from causvid.training.models import (
     load_transformer,
 )
 from causvid.training.precision import mixed_precision
-from causvid.training.recipes import Recipe, TransformerShape, vocabulary
+from causvid.training.recipes import Recipe, TransformerShape, aliases, vocabulary
 from causvid.training.teacher_model import Conditioning, embeddings_of
 from causvid.training.trainer import LoopConfig, Stage, finished_average, latest_checkpoint, train
 from causvid.world.tokenizer import word_tokenizer
@@ -157,7 +157,8 @@ class Run:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         if self.base_folder is None:
-            return word_tokenizer(vocabulary(self.recipe), self.shape.text_length)
+            words, others = vocabulary(self.recipe), aliases(self.recipe)
+            return word_tokenizer(words, self.shape.text_length, others)
         return AutoTokenizer.from_pretrained(self.base_folder / "tokenizer")
 
     def text_encoder(self, stage: str = "teacher") -> UMT5EncoderModel:

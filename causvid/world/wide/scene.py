@@ -7,6 +7,7 @@ pictures. This module knows neither pixels nor words.
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -88,6 +89,15 @@ ROUND = ("ball", "football", "basketball", "volleyball", "baseball")
 _TALL = ("up", "down")
 _ENDLESS = ("leaves", "fractal", "gradient", "drawing", "collage", "space")
 """Backgrounds that continue above and below, too."""
+
+_LASTING = {
+    "rise": 0.8,
+    "fall": 0.6,
+    "in": 0.8,
+    "out": 0.8,
+    "grow": 1.2,
+    "shrink": 1.2,
+}
 
 HELD_KINDS: tuple[str, ...] = (
     *("skunk", "badger", "raccoon", "yak", "poodle", "scorpion", "mosquito", "dove"),
@@ -180,6 +190,17 @@ class Scene:
     def named(self) -> bool:
         """Whether the background has a name."""
         return self.background in PLACED
+
+    @property
+    def lasting(self) -> float:
+        """Seconds during which all that moves surely goes on; infinite for what never ends.
+
+        A clip that begins later shows things that have come, gone or grown already, which is not
+        what its captions say.
+        """
+        motions = [_LASTING.get(thing.motion, math.inf) for thing in self.things]
+        zooms = 2.0 if self.camera in ("in", "out") else math.inf
+        return min([*motions, zooms])
 
     def plain(self) -> Scene:
         """The same picture by day and in clear weather."""

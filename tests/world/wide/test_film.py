@@ -17,6 +17,8 @@ from causvid.world.wide import (
     script,
     spread,
 )
+from causvid.world.wide.catalogue import SPRITES
+from causvid.world.wide.sprites import look
 
 SMALL = {"height": 96, "width": 160}
 FIRST = [sample_scene(5, index) for index in range(24)]
@@ -130,3 +132,29 @@ def test_the_camera_moves_as_the_truth_says(camera, axis):
     first, last = clip[0].mean(-1), clip[24].mean(-1)
     back = [np.abs(np.roll(last, s, axis - 1) - first)[31:-31, 31:-31].mean() for s in shifts]
     assert abs(shifts[int(np.argmin(back))] - step) <= 1
+
+
+def test_what_passes_behind_something_is_hidden_and_comes_out_again():
+    for cover in ("wall", "bush", "rock", "box"):
+        scene = Scene("meadow", (Thing("duck", motion="behind"),), cover=cover, seed=2)
+        _, truth = film_with_truth([Shot(0, scene)], frames=160, **SMALL)
+        seen = truth.visible[:, 0]
+        assert seen.min() < 0.25 and seen.max() > 0.95
+        assert (truth.counts == (seen >= 0.2)).all() and set(truth.counts) == {0, 1}
+
+
+@pytest.mark.parametrize("index", range(40))
+def test_until_a_motion_has_lasted_it_goes_on(index):
+    scene = sample_scene(12, index)
+    if not np.isfinite(scene.lasting):
+        scene = replace(scene, things=(Thing("cat", motion="in"),), camera="still", cover="")
+    last = round(scene.lasting * 16)
+    clip = render(replace(scene, weather="clear"), frames=2, start=last - 1, **SMALL)
+    assert not np.array_equal(clip[0], clip[1])
+
+
+def test_the_sprite_file_has_a_picture_for_every_kind():
+    for kind in SPRITES:
+        picture = np.asarray(look(kind.name, "", 40, np.random.default_rng(0))(0.0, 0.0))
+        assert (picture[..., 3] > 128).mean() > 0.08, kind.name
+        assert picture[..., :3][picture[..., 3] > 128].std() > 3, kind.name
