@@ -114,6 +114,8 @@ def _with_article(noun: str, rng: np.random.Generator) -> str:
     first = noun.split()[0]
     if first in ("something", "it", "a", "two"):
         return noun
+    if noun.endswith(("es", "ies", "cks", "oves")):  # grapes, cherries, socks
+        return _pick(rng, (noun, f"the {noun}"))
     return _pick(
         rng, (f"{'an' if first[0] in 'aeiou' else 'a'} {noun}",) * 3 + (f"the {noun}", noun)
     )

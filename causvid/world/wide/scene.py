@@ -105,6 +105,17 @@ HELD_KINDS: tuple[str, ...] = (
     *("tulip", "yoyo", "saxophone", "magnet", "bathtub", "axe", "carousel", "compass"),
 )
 """Kinds that training never shows or names; few would ask for one."""
+COMMON_KINDS: tuple[str, ...] = (
+    *("cat", "dog", "horse", "cow", "pig", "sheep", "elephant", "giraffe", "lion", "tiger"),
+    *("bear", "panda", "rabbit", "mouse", "monkey", "frog", "duck", "chick", "penguin", "turtle"),
+    *("snake", "dinosaur", "dragon", "unicorn", "fox", "robot", "ghost", "alien", "snowman"),
+    *("walker", "automobile", "bus", "truck", "tractor", "locomotive", "motorcycle", "bicycle"),
+    *("firetruck", "butterfly", "bee", "airplane", "helicopter", "ufo", "owl", "fish", "shark"),
+    *("whale", "dolphin", "octopus", "football", "basketball", "apple", "banana", "pear"),
+    *("strawberry", "pizza", "hamburger", "cake", "heart", "star", "flower", "rose", "tree"),
+    *("house", "smiley", "teddy", "gift"),
+)
+"""Kinds that people ask for first: half of all sprites."""
 TRAINED_KINDS: tuple[str, ...] = tuple(name for name in KINDS if name not in HELD_KINDS)
 
 
@@ -298,6 +309,7 @@ def _thing(rng: np.random.Generator, background: str, split: Split) -> Thing:
         kinds = HELD_KINDS if split == "unseen" else TRAINED_KINDS
         kind = _pick(rng, kinds)
         if split != "unseen":
+            kind = _pick(rng, COMMON_KINDS) if choice > 0.68 else kind
             kind = _pick(rng, _PAINTED) if choice < 0.22 else "" if choice < 0.36 else kind
         if kind and not _at_home(KINDS[kind].mover, background) and rng.random() < 0.85:
             continue
@@ -308,7 +320,8 @@ def _thing(rng: np.random.Generator, background: str, split: Split) -> Thing:
 
 
 def _motion(rng: np.random.Generator, thing: Thing) -> str:
-    return "still" if rng.random() < 0.22 else _pick(rng, thing.motions)
+    often = [motion for motion in thing.motions if motion in ("left", "right", "rise")]
+    return "still" if rng.random() < 0.22 else _pick(rng, (*thing.motions, *often))
 
 
 def _at_home(mover: str, background: str) -> bool:
