@@ -2,8 +2,9 @@
 
 With its default configuration the parameter names and the arithmetic are those of TAEHV's Wan 2.1
 weights (`taew2_1`, https://github.com/madebyollin/taehv), so that published checkpoints load by
-name. Two options go further: a coarser stride (`patch_size`, `space_scales`) and a linear shortcut
-around the convolutions, which can be fitted in closed form before any training.
+name. Three options go further: a coarser stride (`patch_size`, `space_scales`), a linear shortcut
+around the convolutions, which can be fitted in closed form before any training, and motion that is
+undone before all of that and done again after it (`causvid.model.motion`).
 
 The module is stateless. What a stream must remember between calls is a `Memory` that the caller
 owns; a clip in one call equals the same clip in pieces. The module knows neither the alignment of a
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causvid.model.interruption import pause
+from causvid.model.motion import align, displace, estimate_motion
 
 Memory = dict[str, Tensor]
 """Last frames seen by the layers of one direction of one stream, by layer name."""
@@ -121,12 +123,18 @@ class LinearShortcut(nn.Module):
 
     Thousands of pixels depend on far fewer mixtures of what is seen. With a `rank`, those are made
     first (`mixer`), and pixels of them, at a fraction of the products and of the weights.
+
+    The last two channels may be motion, which has no pixels of its own. Neighbours tell of it, too.
     """
 
-    def __init__(self, channels: int, stride: int, frames: int, latents: int, rank: int) -> None:
+    def __init__(
+        self, channels: int, stride: int, frames: int, latents: int, rank: int, motion: bool
+    ) -> None:
         super().__init__()
         self.stride, self.frames, self.latents = stride, frames, latents
-        self.encoder = nn.Conv2d(3 * frames, channels, stride, stride=stride)
+        pictured = channels - 2 if motion else channels
+        self.encoder = nn.Conv2d(3 * frames, pictured, stride, stride=stride)
+        self.motion = self._neighbours(channels, 2) if motion else None
         seen, pixels = latents * channels, 3 * frames * stride**2
         if not 0 <= rank <= pixels:
             raise ValueError(f"a shortcut's rank is at most {pixels}, its pixels, got {rank}")
@@ -200,6 +208,8 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
         time_scales: temporal scale of each decoder stage; the encoder runs them backwards.
         shortcut_latents: latents seen by the linear decoder shortcut; 0 for no shortcut.
         shortcut_rank: mixtures of them that its pixels are made of; 0 for no such bound.
+        motion: whether the frames of a latent are encoded as they are in the middle of their time,
+            and how they move (pixels a frame) is what the last two channels hold.
         decoder_gain: factor on the output of the convolutional decoder. Beside a shortcut it should
             be about as small as what the shortcut leaves to explain: Adam's first steps know no
             scale, and at full size they are noise that the network learns to avoid by dying.
@@ -230,6 +240,7 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
         time_scales: Sequence[int] = (1, 2, 2),
         shortcut_latents: int = 0,
         shortcut_rank: int = 0,
+        motion: bool = False,
         decoder_gain: float = 1.0,
         leak: float = 0.0,
         latents_mean: Sequence[float] | None = None,
@@ -250,6 +261,11 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
                 raise ValueError(
                     f"{side}: {stages} stages need {stages + 1} widths and {stages} block counts, "
                     f"got {tuple(channels)} and {tuple(blocks)}"
+                )
+            if motion and (encoder_channels or not shortcut_latents or latent_channels < 3):
+                raise ValueError(
+                    "motion takes two latent channels beside those of a linear encoder: give "
+                    "encoder_channels=(), shortcut_latents > 0 and latent_channels > 2"
                 )
             if not channels and not shortcut_latents:
                 raise ValueError(
@@ -297,6 +313,7 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
                 self.temporal_stride,
                 shortcut_latents,
                 shortcut_rank,
+                motion,
             )
 
     @apply_forward_hook
@@ -322,13 +339,16 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
                 f"got {height}x{width}; crop or pad first"
             )
         memory = {} if memory is None else memory
-        parts = []
+        parts, motion = [], None
+        if self.config.motion:
+            pixels, motion = self.compensated(pixels)
         if self.shortcut is not None:
             parts.append(self.shortcut.encode(pixels))
         if self.encoder is not None:
             folded = F.pixel_unshuffle(pixels, self.config.patch_size)
             parts.append(_run(self.encoder, folded, memory))
-        return sum(parts[1:], start=parts[0])
+        latents = sum(parts[1:], start=parts[0])
+        return latents if motion is None else torch.cat([latents, motion], dim=2)
 
     @apply_forward_hook
     def decode(self, latents: Tensor, memory: Memory | None = None) -> Tensor:
@@ -363,4 +383,23 @@ class TinyAutoencoder(ModelMixin, ConfigMixin):
             folded = _run(self.decoder, latents.to(dtype), memory)
             pixels = F.pixel_shuffle(folded, self.config.patch_size).to(latents.dtype)
             parts.append(self.config.decoder_gain * pixels)
-        return sum(parts[1:], start=parts[0])
+        pixels = sum(parts[1:], start=parts[0])
+        if self.shortcut is not None and self.shortcut.motion is not None:
+            motion = self.shortcut.motion(latents.flatten(0, 1))
+            groups = pixels.unflatten(1, (-1, self.temporal_stride)).flatten(0, 1)
+            pixels = displace(groups, motion.detach()).view(pixels.shape)
+        return pixels
+
+    def compensated(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels without their motion, and that motion [b, f, 2, h, w], pixels a frame.
+
+        It is found in cells of twice the stride: smaller ones see too little.
+        """
+        groups = pixels.unflatten(1, (-1, self.temporal_stride)).flatten(0, 1).float()
+        rows, columns = (size // self.spatial_stride for size in pixels.shape[-2:])
+        motion = estimate_motion(groups, 2 * self.spatial_stride)
+        motion = F.interpolate(motion, scale_factor=2, mode="bilinear", align_corners=False)
+        motion = motion[..., :rows, :columns]
+        aligned = align(groups, motion).clamp(0, 1).view(pixels.shape)
+        motion = motion.unflatten(0, (pixels.shape[0], -1))
+        return aligned.to(pixels.dtype), motion.to(pixels.dtype)
