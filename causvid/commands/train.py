@@ -40,8 +40,10 @@ _SOURCE = ("recipe", "base", "start-from")
 _LOOP = ("seed", "precision", "name", "stop", "checkpoint-seconds")
 
 STAGES = {
-    "codec": Stage("fit the autoencoder in closed form", "codec", ("recipe", "seed")),
-    "decoder": Stage("train the autoencoder's decoder", "decoder", (*_SOURCE, *_LOOP, "student")),
+    "codec": Stage("fit the autoencoder in closed form", "codec", ("recipe", "seed", "videos")),
+    "decoder": Stage(
+        "train the autoencoder's decoder", "decoder", (*_SOURCE, *_LOOP, "student", "videos")
+    ),
     "data": Stage(
         "encode captioned clips: rendered ones, or videos", "data", (*_SOURCE, "shards", "videos")
     ),

@@ -8,7 +8,7 @@ Clips and pixels are those of `causvid.world.pixels`.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,22 +17,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from causvid.generation.geometry import Size
 from causvid.model.tiny_autoencoder import LinearShortcut, MemoryBlock, TinyAutoencoder
 from causvid.training.config import CodecConfig
-from causvid.world.pixels import clip_to_pixels, diorama_clip, with_run_up
+from causvid.training.footage import Footage
+from causvid.world.pixels import clip_to_pixels, with_run_up
 
 logger = logging.getLogger(__name__)
 
 
-def fit_codec(config: CodecConfig, *, seed: int = 0) -> TinyAutoencoder:
-    """A codec that works without any training: a linear one, and convolutions that add nothing."""
+def fit_codec(
+    config: CodecConfig, footage: Footage, sizes: Sequence[Size], *, seed: int = 0
+) -> TinyAutoencoder:
+    """A codec that works without any training: a linear one, and convolutions that add nothing.
+
+    Args:
+        footage: draws the clips.
+        sizes: theirs, in turn.
+    """
     architecture = asdict(config)
     count, frames, noise = (architecture.pop(name) for name in ("clips", "frames", "latent_noise"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TinyAutoencoder(encoder_channels=(), **architecture)
         rng = np.random.default_rng(seed)
-        clips = [diorama_clip(rng, frames=frames) for _ in range(count)]
+        clips = [footage(rng, frames, sizes[i % len(sizes)])[0] for i in range(count)]
         fit_encoder(model, clips)
         fit_decoder(model, clips, noise)
     return model.eval()
@@ -45,27 +54,35 @@ def fit_encoder(model: TinyAutoencoder, clips: Iterable[Tensor]) -> None:
     Raw latents have unit variance each, which suits the convolutions. Normalised ones, which the
     diffusion model sees, keep part of their unequal weight in the picture: a standard deviation
     proportional to the square root of the component's (root mean square 1 over channels). Equal
-    variance would make most of the diffusion loss a matter of texture.
+    variance would make most of the diffusion loss a matter of texture. Motion, where it is encoded,
+    weighs as much as the strongest component.
     """
     shortcut = _shortcut_of(model)
     size = 3 * shortcut.frames * shortcut.stride**2
-    count, total = 0, torch.zeros(size, dtype=torch.float64)
+    count, total, energy = 0, torch.zeros(size, dtype=torch.float64), 0.0
     second = torch.zeros(size, size, dtype=torch.float64)
     for clip in clips:
-        rows = _patches(clip, shortcut).movedim(1, -1).flatten(0, -2) - 0.5
+        patches, motion = _patches(clip, model)
+        rows = patches.movedim(1, -1).flatten(0, -2) - 0.5
         count += len(rows)
         total += rows.sum(0, dtype=torch.float64)
         second += rows.T @ rows
+        energy += motion.square().sum().item()
     mean = total / count
     covariance = second / count - torch.outer(mean, mean)
     values, vectors = torch.linalg.eigh(covariance)
-    channels = model.config.latent_channels
+    channels = shortcut.encoder.out_channels
     deviations = values[-channels:].flip(0).clamp_min(1e-12).sqrt()
     components = vectors[:, -channels:].flip(1).T / deviations[:, None]
     _set(shortcut.encoder, components, -components @ (mean + 0.5))
-    scale = deviations.sqrt()
+    scale, raw = deviations.sqrt(), torch.ones(channels, dtype=torch.float64)
+    if model.config.motion:
+        raw = torch.cat(
+            [raw, raw.new_tensor(energy / (2 * count)).clamp_min(1e-4).sqrt().expand(2)]
+        )
+        scale = torch.cat([scale, scale[:1].expand(2)])
     scale = scale / scale.square().mean().sqrt()
-    model.register_to_config(latents_mean=[0.0] * channels, latents_std=(1 / scale).tolist())
+    model.register_to_config(latents_mean=[0.0] * len(scale), latents_std=(raw / scale).tolist())
     explained = values[-channels:].sum() / values.sum()
     logger.info("encoder: %d patches, %.2f %% of the variance kept", count, 100 * explained)
 
@@ -87,11 +104,14 @@ def fit_decoder(model: TinyAutoencoder, clips: Iterable[Tensor], latent_noise: f
     latents_seen, channels = shortcut.latents, model.config.latent_channels
     inputs, outputs = latents_seen * channels * 9 + 1, shortcut.decoder.out_channels
     gram = torch.zeros(inputs, inputs, dtype=torch.float64)
-    cross = torch.zeros(inputs, outputs, dtype=torch.float64)
+    cross = torch.zeros(inputs, outputs + 2, dtype=torch.float64)
     count = 0
     for clip in clips:
-        targets = _patches(clip, shortcut)
+        targets, motion = _patches(clip, model)
         latents = shortcut.encoder(F.pixel_shuffle(targets, shortcut.stride))
+        if model.config.motion:
+            latents = torch.cat([latents, motion], dim=1)
+        targets = torch.cat([targets, motion], dim=1)
         history = torch.cat([latents[:1].expand(latents_seen - 1, -1, -1, -1), latents])
         seen = [history[i : i + len(latents)] for i in reversed(range(latents_seen))]
         columns = F.unfold(F.pad(torch.cat(seen, dim=1), (1, 1, 1, 1), mode="replicate"), 3)
@@ -104,8 +124,12 @@ def fit_decoder(model: TinyAutoencoder, clips: Iterable[Tensor], latent_noise: f
     scale = latent_noise * torch.tensor(model.config.latents_std, dtype=torch.float64)
     variance = scale.square().repeat(latents_seen)[:, None].expand(-1, 9).flatten()
     gram.diagonal()[:-1] += count * variance
-    solution = torch.linalg.solve(gram, cross).T  # [outputs, inputs]
+    solution = torch.linalg.solve(gram, cross[:, :outputs]).T  # [outputs, inputs]
     _set_linear_map(shortcut, solution[:, :-1], solution[:, -1], gram / count)
+    if shortcut.motion is not None:
+        now = torch.tensor([*range(channels * 9), inputs - 1])  # the current latent comes first
+        solution = torch.linalg.solve(gram[now][:, now], cross[now, outputs:]).T
+        _set(shortcut.motion, solution[:, :-1], solution[:, -1])
     if model.decoder is not None:
         begin_decoder(model)
 
@@ -166,8 +190,14 @@ def _shortcut_of(model: TinyAutoencoder) -> LinearShortcut:
     return model.shortcut
 
 
-def _patches(clip: Tensor, shortcut: LinearShortcut) -> Tensor:
-    """Space-time patches [f, 3 * frames * stride², h, w] in [0, 1], first picture repeated."""
-    pixels = with_run_up((clip_to_pixels([clip]) + 1) / 2, shortcut.frames)
-    groups = pixels.reshape(-1, 3 * shortcut.frames, *pixels.shape[-2:])
-    return F.pixel_unshuffle(groups, shortcut.stride)
+def _patches(clip: Tensor, model: TinyAutoencoder) -> tuple[Tensor, Tensor]:
+    """Space-time patches [f, 3 * frames * stride², h, w] in [0, 1], first picture repeated, and
+    their motion [f, 2, h, w]: zero where it is not encoded."""
+    stride = model.spatial_stride
+    pixels = with_run_up((clip_to_pixels([clip]) + 1) / 2, model.temporal_stride)
+    motion = pixels.new_zeros(1)
+    if model.config.motion:
+        pixels, motion = model.compensated(pixels)
+    groups = pixels.reshape(-1, 3 * model.temporal_stride, *pixels.shape[-2:])
+    patches = F.pixel_unshuffle(groups, stride)
+    return patches, motion.expand(1, len(patches), 2, *patches.shape[-2:])[0]

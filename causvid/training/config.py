@@ -12,6 +12,7 @@ from causvid.generation.geometry import Size
 
 StudentInput = Literal["rollout", "data"]
 TeacherKind = Literal["bidirectional", "causal"]
+WorldName = Literal["diorama", "wide"]
 Past = Literal["clean", "noisy"]
 
 
@@ -60,8 +61,10 @@ class CodecConfig:
         latent_channels: channels of a latent.
         patch_size: pixels that one step of the network folds into channels.
         space_scales: further spatial strides.
+        time_scales: frames that are made of one at each of them, 4 in all.
         shortcut_latents: latents that the linear decoder sees.
         shortcut_rank: its rank; 0 for full.
+        motion: whether two channels hold how a picture moves, and the others what it is then.
         decoder_channels: widths of the convolutional decoder.
         decoder_blocks: its blocks at each scale.
         decoder_gain: scale of its last layer.
@@ -74,8 +77,10 @@ class CodecConfig:
     latent_channels: int = 64
     patch_size: int = 2
     space_scales: tuple[int, ...] = (2, 2, 2)
+    time_scales: tuple[int, ...] = (1, 2, 2)
     shortcut_latents: int = 2
     shortcut_rank: int = 192
+    motion: bool = False
     decoder_channels: tuple[int, ...] = (128, 96, 64, 32)
     decoder_blocks: tuple[int, ...] = (2, 2, 1)
     decoder_gain: float = 0.03
@@ -134,9 +139,10 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """What the rendered clips of the pocket world show.
+    """What the rendered clips of a world show.
 
     Args:
+        name: the diorama, or the wide world.
         captions: different captions stored with each clip.
         late_share: share of clips that begin when their scene has lasted for a while: a stream
             goes on where a clip ends.
@@ -148,6 +154,7 @@ class WorldConfig:
         turn: index of the first latent that shows the other scene, or the object.
     """
 
+    name: WorldName = "diorama"
     captions: int = 8
     late_share: float = 0.5
     late_seconds: float = 10.0

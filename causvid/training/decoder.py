@@ -5,7 +5,7 @@ can be run again, to see past that student's errors. Clips and pixels are those 
 `causvid.world.pixels`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from causvid.generation.generator import seeded
+from causvid.generation.geometry import Size
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.training.config import DecoderConfig
 from causvid.training.fidelity import borders, gradients
+from causvid.training.footage import Footage
 from causvid.training.model_stage import ModelStage
-from causvid.world import Scene, caption
-from causvid.world.pixels import clip_of, clip_to_pixels, diorama_clip, with_run_up
+from causvid.world.pixels import clip_to_pixels, with_run_up
 
 Remake = Callable[[Tensor, list[str], torch.Generator], Tensor]
 """Normalised latents `[b, f, c, h, w]` and their captions → the same with a student's errors."""
@@ -57,9 +58,11 @@ class _Drawn(NamedTuple):
 
 
 class DecoderStage(ModelStage[DecoderConfig]):
-    """Trains the decoder on diorama clips; the encoder stays frozen.
+    """Trains the decoder on drawn clips; the encoder stays frozen.
 
     Args:
+        footage: draws the clips.
+        sizes: theirs, each as often as any other.
         remake: puts a student's errors on latents of whole pictures (`causvid.training.remakes`).
     """
 
@@ -67,6 +70,8 @@ class DecoderStage(ModelStage[DecoderConfig]):
         self,
         model: TinyAutoencoder,
         config: DecoderConfig,
+        footage: Footage,
+        sizes: Sequence[Size],
         *,
         remake: Remake | None = None,
         seed: int = 0,
@@ -75,14 +80,20 @@ class DecoderStage(ModelStage[DecoderConfig]):
             raise ValueError("this stage trains a convolutional decoder beside a linear one")
         model.requires_grad_(False)
         model.decoder.requires_grad_(True)
-        linear = [p for name, p in model.shortcut.named_parameters() if "encoder" not in name]
+        # Where a motion is shown is no matter of a pixel's error: it stays as it was fitted.
+        frozen = ("encoder", "motion")
+        linear = [
+            parameter
+            for name, parameter in model.shortcut.named_parameters()
+            if not name.startswith(frozen)
+        ]
         for parameter in linear:
             parameter.requires_grad_(True)
         super().__init__(model, config, seed=seed)
         self.optimiser.param_groups.clear()
         self.optimiser.add_param_group({"params": list(model.decoder.parameters())})
         self.optimiser.add_param_group({"params": linear, "scale": config.shortcut_scale})
-        self.remake = remake
+        self.footage, self.sizes, self.remake = footage, list(sizes), remake
         self.encode = model.encode
         self.run_up = model.temporal_stride - 1
         self.stride = model.spatial_stride
@@ -111,33 +122,28 @@ class DecoderStage(ModelStage[DecoderConfig]):
 
     def _draw_pool(self, index: int, place: int) -> list[_Drawn]:
         key = (self.seed, index, place)
-        rng, frames = np.random.default_rng(key), self.config.frames
-        if self.remake is None:
-            clips = [diorama_clip(rng, frames=frames) for _ in range(self.config.pool)]
-            return [_Drawn(clip, None) for clip in clips]
-        draw = seeded(*key)
+        rng, draw = np.random.default_rng(key), seeded(*key)
+        batch = 1 if self.remake is None else self.config.remake_batch
         pool: list[_Drawn] = []
         while len(pool) < self.config.pool:
-            scenes = [Scene.sample(rng) for _ in range(self.config.remake_batch)]
-            clips = [clip_of(scene, rng, frames) for scene in scenes]
+            size = self.sizes[int(rng.integers(len(self.sizes)))]
+            drawn = [self.footage(rng, self.config.frames, size) for _ in range(batch)]
+            clips, captions = map(list, zip(*drawn, strict=True))
+            if self.remake is None:
+                pool += [_Drawn(clip, None) for clip in clips]
+                continue
             pixels = with_run_up((clip_to_pixels(clips) + 1) / 2, self.run_up + 1)
             with torch.no_grad():
                 latents = self.encode(pixels.to(self.accelerator.device)).cpu() / self.deviations
-            captions = [caption(scene, rng) for scene in scenes]
             remade = self.remake(latents, captions, draw) * self.deviations
             pool += map(_Drawn, clips, remade)
         return pool
 
     def _place(self, clip: Tensor, rng: np.random.Generator) -> tuple[slice, slice]:
-        """Rows and columns of a part of the picture whose patches coincide with the whole's.
-
-        Places are drawn from a triangle around the middle: the diorama's object stands there, and
-        it is what the linear map draws worst.
-        """
+        """Rows and columns of a part of the picture whose patches coincide with the whole's."""
         spans = []
         for length, crop in zip(clip.shape[1:3], self.config.crop, strict=True):
-            free = (length - crop) // self.stride + 1
-            first = self.stride * int(rng.random(2).mean() * free)
+            first = self.stride * int(rng.integers((length - crop) // self.stride + 1))
             spans.append(slice(first, first + crop))
         return spans[0], spans[1]
 

@@ -43,21 +43,24 @@ if TYPE_CHECKING:
     from causvid.training.curves import Axis
 
 
-def codec(run: Run, config: CodecConfig) -> None:
+def codec(run: Run, config: CodecConfig, *, videos: Path | None) -> None:
     folder = run.folder / "vae"
     if folder.exists():
         raise ValueError(f"{folder} exists and its latents may be in use; fit into another --run")
-    fit_codec(config, seed=run.seed).save_pretrained(folder)
+    footage = run.footage(videos)
+    fit_codec(config, footage, run.recipe.sizes, seed=run.seed).save_pretrained(folder)
 
 
-def decoder(run: Run, config: DecoderConfig, *, student: str | None) -> None:
+def decoder(run: Run, config: DecoderConfig, *, student: str | None, videos: Path | None) -> None:
     vae = models.load_codec(run.codec_folder)
     remake = None
     if student is not None:
         model = run.transformer(student, trained=False)
         length = model.config.text_length
         remake = Remaker(run.generator(model), run.prompts(run.text_encoder(student), length))
-    folder = run.train("decoder", DecoderStage(vae, config, remake=remake, seed=run.seed))
+    sizes, footage = run.recipe.sizes, run.footage(videos)
+    stage = DecoderStage(vae, config, footage, sizes, remake=remake, seed=run.seed)
+    folder = run.train("decoder", stage)
     models.load_codec(finished_average(folder)).save_pretrained(run.folder / "vae")
 
 

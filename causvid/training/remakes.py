@@ -7,6 +7,7 @@ pictures are known.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -40,12 +41,16 @@ class Remaker:
 
     @torch.no_grad()
     def __call__(self, latents: Tensor, captions: Sequence[str], rng: torch.Generator) -> Tensor:
-        """Normalised latents `[b, f, c, h, w]` of whole pictures, made again under `captions`.
+        """Normalised latents `[b, f, c, h, w]` of whole pictures of any size, made again under
+        `captions`.
 
         Args:
             rng: decides the noise, and from which of the student's levels it starts.
         """
-        generator, pattern = self.generator, self.generator.config.chunks
+        grid = self.generator.grid
+        height, width = (side * grid.spatial_stride for side in latents.shape[-2:])
+        generator = replace(self.generator, grid=replace(grid, height=height, width=width))
+        pattern = generator.config.chunks
         text = generator.encode_text(*self.condition(list(captions), generator.device))
         strength = self.strengths[int(torch.randint(len(self.strengths), (), generator=rng))]
         cache = generator.new_cache(len(latents))

@@ -24,6 +24,7 @@ from causvid.model.text import PromptEncoder
 from causvid.model.transformer import CausalWanTransformer
 from causvid.presets.catalogue import PRESETS
 from causvid.training.data import LatentCache, PromptFile
+from causvid.training.footage import WORLDS, Footage, Videos
 from causvid.training.models import (
     base_folder,
     exported_folder,
@@ -178,6 +179,18 @@ class Run:
         return {} if self.base_folder is not None else {"text_encoder": encoder}
 
     # Codec and data
+
+    def footage(self, videos: Path | None) -> Footage:
+        """The clips of a folder, or of the recipe's world.
+
+        Raises:
+            ValueError: if there is neither.
+        """
+        if videos is not None:
+            return Videos(videos, self.recipe.generation.fps)
+        if self.recipe.data.world is None:
+            raise ValueError("this recipe renders no clips: pass a folder of them with --videos")
+        return WORLDS[self.recipe.data.world.name]
 
     @property
     def codec_folder(self) -> Path:

@@ -14,6 +14,7 @@ from causvid.model.codec import codec_for
 from causvid.model.text import PromptEncoder
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.training.decoder import DecoderStage
+from causvid.training.footage import diorama
 from causvid.training.models import load_exported
 from causvid.training.ode import student_times
 from causvid.training.recipes import POCKET
@@ -95,7 +96,7 @@ def test_a_decoder_learns_to_see_past_the_errors_and_resumes_bit_by_bit(tmp_path
 
     def stage() -> DecoderStage:
         vae = TinyAutoencoder.from_pretrained(SHIPPED / "vae", torch_dtype=torch.float32)
-        return DecoderStage(vae, config, remake=remaker())
+        return DecoderStage(vae, config, diorama, POCKET.sizes, remake=remaker())
 
     def loss(which: DecoderStage) -> float:
         with torch.no_grad():

@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from torch.nn import functional as F
 from torch.testing import assert_close
 
+from causvid.generation.geometry import Size
+from causvid.media import VideoWriter
 from causvid.model.codec import TinyCodec
 from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.training.codec import begin_decoder, fit_codec, fit_decoder, fit_encoder
 from causvid.training.config import CodecConfig, DecoderConfig, OptimiserConfig
 from causvid.training.decoder import DecoderStage, decoder_loss
 from causvid.training.fidelity import measure, reconstruct
+from causvid.training.footage import WORLDS, Videos, diorama
 from causvid.training.trainer import LoopConfig, finished_average, train
 from causvid.world.pixels import clip_to_pixels, diorama_clip
 
@@ -27,6 +31,9 @@ CONFIG = DecoderConfig(
     crop=(32, 32),
 )
 
+
+SIZES = [Size(48, 80), Size(80, 48), Size(64, 64)]
+"""Landscape, portrait and square."""
 
 EXACT = 1e-3
 """Noise of latents that are as good as exact."""
@@ -157,7 +164,7 @@ def test_training_lowers_the_loss_and_leaves_latents_alone(fitted, tmp_path):
         made = reconstruct(candidate.eval(), clips(seed=1))
         return decoder_loss(made / 2, clip_to_pixels(clips(seed=1)) / 2, 8, CONFIG).item()
 
-    stage = DecoderStage(model, replace(CONFIG, steps=40, clips=3))
+    stage = DecoderStage(model, replace(CONFIG, steps=40, clips=3), diorama, SIZES)
     train(stage, LoopConfig(tmp_path), Accelerator(cpu=True))
     trained = TinyAutoencoder.from_pretrained(finished_average(tmp_path)).state_dict()
     assert loss(trained) < loss(untrained)
@@ -184,7 +191,7 @@ def test_a_stopped_run_continues_bit_by_bit(fitted, tmp_path):
             model = small_model()
             model.load_state_dict(fitted.state_dict())
             model.register_to_config(latents_mean=[0.0] * 6, latents_std=[1.0] * 6)
-            stage = DecoderStage(model, CONFIG)
+            stage = DecoderStage(model, CONFIG, diorama, SIZES)
             train(stage, LoopConfig(tmp_path / folder), Accelerator(cpu=True), stop=stop)
         return TinyAutoencoder.from_pretrained(finished_average(tmp_path / folder)).state_dict()
 
@@ -209,8 +216,112 @@ def test_a_fitted_codec_is_as_good_as_its_shortcut_before_training():
         decoder_channels=(8, 8, 8, 8),
         decoder_blocks=(1, 1, 1),
     )
-    model = fit_codec(config)
+    model = fit_codec(config, diorama, SIZES)
     assert model.spatial_stride == 4
     assert measure(model, clips(2)).psnr > 20
-    again = fit_codec(config)
+    again = fit_codec(config, diorama, SIZES)
     assert_close(again.state_dict(), model.state_dict())
+
+
+def panned(rng: np.random.Generator, frames: int, size: Size) -> tuple[torch.Tensor, str]:
+    """Smooth noise seen by a camera that pans by up to two pixels a frame, or stands."""
+    speed = float(rng.uniform(-2, 2)) * bool(rng.random() < 0.8)
+    wide = size.width + 4 * frames
+    noise = torch.from_numpy(rng.normal(size=(1, 3, size.height // 6, wide // 6))).float()
+    picture = F.interpolate(noise, size=(size.height, wide), mode="bicubic")[0] * 40 + 128
+    columns = torch.arange(size.width) + 2 * frames
+    seen = []
+    for frame in range(frames):
+        at = columns + speed * frame
+        share = at - at.floor()
+        left = at.floor().long()
+        seen.append(picture[..., left] * (1 - share) + picture[..., left + 1] * share)
+    return torch.stack(seen).clamp(0, 255).round().byte().permute(0, 2, 3, 1), "a pan"
+
+
+def fitted_to_pans(*, motion: bool) -> TinyAutoencoder:
+    config = CodecConfig(
+        clips=8,
+        frames=9,
+        latent_noise=EXACT,
+        latent_channels=16,
+        patch_size=4,
+        space_scales=(2,),
+        time_scales=(4,),
+        shortcut_rank=0,
+        motion=motion,
+        decoder_channels=(),
+        decoder_blocks=(),
+    )
+    return fit_codec(config, panned, SIZES)
+
+
+def test_motion_that_is_undone_makes_pans_as_good_as_pictures_that_stand():
+    rng = np.random.default_rng(5)
+    pans = [panned(rng, 9, SIZES[i % 3])[0] for i in range(6)]
+    plain, moved = (measure(fitted_to_pans(motion=motion), pans) for motion in (False, True))
+    assert moved.psnr > plain.psnr + 2
+
+
+def test_motion_weighs_as_much_as_the_strongest_component():
+    model = fitted_to_pans(motion=True)
+    rng, codec = np.random.default_rng(0), TinyCodec(model)
+    clips = [panned(rng, 9, SIZES[i % 3])[0] for i in range(8)]
+    with torch.no_grad():
+        made = [codec.encode(clip_to_pixels([clip]), codec.start()) for clip in clips]
+    energy = torch.cat([latents.movedim(2, 0).flatten(1) for latents in made], 1).square().mean(1)
+    assert energy[-2:].mean().item() == pytest.approx(energy[0].item(), rel=0.1)
+    assert energy.mean().item() == pytest.approx(1, rel=0.1)
+
+
+@pytest.mark.parametrize("motion", [False, True])
+def test_sizes_take_turns_and_every_clip_comes_from_the_footage(motion):
+    asked = []
+
+    def footage(rng, frames, size):
+        asked.append((frames, size))
+        return panned(rng, frames, size)
+
+    config = CodecConfig(
+        clips=4,
+        frames=5,
+        latent_channels=4,
+        patch_size=4,
+        space_scales=(2,),
+        time_scales=(4,),
+        shortcut_rank=0,
+        motion=motion,
+        decoder_channels=(8, 8),
+        decoder_blocks=(1,),
+    )
+    model = fit_codec(config, footage, SIZES)
+    assert asked == [(5, SIZES[i % 3]) for i in range(4)]
+    asked.clear()
+    stage = DecoderStage(model, replace(CONFIG, pool=24), footage, SIZES)
+    stage.prepare(Accelerator(cpu=True))
+    assert stage.loss(0, (0, 0, 0)).isfinite()
+    assert len(asked) == 24 and {size for _, size in asked} == set(SIZES)
+
+
+def test_clips_are_cut_from_a_folder_of_videos(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, frames in (("long", 24), ("short", 6)):
+        with VideoWriter(tmp_path / f"{name}.mp4", fps=8) as writer:
+            writer.append(panned(rng, frames, Size(48, 64))[0].numpy())
+        (tmp_path / f"{name}.txt").write_text(f"a {name} pan\nit is {name}\n")
+    footage = Videos(tmp_path, fps=8)
+    drawn = [footage(np.random.default_rng(seed), 9, Size(32, 48)) for seed in range(12)]
+    assert {caption for _, caption in drawn} == {"a long pan", "it is long"}
+    assert all(clip.shape == (9, 32, 48, 3) for clip, _ in drawn)
+    again = footage(np.random.default_rng(3), 9, Size(32, 48))
+    assert torch.equal(again[0], drawn[3][0])
+    assert not torch.equal(drawn[0][0], drawn[1][0])
+    with pytest.raises(ValueError, match="2 videos has 24 frames, a clip has 25"):
+        footage(rng, 25, Size(32, 48))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_every_world_draws_clips_of_any_size(world):
+    for size in SIZES:
+        clip, caption = WORLDS[world](np.random.default_rng(1), 5, size)
+        assert clip.shape == (5, *size, 3) and clip.dtype == torch.uint8 and caption
