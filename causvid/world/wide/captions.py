@@ -127,7 +127,7 @@ def _does(scene: Scene, thing: Thing, rng: np.random.Generator, form: str, said:
         return ""
     special = words.SPECIAL_MOTIONS.get(thing.mover, {}).get(thing.motion, ())
     template = _pick(rng, words.MOTIONS[thing.motion] + special * 2)
-    travel = _pick(rng, words.TRAVEL[thing.mover])
+    travel = _pick(rng, words.travels(thing.kind, thing.mover))
     cover = _pick(rng, words.COVERS[scene.cover]) if scene.cover else ""
     phrase = words.motion_phrase(template, form, travel, cover)
     if scene.heading and scene.camera == "still":

@@ -119,6 +119,14 @@ TRAVEL: dict[str, tuple[str, ...]] = {
     "item": ("roll", "slide", "move"),
 }
 """Verbs of each mover for getting from one place to another."""
+VESSELS = ("boat", "yacht", "speedboat", "motorboat", "steamer", "ferry", "canoe")
+
+
+def travels(kind: str, mover: str) -> tuple[str, ...]:
+    """Verbs of a kind: fish swim, ships sail."""
+    left_out = "swim" if kind in VESSELS else "sail"
+    return tuple(verb for verb in TRAVEL[mover] if verb != left_out)
+
 
 # {0} is the verb of travel in its form; other verbs stand in braces by their base.
 MOTIONS = _phrases(
