@@ -203,7 +203,7 @@ class CausVidPipeline(DiffusionPipeline, LoraLoader):
             schedule,
             seed=seed,
             chunk_count=chunk_count,
-            image=None if image is None else fit(read_image(image), *size),
+            image=None if image is None else fit(read_image(image, to_fit=size), *size),
             source=source,
         )
 

@@ -242,4 +242,6 @@ class VideoFile:
 
 def _fits(frames: int, duration: float | None, rate: Fraction) -> bool:
     """Whether so many frames are about what the length and the rate of the header make."""
-    return bool(frames and duration) and abs(frames - duration * rate) <= 1 + frames / 10
+    if not frames or not duration:
+        return False
+    return abs(frames - duration * rate) <= 1 + frames / 10

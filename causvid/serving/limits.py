@@ -107,7 +107,7 @@ def check_image(path: str | Path | None, height: int, width: int, settings: Sett
     if path is None:
         raise ValueError("there is no picture; choose one first")
     _check_bytes(path, settings)
-    picture = read_image(Path(path), max_pixels=settings.upload_pixels)
+    picture = read_image(Path(path), max_pixels=settings.upload_pixels, to_fit=(height, width))
     return fit(picture, height, width)
 
 

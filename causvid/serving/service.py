@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,10 +23,16 @@ import numpy as np
 from causvid.generation.cues import Handover
 from causvid.generation.parameters import Mode
 from causvid.generation.prompts import PromptSchedule
-from causvid.media import FragmentMuxer, NoRoomError, lacks_room
+from causvid.media import FragmentMuxer, NoRoomError, VideoInfo, lacks_room
 from causvid.serving.device import Device
 from causvid.serving.job import Continuation, Job, SourceOver
-from causvid.serving.limits import check_prompt, check_request, longest_run
+from causvid.serving.limits import (
+    check_image,
+    check_prompt,
+    check_request,
+    check_video,
+    longest_run,
+)
 from causvid.serving.models import Models, check_fit
 from causvid.serving.record import Call
 from causvid.serving.request import Request, Seconds, checked
@@ -36,6 +43,11 @@ log = logging.getLogger("causvid.runs")
 
 FULL = "there is no room left on this server's disk: try again in some minutes"
 Written = TypeVar("Written")
+# Uploads that are read or wait for it. Each holds one of Gradio's places for events, of which there
+# are 40 more than there can be runs.
+MAX_READING = 12
+_READERS = 2  # threads, apart from those that write videos
+
 MAX_KEPT = 128  # finished runs, over all viewers: each holds a file open
 
 
@@ -68,6 +80,8 @@ class Service:
         self._work.mkdir()
         self.results.mkdir()
         self._lock = threading.Lock()
+        self._reading = 0
+        self._readers = ThreadPoolExecutor(_READERS, "uploads")
         self._runs: dict[str, Run] = {}  # live ones, and finished ones that can be extended
         self._held: set[str] = set()  # finished ones that are being copied
         self._needed = 0  # bytes that the largest run so far has left
@@ -82,6 +96,18 @@ class Service:
         values = {**parameters, "mode": mode, "prompts": prompts, "model": model}
         request = Request.from_parameters(values)
         return check_request(request, self.models.preset(model), self.settings)
+
+    async def read_image(self, path: str | Path | None, height: int, width: int) -> np.ndarray:
+        """As `check_image`, in a thread, when it is this picture's turn.
+
+        Raises:
+            ValueError: also if too many uploads are being read.
+        """
+        return await self._in_turn(check_image, path, height, width, self.settings)
+
+    async def read_video(self, path: str | Path | None, request: Request) -> VideoInfo:
+        """As `check_video`, likewise."""
+        return await self._in_turn(check_video, path, request, self.settings)
 
     def start(
         self,
@@ -237,9 +263,22 @@ class Service:
     def close(self) -> None:
         """End everything and delete every file."""
         self.device.close()
+        self._readers.shutdown(wait=False, cancel_futures=True)
         for run in list(self._runs):
             self.forget(run)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _in_turn(self, read: Callable[..., Any], *arguments: Any) -> Any:
+        if self._reading >= MAX_READING:
+            raise ValueError(
+                f"{MAX_READING} pictures and videos are being read, which is the limit: try again "
+                "in a moment"
+            )
+        self._reading += 1
+        reading = asyncio.get_running_loop().run_in_executor(self._readers, read, *arguments)
+        # Whoever asked may be gone before it is read.
+        reading.add_done_callback(lambda _: setattr(self, "_reading", self._reading - 1))
+        return await asyncio.shield(reading)
 
     def _begin(self, job: Job, owner: str | None, muxer: FragmentMuxer, fps: int) -> Run:
         results = self.results / job.run

@@ -26,7 +26,7 @@ from causvid.media import NoRoomError
 from causvid.presets.preflight import preflight as estimate
 from causvid.presets.registry import describe
 from causvid.serving.job import Ended
-from causvid.serving.limits import check_image, check_prompts, check_schedule, check_video
+from causvid.serving.limits import check_prompts, check_schedule
 from causvid.serving.record import Call
 from causvid.serving.request import OF_VIDEO, PARAMETERS, Parameter, Request
 from causvid.serving.run import Run, RunError
@@ -330,10 +330,10 @@ class _Calls:
             prompts = check_prompts(prompt, schedule, service.settings)
         request = service.read(mode, prompts, given)
         if mode == "image":
-            picture = await asyncio.to_thread(check_image, image, *request.size, service.settings)
+            picture = await service.read_image(image, *request.size)
             return service.start(request, image=picture)
         if mode == "video":
-            await asyncio.to_thread(check_video, video, request, service.settings)
+            await service.read_video(video, request)
             return service.start(request, video=video)
         return service.start(request)
 

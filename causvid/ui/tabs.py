@@ -3,7 +3,6 @@
 A tab knows its inputs only. `page.py` connects them with the player, which all tabs share.
 """
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ import PIL.Image
 
 from causvid.generation.parameters import Mode, parse_size
 from causvid.generation.prompts import PromptSchedule
-from causvid.serving.limits import check_image, check_prompts, check_video
+from causvid.serving.limits import check_prompts
 from causvid.serving.request import Request
 from causvid.serving.service import Service
 from causvid.ui import PRIVATE, STREAMED
@@ -180,20 +179,18 @@ class ImageTab(Tab):
             **STREAMED,
         )
 
-    def _show_crop(self, path: str | None, size: str) -> PIL.Image.Image | None:
+    async def _show_crop(self, path: str | None, size: str) -> PIL.Image.Image | None:
         """The part of the picture that the video begins with."""
         shape = parse_size(size)
         if path is None or shape is None:
             return None
         try:
-            return PIL.Image.fromarray(check_image(path, *shape, self._service.settings))
+            return PIL.Image.fromarray(await self._service.read_image(path, *shape))
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
     async def read_source(self, request: Request, path: str | None) -> Inputs:
-        settings = self._service.settings
-        picture = await asyncio.to_thread(check_image, path, *request.size, settings)
-        return {"image": picture}
+        return {"image": await self._service.read_image(path, *request.size)}
 
 
 class VideoTab(Tab):
@@ -214,5 +211,5 @@ class VideoTab(Tab):
         return video
 
     async def read_source(self, request: Request, path: str | None) -> Inputs:
-        await asyncio.to_thread(check_video, path, request, self._service.settings)
+        await self._service.read_video(path, request)
         return {"video": path}
