@@ -41,7 +41,8 @@ MAX_SIDE = 16_384  # pixels: beyond it, rows cost more than what is in them
 # Bytes that reading a picture may take, at its peak.
 _MEMORY = 390_000_000
 # Bytes a pixel that libraries take while they decode, besides the picture: theirs, measured.
-_OVERHEAD = {"WEBP": 12, "AVIF": 10, "GIF": 4}
+_OVERHEAD = {"WEBP": 12, "AVIF": 10, "HEIF": 3, "GIF": 4}
+_READ_WHOLE = ("WEBP", "AVIF", "HEIF", "TIFF")  # formats whose file is in memory meanwhile
 # From here on, a picture that is to become small is made smaller while it is read.
 _LARGE = 12_000_000  # pixels
 _STRIP = 1_000_000  # pixels that are converted at once
@@ -129,6 +130,8 @@ def _decode(
     file: IO[bytes], name: str, max_pixels: int, to_fit: tuple[int, int] | None
 ) -> np.ndarray:
     formats = [*IMAGE_FORMATS, *_heic_format(file, name)]
+    stored = file.seek(0, io.SEEK_END)
+    file.seek(0)
     try:
         image = Image.open(file, formats=formats)
     except Image.DecompressionBombError:
@@ -142,7 +145,7 @@ def _decode(
         ) from None
     with image, _one_at_a_time:
         _check_size(image, name, max_pixels)
-        _check_memory(image, name, to_fit)
+        _check_memory(image, name, stored, to_fit)
         whole = _loaded(image, file, name, to_fit)
         try:
             return _upright_rgb(whole, to_fit)
@@ -229,8 +232,14 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
         )
 
 
-def _check_memory(image: Image.Image, name: str, to_fit: tuple[int, int] | None) -> None:
-    """Refuse what its library would need too much memory for, after asking for less of it."""
+def _check_memory(
+    image: Image.Image, name: str, stored: int, to_fit: tuple[int, int] | None
+) -> None:
+    """Refuse what its library would need too much memory for, after asking for less of it.
+
+    Args:
+        stored: bytes of the file.
+    """
     (width, height), kind = image.size, image.format or ""
     pixels, needed = width * height, 0
     if image.info.get("progressive"):  # JPEG's coefficients, all of them at once
@@ -244,10 +253,8 @@ def _check_memory(image: Image.Image, name: str, to_fit: tuple[int, int] | None)
             4 * width * min(height, tags.get(_ROWS_OF_STRIP) or tags.get(_ROWS_OF_TILE, height))
         )
     needed += _OVERHEAD.get(kind, 0) * pixels
-    if kind in ("WEBP", "AVIF", "TIFF") and image.fp is not None:  # the file is read whole
-        place = image.fp.tell()
-        needed += image.fp.seek(0, io.SEEK_END)
-        image.fp.seek(place)
+    if kind in _READ_WHOLE:
+        needed += stored
     pixel = 1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else 4
     needed += image.width * image.height * pixel
     if needed > _MEMORY:
