@@ -96,6 +96,6 @@ def _repeated(picture: Image.Image, width: int, fine: float, down: bool) -> Imag
     return image
 
 
-@lru_cache(maxsize=24)
+@lru_cache(maxsize=4)
 def backdrop(scene: Scene, height: int, width: int, fine: float) -> Backdrop:
     return Backdrop(scene, height, width, fine)
