@@ -19,7 +19,7 @@ from causvid.generation.geometry import Size
 from causvid.generation.source import to_pixels
 from causvid.media import VideoReader
 from causvid.model.codec import VideoCodec
-from causvid.training.config import DataConfig, WideConfig, WorldConfig
+from causvid.training.config import DataConfig, WorldConfig
 from causvid.training.data import Clip, shard_path, write_shard
 from causvid.world import FPS, LOOPING, Scene, caption, render, render_switch, return_frame
 from causvid.world.wide import sample_scene, script
@@ -78,7 +78,7 @@ def render_clip(
 
 
 def wide_clip(
-    codec: VideoCodec, config: WideConfig, number: int, latents: int, *, size: Size, turned: bool
+    codec: VideoCodec, config: WorldConfig, number: int, latents: int, *, size: Size, turned: bool
 ) -> Clip:
     """Clip `number` of the wide world, encoded as a stream of its own.
 
@@ -120,30 +120,24 @@ def render_shard(
     path = shard_path(folder, index)
     if path.exists():
         return False
-    size = Size(height, width)
-    if config.wide is not None:
-        turned = _spread(config.wide.turned_share, config.clips)
-        numbers = range(index * config.clips, (index + 1) * config.clips)
-        write_shard(
-            path,
-            [
-                wide_clip(codec, config.wide, number, config.latents, size=size, turned=bool(turns))
-                for number, turns in zip(numbers, turned, strict=True)
-            ],
-        )
-        logger.info("rendered %s", path)
-        return True
     rng, world = np.random.default_rng((index, config.latents)), config.world or WorldConfig()
+    size, first = Size(height, width), index * config.clips
     # Spread evenly, so that a shard of one or two clips has some that begin anywhere.
     turned = _spread(world.turned_share, config.clips)
-    events = np.where(turned, "turned", "none")
-    if world.turned_share < 1:
-        share = world.lost_share / (1 - world.turned_share)
-        lost = _spread(share, int((~turned).sum()))
-        events[~turned] = np.where(lost, "lost", "none")
-    write_shard(
-        path, [render_clip(codec, config, rng, event=event, **size._asdict()) for event in events]
-    )
+    if world.name == "wide":
+        clips = [
+            wide_clip(codec, world, first + row, config.latents, size=size, turned=bool(turns))
+            for row, turns in enumerate(turned)
+        ]
+    else:
+        events = np.where(turned, "turned", "none")
+        if world.turned_share < 1:
+            share = world.lost_share / (1 - world.turned_share)
+            lost = _spread(share, int((~turned).sum()))
+            events[~turned] = np.where(lost, "lost", "none")
+        pixels = size._asdict()
+        clips = [render_clip(codec, config, rng, event=event, **pixels) for event in events]
+    write_shard(path, clips)
     logger.info("rendered %s", path)
     return True
 

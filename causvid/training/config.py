@@ -149,8 +149,8 @@ class WorldConfig:
         late_seconds: how long at most.
         turned_share: share of clips that change to a related scene, of which their captions
             speak, as a viewer changes a prompt.
-        lost_share: share of clips whose object comes into the picture on the way. In the world
-            none is ever lost, but a stream may lose one.
+        lost_share: share of the diorama's clips whose object comes into the picture on the way. In
+            that world none is ever lost, but a stream may lose one.
         turn: index of the first latent that shows the other scene, or the object.
     """
 
@@ -164,41 +164,19 @@ class WorldConfig:
 
 
 @dataclass(frozen=True)
-class WideConfig:
-    """What the rendered clips of the wide world show (`causvid.world.wide`).
-
-    Args:
-        captions: different captions stored with each clip.
-        late_share: share of clips that begin when their scene has lasted for a while.
-        late_seconds: how long at most.
-        turned_share: share of clips whose scene changes as a prompt changes it, and of which their
-            captions speak.
-        turn: index of the first latent that shows the other scene.
-    """
-
-    captions: int = 8
-    late_share: float = 0.4
-    late_seconds: float = 10.0
-    turned_share: float = 0.25
-    turn: int = 5
-
-
-@dataclass(frozen=True)
 class DataConfig:
     """Shards of captioned, encoded clips.
 
     Args:
         clips: clips in a shard (of videos: videos).
         latents: latent frames of a clip.
-        world: what is rendered of the old world where no videos are given.
-        wide: what is rendered of the wide world, in its place.
+        world: what is rendered where no videos are given.
         more_sizes: of pictures beside the recipe's own, WIDTHxHEIGHT; shards are of each in turn.
     """
 
     clips: int = 250
     latents: int = 9
     world: WorldConfig | None = None
-    wide: WideConfig | None = None
     more_sizes: tuple[Size, ...] = ()
 
 

@@ -71,7 +71,7 @@ def data(run: Run, config: DataConfig, *, shards: int, videos: Path | None) -> N
     codec = codec_for(vae)
     generation, folder = run.recipe.generation, run.folder / "latents"
     if videos is None:
-        if config.world is None and config.wide is None:
+        if config.world is None:
             raise ValueError("this recipe renders no clips: pass a folder of them with --videos")
         sizes = run.recipe.sizes
         for index in run.shards(shards):

@@ -86,9 +86,14 @@ class Recipe:
         return (Size(self.generation.height, self.generation.width), *self.data.more_sizes)
 
 
+def is_wide(recipe: Recipe) -> bool:
+    """Whether its clips are of the wide world."""
+    return recipe.data.world is not None and recipe.data.world.name == "wide"
+
+
 def vocabulary(recipe: Recipe) -> tuple[str, ...]:
     """The words of a recipe whose text encoder is trained, too."""
-    if recipe.data.wide is not None:
+    if is_wide(recipe):
         from causvid.world.wide import VOCABULARY as words
     else:
         from causvid.world import VOCABULARY as words
@@ -97,7 +102,7 @@ def vocabulary(recipe: Recipe) -> tuple[str, ...]:
 
 def aliases(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     """Words of that vocabulary and others that are read as them."""
-    if recipe.data.wide is None:
+    if not is_wide(recipe):
         return {}
     from causvid.world.wide import ALIASES
 
@@ -194,6 +199,10 @@ POCKET_2 = replace(
         patch_size=(1, 2, 2),
         in_channels=24,
         out_channels=24,
+        num_attention_heads=4,
+        ffn_dim=768,
+        num_layers=8,
+        text_length=32,
     ),
     generation=replace(POCKET.generation, height=192, width=320),
     codec=CodecConfig(
@@ -210,9 +219,11 @@ POCKET_2 = replace(
     decoder=replace(cast(DecoderConfig, POCKET.decoder), crop=(96, 96)),
     data=replace(
         POCKET.data,
-        world=WorldConfig(name="wide"),
+        latents=10,
+        world=WorldConfig(name="wide", late_share=0.4, turned_share=0.25),
         more_sizes=(Size(320, 192), Size(240, 240)),
     ),
+    causal=replace(POCKET.causal, phases=(Phase(7, 4, 3000),), past="clean"),
 )
 
 # Wan 2.1 1.3B at 480x832, clips of 81 pictures, for 64 processes: initialisation on trajectories

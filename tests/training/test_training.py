@@ -43,7 +43,6 @@ from causvid.training.config import (
     OptimiserConfig,
     Phase,
     TrajectoryConfig,
-    WideConfig,
     WorldConfig,
 )
 from causvid.training.data import Clip, LatentCache, shard_path, write_shard
@@ -677,8 +676,8 @@ def test_an_exported_student_loads_as_an_ordinary_pipeline(
 
 def test_shards_of_the_wide_world_change_some_scenes_and_begin_some_late(tmp_path):
     codec = codec_for(TinyAutoencoder(4, 2, (), (8, 8, 8), (0, 0), (0, 0), (2, 4), (2, 2), 1))
-    wide = WideConfig(captions=2, late_share=0.5, turned_share=0.25, turn=2)
-    config = DataConfig(4, 3, wide=wide)
+    wide = WorldConfig("wide", captions=2, late_share=0.5, turned_share=0.25, turn=2)
+    config = DataConfig(4, 3, wide)
     for index in range(2):
         assert render_shard(codec, tmp_path, index, config, **SMALL)
     with safe_open(shard_path(tmp_path, 1), framework="pt") as file:
