@@ -199,7 +199,10 @@ def _loaded(
         data = file.read()
         whole: Image.Image = Image.open(io.BytesIO(data + _END_OF_JPEG), formats=["JPEG"])
         _draft(whole, to_fit)
-        whole.load()
+        try:
+            whole.load()
+        except Exception:
+            raise ValueError(f"{name} is damaged; copy or export it again") from None
         missing = float((rows != np.asarray(whole)).reshape(len(rows), -1).any(axis=1).mean())
         if image.info.get("progressive"):  # coarse at once, then finer and finer
             missing = 0.0 if data.count(_START_OF_SCAN) > 1 else 1.0
