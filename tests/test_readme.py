@@ -84,12 +84,14 @@ def test_the_api_takes_ten_lines_and_they_run(app):
     assert names["info"]["call"]["api_name"] == "/scheduled_video", "it was steered"
 
 
-def test_the_python_example_runs(app, monkeypatch):
+def test_the_python_example_runs(app, monkeypatch, tmp_path):
     monkeypatch.setattr("causvid.load", lambda _: app.service.models.open("standin")[0])
+    monkeypatch.chdir(tmp_path)
     shown = []
     written = code(section("In Python"), "python").replace("seconds=60", "seconds=6")
     exec(written, {"show": shown.append})
     assert len(shown) > 5 and shown[0].shape[-1] == 3
+    assert (tmp_path / "bird.mp4").stat().st_size
 
 
 def test_commands_are_found_wherever_they_are_typed():
