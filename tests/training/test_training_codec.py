@@ -1,6 +1,8 @@
 """The codec stage: the closed form is optimal, and training leaves the latents alone."""
 
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -185,21 +187,6 @@ def test_a_step_at_the_border_of_cells_counts_more():
     assert decoder_loss(border, real, 4, heavy) > decoder_loss(border, real, 4, plain)
 
 
-def test_a_stopped_run_continues_bit_by_bit(fitted, tmp_path):
-    def run(folder: str, *stops: int | None) -> dict[str, torch.Tensor]:
-        for stop in stops:
-            model = small_model()
-            model.load_state_dict(fitted.state_dict())
-            model.register_to_config(latents_mean=[0.0] * 6, latents_std=[1.0] * 6)
-            stage = DecoderStage(model, CONFIG, diorama, SIZES)
-            train(stage, LoopConfig(tmp_path / folder), Accelerator(cpu=True), stop=stop)
-        return TinyAutoencoder.from_pretrained(finished_average(tmp_path / folder)).state_dict()
-
-    whole, resumed = run("whole", None), run("parts", 3, None)
-    for name, value in whole.items():
-        assert torch.equal(value, resumed[name])
-
-
 def test_a_convolutional_encoder_cannot_be_fitted():
     with pytest.raises(ValueError, match=r"encoder_channels=\(\)"):
         fit_encoder(TinyAutoencoder(encoder_blocks=(0, 0, 0), decoder_blocks=(0, 0, 0)), clips(1))
@@ -239,9 +226,10 @@ def panned(rng: np.random.Generator, frames: int, size: Size) -> tuple[torch.Ten
     return torch.stack(seen).clamp(0, 255).round().byte().permute(0, 2, 3, 1), "a pan"
 
 
-def fitted_to_pans(*, motion: bool) -> TinyAutoencoder:
+@cache
+def fitted_to_pans(*, motion: bool, clips: int = 8, convolutions: bool = False) -> TinyAutoencoder:
     config = CodecConfig(
-        clips=8,
+        clips=clips,
         frames=9,
         latent_noise=EXACT,
         latent_channels=16,
@@ -250,8 +238,8 @@ def fitted_to_pans(*, motion: bool) -> TinyAutoencoder:
         time_scales=(4,),
         shortcut_rank=0,
         motion=motion,
-        decoder_channels=(),
-        decoder_blocks=(),
+        decoder_channels=(8, 8) if convolutions else (),
+        decoder_blocks=(1,) if convolutions else (),
     )
     return fit_codec(config, panned, SIZES)
 
@@ -274,8 +262,7 @@ def test_motion_weighs_as_much_as_the_strongest_component():
     assert energy.mean().item() == pytest.approx(1, rel=0.1)
 
 
-@pytest.mark.parametrize("motion", [False, True])
-def test_sizes_take_turns_and_every_clip_comes_from_the_footage(motion):
+def test_sizes_take_turns_and_every_clip_comes_from_the_footage():
     asked = []
 
     def footage(rng, frames, size):
@@ -286,13 +273,10 @@ def test_sizes_take_turns_and_every_clip_comes_from_the_footage(motion):
         clips=4,
         frames=5,
         latent_channels=4,
-        patch_size=4,
-        space_scales=(2,),
-        time_scales=(4,),
+        space_scales=(2, 2, 1),
         shortcut_rank=0,
-        motion=motion,
-        decoder_channels=(8, 8),
-        decoder_blocks=(1,),
+        decoder_channels=(8, 8, 8, 8),
+        decoder_blocks=(1, 1, 1),
     )
     model = fit_codec(config, footage, SIZES)
     assert asked == [(5, SIZES[i % 3]) for i in range(4)]
@@ -301,6 +285,23 @@ def test_sizes_take_turns_and_every_clip_comes_from_the_footage(motion):
     stage.prepare(Accelerator(cpu=True))
     assert stage.loss(0, (0, 0, 0)).isfinite()
     assert len(asked) == 24 and {size for _, size in asked} == set(SIZES)
+
+
+@pytest.mark.parametrize(("motion", "footage"), [(False, diorama), (True, panned)])
+def test_a_stopped_run_continues_bit_by_bit_and_leaves_latents_alone(motion, footage, tmp_path):
+    begun = fitted_to_pans(motion=motion, clips=2, convolutions=True)
+
+    def run(folder: str, *stops: int | None) -> dict[str, torch.Tensor]:
+        for stop in stops:
+            stage = DecoderStage(deepcopy(begun), CONFIG, footage, SIZES)
+            train(stage, LoopConfig(tmp_path / folder), Accelerator(cpu=True), stop=stop)
+        return TinyAutoencoder.from_pretrained(finished_average(tmp_path / folder)).state_dict()
+
+    whole, resumed = run("whole", None), run("parts", 3, None)
+    kept = ("shortcut.encoder", "shortcut.motion")
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name])
+        assert torch.equal(value, begun.state_dict()[name]) == name.startswith(kept)
 
 
 def test_clips_are_cut_from_a_folder_of_videos(tmp_path):
