@@ -68,6 +68,7 @@ class Run:
         results: Path,
         fps: int,
         owner: str,
+        client: str | None,
         call_of: Callable[[Request], Call] | None,
         with_room: WithRoom,
         over: Callable[["Run"], None],
@@ -78,6 +79,7 @@ class Run:
         self.results = results
         self.fps = fps
         self.owner = owner
+        self.client = client
         self.ended: Ended | None = None
         self._call_of = call_of
         self._with_room = with_room

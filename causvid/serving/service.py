@@ -116,6 +116,7 @@ class Service:
         image: np.ndarray | None = None,
         video: str | Path | None = None,
         owner: str | None = None,
+        client: str | None = None,
         watched: bool = False,
     ) -> Run:
         """Queue a request. Call it where an event loop runs.
@@ -125,11 +126,14 @@ class Service:
             video: a file; it may go away meanwhile.
             owner: a secret of who asks, such as a browser's session; `leave` ends all their runs.
                 By default one that nobody knows.
+            client: where the call comes from, which many owners may share; it may have so many
+                runs only.
             watched: whether it is played while it is made.
 
         Raises:
             ValueError: if a limit is exceeded, or no more runs can wait.
         """
+        self._check_client(client)
         preset = self.models.preset(request.model)
         request = check_request(request, preset, self.settings)
         check_fit(
@@ -153,7 +157,7 @@ class Service:
                 limit=longest_run(request, self.settings),
             )
             muxer = FragmentMuxer(fps, *request.size, with_room=self.with_room)
-            return self._begin(job, owner, muxer, fps)
+            return self._begin(job, owner, client, muxer, fps)
 
     def extend(
         self,
@@ -163,6 +167,7 @@ class Service:
         prompt: str | None = None,
         handover: str = "recache",
         owner: str | None = None,
+        client: str | None = None,
         watched: bool = False,
     ) -> Run:
         """Go on from where a run ended, with another prompt if one is given.
@@ -170,6 +175,7 @@ class Service:
         Raises:
             ValueError: if there is no such run any more, or a limit is exceeded.
         """
+        self._check_client(client)
         earlier = self._find(run)
         if earlier.ended is None:
             raise ValueError("this video is still being made: steer it, or stop it first")
@@ -206,7 +212,7 @@ class Service:
                     handover=handover,
                 ),
             )
-            return self._begin(job, owner, earlier.muxer.copy(), earlier.fps)
+            return self._begin(job, owner, client, earlier.muxer.copy(), earlier.fps)
 
     def steer(self, run: str, prompt: str, handover: str = "recache") -> None:
         """Change the prompt of a live run from its next chunk on.
@@ -280,7 +286,23 @@ class Service:
         reading.add_done_callback(lambda _: setattr(self, "_reading", self._reading - 1))
         return await asyncio.shield(reading)
 
-    def _begin(self, job: Job, owner: str | None, muxer: FragmentMuxer, fps: int) -> Run:
+    def _check_client(self, client: str | None) -> None:
+        with self._lock:
+            theirs = sum(run.client == client and not run.over for run in self._runs.values())
+        if client is not None and theirs >= (most := self.settings.runs_of_one):
+            raise ValueError(
+                f"{theirs} of your videos are being made or waiting, and one client may have "
+                f"{most}: wait for one of them, or stop it"
+            )
+
+    def _begin(
+        self,
+        job: Job,
+        owner: str | None,
+        client: str | None,
+        muxer: FragmentMuxer,
+        fps: int,
+    ) -> Run:
         results = self.results / job.run
         try:
             self._make_room()
@@ -291,6 +313,7 @@ class Service:
                 muxer,
                 results=results,
                 fps=fps,
+                client=client,
                 owner=owner or secrets.token_urlsafe(18),
                 call_of=self._call_of,
                 with_room=self.with_room,
@@ -330,6 +353,10 @@ class Service:
                 run.job.snapshot_path.unlink(missing_ok=True)
         for run, _ in kept[MAX_KEPT:]:
             self.forget(run.id)
+        self.make_room(needed)
+
+    def make_room(self, needed: int) -> None:
+        """Give up finished runs until so many bytes are free, or none is left."""
         while shutil.disk_usage(self._folder).free < needed and self._give_up_oldest():
             pass
 

@@ -89,6 +89,14 @@ class Settings(BaseModel):
     viewers: int = _setting(4, "runs that share the device, chunk by chunk", gt=0)
     waiting: int = _setting(20, "runs that may wait for a place", ge=0)
     lead: float = _setting(4.0, "seconds that a watched video is made ahead of playback", gt=0)
+    client_runs: int = _setting(
+        0, "runs of one client, in the making and waiting; 0: three quarters of all places", ge=0
+    )
+    uploads_mb: int = _setting(4000, "uploads of all clients that are kept, megabytes", gt=0)
+    client_uploads_mb: int = _setting(500, "uploads of one client, megabytes", gt=0)
+    proxies: int = _setting(
+        0, "proxies before the server whose x-forwarded-for is believed; one on a Space", ge=0
+    )
     connections: int = _setting(2000, "connections that browsers and clients may have open", gt=0)
     keep_minutes: float = _setting(15.0, "how long a finished run can be extended", gt=0)
     snapshot_mb: int = _setting(16384, "room for what extending runs needs, megabytes", ge=0)
@@ -141,6 +149,11 @@ class Settings(BaseModel):
     def execution(self) -> Execution:
         """How models are computed."""
         return Execution(**{name: getattr(self, name) for name in _OF_EXECUTION})
+
+    @property
+    def runs_of_one(self) -> int:
+        """Runs that one client may have in the making and waiting."""
+        return self.client_runs or max(1, 3 * (self.viewers + self.waiting) // 4)
 
     @property
     def longest(self) -> float:

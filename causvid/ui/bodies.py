@@ -37,6 +37,7 @@ class Body:
         self._most, self._sentence = most, sentence
         self._began = time.monotonic()
         self._size = 0
+        self.declared = 0  # bytes, if that is known
         self._ended = False
 
     def expect(self, size: int) -> None:
@@ -46,6 +47,7 @@ class Body:
         """
         if size > self._most:
             raise Refused(413, self._sentence)
+        self.declared = size
 
     async def receive(self) -> Message:
         """

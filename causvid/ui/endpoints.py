@@ -33,6 +33,7 @@ from causvid.serving.run import Run, RunError
 from causvid.serving.service import Service
 from causvid.ui.handlers import explained
 from causvid.ui.presence import Presence, listeners
+from causvid.ui.quota import caller
 
 Given = dict[str, Any]
 Yielded = tuple[str | None, Given, str | None]
@@ -331,11 +332,11 @@ class _Calls:
         request = service.read(mode, prompts, given)
         if mode == "image":
             picture = await service.read_image(image, *request.size)
-            return service.start(request, image=picture)
+            return service.start(request, image=picture, client=caller())
         if mode == "video":
             await service.read_video(video, request)
-            return service.start(request, video=video)
-        return service.start(request)
+            return service.start(request, video=video, client=caller())
+        return service.start(request, client=caller())
 
     async def _extend(self, given: Given) -> Run:
         return self._service.extend(
@@ -343,6 +344,7 @@ class _Calls:
             given["seconds"],
             prompt=given["prompt"] or None,
             handover=given["handover"] or HANDOVER,
+            client=caller(),
         )
 
     def _steer(self, run: str, prompt: str, handover: str | None) -> Given:

@@ -11,6 +11,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +19,9 @@ import httpx
 from gradio.processing_utils import PUBLIC_HOSTNAME_WHITELIST
 from gradio_client.utils import strip_invalid_filename_characters
 from safehttpx import matches_domain_whitelist
+
+from causvid.media import lacks_room
+from causvid.serving.service import FULL
 
 PATIENCE = 60.0  # seconds for a whole file, so that nobody keeps an event busy by trickling
 VARIABLE = "GRADIO_TEMP_DIR"
@@ -31,13 +35,16 @@ def static(name: str) -> str:
     return (_STATIC / name).read_text(encoding="utf-8")
 
 
-async def fetch(url: str, folder: Path, most: int) -> Path:
+async def fetch(
+    url: str, folder: Path, most: int, came: Callable[[int], None] = lambda _: None
+) -> Path:
     """Fetch a file from a public host into a folder of its own in `folder`.
 
     Gradio fetches files, too, but whole into memory, however large they are.
 
     Args:
         most: bytes.
+        came: told how many bytes have come, again and again; it may refuse them.
 
     Raises:
         ValueError: if it cannot be had, or is larger; then nothing stays behind.
@@ -48,18 +55,18 @@ async def fetch(url: str, folder: Path, most: int) -> Path:
             place = folder / secrets.token_hex(16)
             undo.callback(shutil.rmtree, place, ignore_errors=True)
             place.mkdir(parents=True)
-            await asyncio.wait_for(_download(url, place / name, most), PATIENCE)
+            await asyncio.wait_for(_download(url, place / name, most, came), PATIENCE)
         except asyncio.TimeoutError:
             why = f"it took more than {PATIENCE:g} s"
         except (ValueError, OSError, httpx.HTTPError, httpx.InvalidURL) as error:
-            why = str(error) or type(error).__name__
+            why = FULL if lacks_room(error) else str(error) or type(error).__name__
         else:
             undo.pop_all()
             return place / name
     raise ValueError(f"cannot fetch {url[:100]}: {why}")
 
 
-async def _download(url: str, path: Path, most: int) -> None:
+async def _download(url: str, path: Path, most: int, came: Callable[[int], None]) -> None:
     async with (
         httpx.AsyncClient(transport=_PublicTransport(), max_redirects=5) as client,
         client.stream("GET", url, follow_redirects=True) as answer,
@@ -70,6 +77,7 @@ async def _download(url: str, path: Path, most: int) -> None:
         with path.open("wb") as file:
             async for part in answer.aiter_bytes():
                 received += len(part)
+                came(len(part))
                 if received > most:
                     raise ValueError(f"it is larger than the {most / 1e6:g} MB allowed")
                 file.write(part)

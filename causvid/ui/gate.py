@@ -16,6 +16,7 @@ import json
 import logging
 import re
 import secrets
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,7 +28,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from causvid.media import lacks_room
+from causvid.serving.service import FULL
 from causvid.ui.bodies import Body, Refused, read_json, write_json
+from causvid.ui.quota import Quota, client_of
 
 JSON_BYTES = 10**6
 FORM_BYTES = 10**5  # around an uploaded file
@@ -76,11 +80,25 @@ class Gate:
         app: Gradio's.
         page: whose functions are guarded.
         upload_bytes: the largest file.
+        quota: of uploads.
+        make_room: asked for so many bytes on the disk before they come.
+        proxies: how many stand before the server, see `client_of`.
         space: whether the app is shown on a Space.
     """
 
-    def __init__(self, app: ASGIApp, page: gr.Blocks, *, upload_bytes: int, space: bool = False):
+    def __init__(
+        self,
+        app: ASGIApp,
+        page: gr.Blocks,
+        *,
+        upload_bytes: int,
+        quota: Quota,
+        make_room: Callable[[int], None],
+        proxies: int = 0,
+        space: bool = False,
+    ):
         self._app = app
+        self._quota, self._make_room, self._proxies = quota, make_room, proxies
         self._page = page
         self._upload_bytes = upload_bytes
         self._policy = _POLICY.format(scripts=_RESIZER if space else "")
@@ -90,6 +108,8 @@ class Gate:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
+        client = client_of(scope, self._proxies)
+        scope = {**scope, "client": (client, (scope.get("client") or ("", 0))[1])}
         began = False
 
         async def dressed(message: Message) -> None:
@@ -131,7 +151,7 @@ class Gate:
         if path == f"{_API}/upload":
             most, allowed = self._upload_bytes + FORM_BYTES, self._upload_bytes / 10**6
             sentence = f"the upload is too large: a file may have {allowed:g} MB"
-            await self._app(scope, _declared(scope, Body(receive, most, sentence)).receive, send)
+            await self._upload(scope, _declared(scope, Body(receive, most, sentence)), send)
             return None
         sentence = f"the body is too large: JSON may have {JSON_BYTES / 10**6:g} MB"
         if is_tool:
@@ -148,6 +168,23 @@ class Gate:
             del headers[name]
         await self._app({**scope, "headers": headers.raw}, body.again(content), send)
         return None
+
+    async def _upload(self, scope: Scope, body: Body, send: Send) -> None:
+        """Pass an upload on, which leaves nothing unless it is answered with success."""
+        with self._quota.upload(scope["client"][0], declared=body.declared) as upload:
+            self._make_room(body.declared)
+
+            async def counted() -> Message:
+                message = await body.receive()
+                upload.add(len(message.get("body", b"")))
+                return message
+
+            async def watched(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    upload.kept = message["status"] == 200
+                await send(message)
+
+            await self._app(scope, counted, watched)
 
     def _checked(self, route: list[str], value: Any) -> Any:
         """The body that is passed on.
@@ -289,6 +326,12 @@ async def _refused(_: Request, error: Exception) -> Response:
     return JSONResponse({"detail": error.sentence}, status_code=error.status)
 
 
+async def _system(request: Request, error: Exception) -> Response:
+    if lacks_room(error):
+        return JSONResponse({"detail": FULL}, status_code=507)
+    return broken(request.scope, error)
+
+
 async def _gone(*_: Any) -> Response:
     return Response(status_code=400)  # nobody reads it
 
@@ -304,6 +347,7 @@ HANDLERS = {
     Refused: _refused,
     ClientDisconnect: _gone,
     RequestValidationError: _misfit,
+    OSError: _system,
     Exception: _broken,
 }
 """What Gradio's routes answer to errors that reach them."""

@@ -15,6 +15,7 @@ from causvid.serving.service import Service
 from causvid.ui.playback import Playback, Screen
 from causvid.ui.player import PlayerColumn, Updates
 from causvid.ui.presence import Presence, listeners
+from causvid.ui.quota import caller
 
 log = logging.getLogger("causvid.runs")
 
@@ -69,7 +70,7 @@ class Handlers:
                 asked, inputs = await read(values)
                 self.stop(request)
                 return self._service.start(
-                    asked, owner=request.session_hash, watched=True, **inputs
+                    asked, owner=request.session_hash, client=caller(), watched=True, **inputs
                 )
 
             async for updates in self._play(request, start, values[screen]):
@@ -95,6 +96,7 @@ class Handlers:
                 prompt=prompt,
                 handover=handover,
                 owner=request.session_hash,
+                client=caller(),
                 watched=True,
             )
 

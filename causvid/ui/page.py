@@ -30,6 +30,7 @@ from causvid.ui.gallery import Gallery
 from causvid.ui.handlers import Handlers, explained
 from causvid.ui.player import PlayerColumn
 from causvid.ui.presence import Presence
+from causvid.ui.quota import Quota, caller, quota_of
 from causvid.ui.schedule_tab import ScheduleTab
 from causvid.ui.tabs import ImageTab, Tab, TextTab, VideoTab
 from causvid.ui.upstream import LastingQueue
@@ -52,10 +53,12 @@ class Page(gr.Blocks):
     Args:
         upload_bytes: the largest file.
         presence: tells who is there.
+        quota: of uploads.
     """
 
-    def __init__(self, *, upload_bytes: int, presence: Presence, **options: Any):
+    def __init__(self, *, upload_bytes: int, presence: Presence, quota: Quota, **options: Any):
         self._upload_bytes = upload_bytes
+        self._quota = quota
         self._presence = presence
         super().__init__(**options)
 
@@ -84,7 +87,10 @@ class Page(gr.Blocks):
                 raise InvalidPathError
             if not is_http_url_like(file["path"]):
                 return file
-            path = await fetch(file["path"], Path(get_upload_folder()), self._upload_bytes)
+            with self._quota.upload(caller()) as upload:
+                folder = Path(get_upload_folder())
+                path = await fetch(file["path"], folder, self._upload_bytes, upload.add)
+                upload.kept = True
             return {**file, "path": str(path), "url": None}
 
         try:
@@ -136,11 +142,14 @@ def _shortened(sentence: str) -> str:
     return re.sub(r"(\w{40})\w+", r"\1…", sentence)[:400]
 
 
-def build_page(service: Service, presence: Presence | None = None) -> gr.Blocks:
+def build_page(
+    service: Service, presence: Presence | None = None, quota: Quota | None = None
+) -> gr.Blocks:
     """The whole interface, not yet launched; `presence` tells who is there."""
     presence = presence or Presence()
     kept = math.ceil(60 * service.settings.keep_minutes)  # seconds, for uploads as for runs
     with Page(
+        quota=quota or quota_of(service.settings),
         upload_bytes=service.settings.upload_mb * 10**6,
         presence=presence,
         title="CausVid Live",

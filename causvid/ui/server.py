@@ -26,6 +26,7 @@ from causvid.ui.files import Uploads, static
 from causvid.ui.gate import HANDLERS, Gate
 from causvid.ui.page import build_page
 from causvid.ui.presence import Presence, notice_lost_networks
+from causvid.ui.quota import kept_seconds, quota_of
 from causvid.ui.transport import raise_descriptor_limit, serving
 
 # Gradio keeps half a megabyte for each of the latest sessions; a plain call counts as one, too. A
@@ -97,12 +98,16 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
     # Gradio would keep every event for statistics, and make tables of them that nobody sees.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
-    page = build_page(service, presence)
+    quota = quota_of(service.settings)
+    page = build_page(service, presence, quota)
     gr.set_static_paths([service.results])  # else Gradio would keep copies
     front = functools.partial(
         Gate,
         page=page,
         upload_bytes=service.settings.upload_mb * 10**6,
+        quota=quota,
+        make_room=service.make_room,
+        proxies=service.settings.proxies or int("SPACE_ID" in os.environ),
         space="SPACE_ID" in os.environ,
     )
     gradio.http_server.Server = serving(front, service.settings.connections)
@@ -185,7 +190,7 @@ def main(process: ServerProcess) -> None:
     set_up_logging(sys.stdout)
     silence_loading_bars()
     service = make_service(Settings.from_environment())
-    with Uploads(keep=2 * 60 * service.settings.keep_minutes):
+    with Uploads(keep=kept_seconds(service.settings)):
         host = os.environ.get("GRADIO_SERVER_NAME")
         port = int(os.environ.get("GRADIO_SERVER_PORT", PORT))
         try:

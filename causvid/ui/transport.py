@@ -105,6 +105,7 @@ def serving(front: Callable[[ASGIApp], ASGIApp], connections: int) -> type:
             limits = {"most": most_connections(connections), "asking": {}}
             config.http = type("Connection", (Connection,), limits)
             config.ws = "none"
+            config.proxy_headers = False  # `Gate` reads them, if they can be believed
             config.app = front(config.app)
             super().__init__(config, *args, **options)
 

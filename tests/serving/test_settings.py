@@ -6,9 +6,10 @@ from causvid.serving import models
 from causvid.serving.models import Models
 from causvid.serving.settings import Settings, SettingsError, variables
 
+ABOVE_OR_ZERO = ("WAITING", "SNAPSHOT_MB", "CLIENT_RUNS", "PROXIES")
 ABOVE_ZERO = (
     *("MAX_PIXELS", "MAX_WORK", "MAX_PROMPT", "MAX_CUES", "UPLOAD_MB", "UPLOAD_PIXELS"),
-    *("LEAD", "CONNECTIONS", "KEEP_MINUTES", "GPU_SECONDS"),
+    *("LEAD", "CONNECTIONS", "KEEP_MINUTES", "GPU_SECONDS", "UPLOADS_MB", "CLIENT_UPLOADS_MB"),
 )
 SWITCHES = ("COMPILE", "TINY_DECODER", "LOG_PROMPTS")
 
@@ -59,7 +60,7 @@ def test_variables_are_read_by_type():
         ("CAUSVID_TEXT_ENCODER_DEVICE", "moon", "expected cpu, or a GPU"),
         ("HF_TOKEN", "hf_two words", "no token"),
         *((f"CAUSVID_{name}", "0", "more than 0") for name in ABOVE_ZERO),
-        *((f"CAUSVID_{name}", "-1", "0 or more") for name in ("WAITING", "SNAPSHOT_MB")),
+        *((f"CAUSVID_{name}", "-1", "0 or more") for name in ABOVE_OR_ZERO),
         *((f"CAUSVID_{name}", "perhaps", "1 or 0") for name in SWITCHES),
     ],
 )
