@@ -27,7 +27,7 @@ import causvid.transformer  # noqa: F401  pipelines saved by version 0.1 name th
 from causvid.generation.config import GenerationConfig
 from causvid.generation.generator import Generator
 from causvid.generation.geometry import LatentGrid
-from causvid.generation.parameters import DEFAULT_SECONDS, Decoder, check_decoder
+from causvid.generation.parameters import DEFAULT_SECONDS, Decoder, check_decoder, check_seed
 from causvid.generation.prompts import PromptSchedule
 from causvid.generation.snapshot import unpack
 from causvid.generation.source import VideoSource
@@ -179,8 +179,7 @@ class CausVidPipeline(DiffusionPipeline, LoraLoader):
                 f"got a {type(prompt).__name__} as the prompt; expected a text, or for several "
                 f"over time a PromptSchedule (a call makes one video)"
             )
-        if not 0 <= seed < 2**63:
-            raise ValueError(f"the seed must be a whole number from 0 to 2**63 - 1, got {seed}")
+        seed = check_seed(seed)
         if image is not None and video is not None:
             raise ValueError("a stream starts from an image or from a video: pass only one")
         generator = self.generator(

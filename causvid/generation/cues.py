@@ -38,6 +38,22 @@ _MEANT_AS_TIME = re.compile(
     rf"0+(?:\.0+)?\s*s\b|0+:00\b|0+(?:\.0+)?\s*\[|-\s*(?:{_TIME})\s*[\[:]", re.I
 )
 
+# Timed prompts as other programs write them: ranges, subtitles, frames in JSON without its braces,
+# decimal commas; and several cues on one line. None of them is one prompt.
+_ANY_TIME = r"[0-9]+(?:[:.,][0-9]+)*\s*(?:s|sec|seconds)?"
+_FOREIGN = re.compile(
+    rf"""\s*(?:(?:shot|scene|clip|part|cue)\s*[0-9]*\s*:?\s*)?[(\[]?\s*{_ANY_TIME}
+        \s*(?:[-–—~]+>?|\bto\b|\.\.+)\s*{_ANY_TIME}\s*(?:[)\]]\s*:?|[:|]|$)
+    | \s*[(\[]\s*{_ANY_TIME}\s*[:)\]]
+    | \s*["'][0-9]+["']\s*:
+    | \s*[0-9]+,[0-9]+\s*(?:s|sec|seconds)?\s*[\[:]
+    | \s*(?:shot|scene|clip|part|cue)\s*[0-9]*\s*[(\[@]\s*{_ANY_TIME}""",
+    re.I | re.X,
+)
+_INSIDE = re.compile(
+    r"(?<![\w:.,-])[0-9]+(?:[.,][0-9]+)?\s*(?:s|sec|seconds)\s*(?:\[[^\]]*\]\s*)?:(?![0-9])", re.I
+)
+
 
 class ScheduleError(ValueError):
     """A schedule that cannot be used. `place` names the offending line, row or cue, if any."""
@@ -158,6 +174,14 @@ def read_text(text: str) -> tuple[Cue, ...]:
     if not lines:
         raise ScheduleError(f"there is no prompt; expected words, or lines such as {_LINE_FORM}")
     matches = [_CUE_LINE.fullmatch(line) for _, line in lines]
+    for (place, line), match in zip(lines, matches, strict=True):
+        meant = match is None and (_FOREIGN.match(line) or len(_INSIDE.findall(line)) > 1)
+        several = len(lines) == 1 and match is not None and _INSIDE.search(match.group(4), 1)
+        if meant or several:
+            raise ScheduleError(
+                f"{line[:60]!r} has times in another form; expected one cue a line, {_LINE_FORM}",
+                place,
+            )
     if not any(matches) and not _MEANT_AS_TIME.match(lines[0][1]):
         return (Cue(0.0, " ".join(line for _, line in lines)),)
     placed = []

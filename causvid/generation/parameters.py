@@ -4,8 +4,9 @@
 have to know, too.
 """
 
+import operator
 import re
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from annotated_types import Interval
 
@@ -39,10 +40,36 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """
     if not text:
         return None
-    found = re.fullmatch(r"\s*([0-9]{1,6})\s*[x×X]\s*([0-9]{1,6})\s*", text)
+    found = re.fullmatch(r"\s*([0-9]{1,6})\s*[x×X*]\s*([0-9]{1,6})\s*", text)
     if found is None:
         raise ValueError(f"the size is {text!r:.40}; expected WIDTHxHEIGHT, such as 832x480")
     return int(found[2]), int(found[1])
+
+
+def as_whole(value: Any) -> Any:
+    """An int for whole numbers of other types, such as NumPy's or 4.0; else `value` as it is."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    try:
+        return operator.index(value)
+    except TypeError:
+        return value
+
+
+def check_seed(seed: Any) -> int:
+    """A seed as an int, from a whole number of any type.
+
+    Raises:
+        ValueError: if it is none from 0 to 2**63 - 1.
+    """
+    number = as_whole(seed)
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**63:
+        large = isinstance(number, int) and abs(number) >= 2**128
+        shown = "an integer of very many digits" if large else f"{seed!r:.60}"
+        raise ValueError(f"the seed must be a whole number from 0 to 2**63 - 1, got {shown}")
+    return number
 
 
 def check_decoder(decoder: str, *, has_tiny: bool) -> None:

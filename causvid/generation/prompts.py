@@ -11,6 +11,7 @@ This module does not know text encoders, caches or streams. It says which prompt
 which weights and which hand-over a chunk begins with; acting on that is the stream's business.
 """
 
+import codecs
 import dataclasses
 import json
 import re
@@ -41,6 +42,14 @@ __all__ = [
     "SnappedCue",
     "SnappedSchedule",
 ]
+
+# Of byte order (Unicode 23.8); the mark of UTF-16 is the beginning of that of UTF-32.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 class PromptShare(NamedTuple):
@@ -136,10 +145,11 @@ class PromptSchedule:
         if isinstance(source, Path):
             name = source.name
             try:
-                source = source.read_text(encoding="utf-8-sig")
-            except (OSError, UnicodeDecodeError) as error:
+                source = _text(source.read_bytes())
+            except (OSError, ValueError) as error:
                 raise ScheduleError(f"cannot read a schedule from {name}: {error}") from None
         if isinstance(source, str):
+            source = source.removeprefix("\ufeff")
             looks_like_json = re.match(r"\s*(\{|\[\s*[\[{])", source)
             return cls(read_decoded(_decode(source)) if looks_like_json else read_text(source))
         return cls(read_decoded(source))
@@ -190,6 +200,22 @@ class PromptSchedule:
                 snapped[-1] = dataclasses.replace(snapped[-1], replaced_by=cue)
             snapped.append(SnappedCue(cue, chunk, timeline.start_time(chunk)))
         return SnappedSchedule(tuple(snapped))
+
+
+def _text(data: bytes) -> str:
+    """The text of a file: a mark at its beginning tells the encoding.
+
+    Raises:
+        ValueError: if it is no text.
+    """
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding).removeprefix("\ufeff")
+    except UnicodeDecodeError:
+        text = "\0"
+    if re.search("[\0-\b\x0e-\x1f\ufeff\ufffe\uffff]", text):  # control characters, marks
+        raise ValueError("it is no text in UTF-8; save it as UTF-8")
+    return text
 
 
 def _decode(text: str) -> object:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from causvid.generation.chunk import FrameChunk, Looks, Timings
 from causvid.generation.generator import Generator, seeded_noise
+from causvid.generation.parameters import check_seed
 from causvid.generation.prompts import Cue, Handover, PromptSchedule, PromptShare, SnappedSchedule
 from causvid.generation.sampler import new_sampler
 from causvid.generation.snapshot import (
@@ -103,7 +104,7 @@ class Stream:
                 f"model of another sampler, or begin with a prompt or an image"
             )
         self.generator = generator
-        self.seed = seed
+        self.seed = check_seed(seed)
         self.chunk_count = chunk_count
         self._codec = codec
         self._encode_prompts = encode_prompts

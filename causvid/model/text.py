@@ -105,11 +105,8 @@ class PromptEncoder:
         words = self.tokenizer(text, verbose=False).input_ids
         if (dropped := len(words) - self.text_length) > 0:
             logger.warning(
-                "the prompt has %d tokens too many and was cut to %d: %.60s…",
-                dropped,
-                self.text_length,
-                text,
-            )
+                "a prompt has %d tokens too many and was cut to %d", dropped, self.text_length
+            )  # and not its words, which belong in no log
             # The tokenizer cuts before the end mark; slicing would cut the mark itself.
             words = self.tokenizer(text, truncation=True, max_length=self.text_length).input_ids
         if not words:  # the empty prompt, for a tokenizer without an end mark

@@ -28,7 +28,14 @@ from pydantic_core import ErrorDetails, from_json
 from typing_extensions import Self
 
 from causvid.generation.cues import ScheduleError
-from causvid.generation.parameters import DEFAULT_SECONDS, STRENGTH, Decoder, Mode, parse_size
+from causvid.generation.parameters import (
+    DEFAULT_SECONDS,
+    STRENGTH,
+    Decoder,
+    Mode,
+    as_whole,
+    parse_size,
+)
 from causvid.generation.prompts import PromptSchedule
 
 if TYPE_CHECKING:
@@ -60,11 +67,6 @@ class Record(BaseModel):
         raise ValueError(f"{source.name}: {said}" if isinstance(source, Path) else said) from None
 
 
-def _whole(value: Any) -> Any:
-    """Sliders and JSON may say 4.0 for 4."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 def _schedule(value: Any) -> Any:
     try:
         return value if isinstance(value, PromptSchedule) else PromptSchedule.parse(value)
@@ -76,8 +78,8 @@ def _object(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]
     return {"type": "object", "properties": properties, "required": required}
 
 
-Whole = Annotated[int, Strict(), BeforeValidator(_whole)]
-Positive = Annotated[int, Strict(), Gt(0), BeforeValidator(_whole)]
+Whole = Annotated[int, Strict(), BeforeValidator(as_whole)]
+Positive = Annotated[int, Strict(), Gt(0), BeforeValidator(as_whole)]
 Number = Annotated[float, Strict()]
 Seconds = Annotated[
     float,
@@ -145,7 +147,7 @@ class Request(Record):
         None,
         description="Latent frames that a chunk can see; by default the model's own.",
     )
-    sink: Annotated[int, Strict(), Ge(0), BeforeValidator(_whole)] | None = Field(
+    sink: Annotated[int, Strict(), Ge(0), BeforeValidator(as_whole)] | None = Field(
         None,
         description="Latent frames that are never forgotten; by default the model's own.",
     )

@@ -162,6 +162,7 @@ class TestLength:
             embeds = encoder(self.LONG)
         assert embeds[0].any(dim=-1).all()
         assert "9 tokens too many and was cut to 12" in caplog.text
+        assert not set(self.LONG.split()) - {"a"} & set(caplog.text.split()), "no words of users"
         assert len(calls[0]) == LENGTH and calls[0][-1] == 1
 
     def test_a_prompt_that_just_fits_is_left_alone(self, encoder, calls, caplog):
