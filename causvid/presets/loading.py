@@ -73,6 +73,17 @@ def load(
 load_preset = load  # its name in version 0.1
 
 
+def check_files(preset: Preset) -> None:
+    """Whether the files of a model that is a folder here are whole; of others, nothing.
+
+    Raises:
+        PresetError: names the file and the cure.
+    """
+    if preset.folder is not None and preset.hub is None:
+        with preset.cured():
+            check_folder(preset.folder)
+
+
 def _from_folder(preset: Preset, dtype: torch.dtype, token: str | None) -> CausVidPipeline:
     folder = preset.folder
     if preset.hub is not None:

@@ -12,7 +12,7 @@ from causvid.model.codec import codec_for
 from causvid.pipeline import CausVidPipeline, make_generator
 from causvid.presets.costs import empty_models
 from causvid.presets.execution import in_force
-from causvid.presets.loading import load
+from causvid.presets.loading import check_files, load
 from causvid.presets.preset import Preset
 from causvid.serving.request import Request
 from causvid.serving.settings import Settings
@@ -62,6 +62,7 @@ class Models:
         with self._loading:
             if name not in self._loaded:
                 if len(self._loaded) == self._room:  # before the next is loaded
+                    check_files(preset)  # or a damaged one would cost a whole one its place
                     del self._loaded[next(iter(self._loaded))]
                 settings, started = self._settings, time.perf_counter()
                 pipeline = load(

@@ -10,8 +10,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
+from gradio_client import Client
+from gradio_client.exceptions import AppError
 from safetensors.torch import load_file, save_file
 
 from causvid.__main__ import main
@@ -19,6 +22,9 @@ from causvid.model.weight_files import CHECKSUMS, verify_checksums, write_checks
 from causvid.presets.catalogue import POCKET
 from causvid.presets.loading import load
 from causvid.presets.preset import PresetError
+from causvid.serving.models import Models
+from causvid.serving.settings import Settings
+from tests.appserver import running
 
 ROOT = Path(__file__).parents[2]
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
@@ -337,3 +343,26 @@ def test_the_server_says_it_at_the_start(folder, name):
     assert ended.returncode == 2
     assert "Traceback" not in ended.stdout + ended.stderr
     assert name in ended.stderr.strip().splitlines()[-1]
+
+
+def test_a_damaged_model_costs_a_whole_one_nothing(folder):
+    """A visitor may choose any that is offered."""
+    models = Models(Settings(model="pocket", models=("pocket", str(folder)), device="cpu"))
+    pipeline, _ = models.open("pocket")
+    cut(0.5)(folder / TRANSFORMER)
+    with pytest.raises(PresetError, match="is damaged or incomplete"):
+        models.open("copy")
+    assert models.ready and models.open("pocket")[0] is pipeline
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [TRANSFORMER, VAE, TEXT])
+def test_an_api_call_for_a_damaged_model_is_answered_in_a_sentence(folder, tmp_path, caplog, name):
+    with running(tmp_path / "app", "pocket", models=("pocket", str(folder))) as app:
+        spoilt(float("nan"))(folder / name)
+        client = Client(app.url, verbose=False, download_files=False)
+        with pytest.raises(AppError, match=f"{name} is damaged: .* NaN or infinite"):
+            client.predict("a red car", model="copy", seconds=0.5, api_name="/text_to_video")
+        client.predict("a red car", seconds=0.5, api_name="/text_to_video")  # pocket goes on
+        assert httpx.get(f"{app.url}/healthz").status_code == 200
+    assert "Traceback" not in caplog.text and not [it for it in caplog.records if it.exc_info]
