@@ -151,7 +151,10 @@ class Manifest(Record):
     done: Literal[True] = True
     call: Call | None = Field(
         default=None,
-        description="the call of the API that gives the same video; null: no API was there",
+        description="the call of the API that gives the same video; null: see `no_call`",
+    )
+    no_call: str | None = Field(
+        default=None, description="why one call does not give this video; null: no API was there"
     )
 
     def save(self, path: Path) -> None:

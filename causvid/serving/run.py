@@ -47,7 +47,7 @@ class Run:
         results: a folder for the files that the viewer may fetch.
         fps: of the video.
         owner: a secret of who asks.
-        call_of: the call of an API that makes a request again, for the manifest.
+        call_of: the call that makes a request again, or why there is none, for the manifest.
         with_room: does what needs room on the disk.
         over: called once, after the last event.
 
@@ -69,7 +69,7 @@ class Run:
         fps: int,
         owner: str,
         client: str | None,
-        call_of: Callable[[Request], Call] | None,
+        call_of: Callable[[Request], tuple[Call | None, str | None]],
         with_room: WithRoom,
         over: Callable[["Run"], None],
     ):
@@ -214,8 +214,8 @@ class Run:
         manifest, kept = ended.manifest, ended.snapshot_bytes
         if self._unsent:
             manifest = manifest.model_copy(update={"stopped": True, "stopped_by": "room"})
-        if self._call_of is not None:
-            manifest = manifest.model_copy(update={"call": self._call_of(manifest.request)})
+        call, why = self._call_of(manifest.request)
+        manifest = manifest.model_copy(update={"call": call, "no_call": why})
         kept = 0 if self.shortened else kept
         return dataclasses.replace(ended, manifest=manifest, snapshot_bytes=kept)
 

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import secrets
 import shutil
 import tempfile
@@ -286,6 +287,27 @@ class Service:
         reading.add_done_callback(lambda _: setattr(self, "_reading", self._reading - 1))
         return await asyncio.shield(reading)
 
+    def _call_again(self, request: Request) -> tuple[Call | None, str | None]:
+        """The call that makes a video again, within the limits, or why there is none.
+
+        The length of a video is one of whole chunks; asking for the largest length that is allowed
+        may give as many.
+        """
+        if self._call_of is None:
+            return None, None
+        settings, seconds = self.settings, request.seconds
+        if len(request.prompts) > settings.max_cues:
+            return None, f"it has {len(request.prompts)} cues; a call may have {settings.max_cues}"
+        height, width = request.size
+        most = min(settings.max_seconds, settings.max_work / (height * width))
+        if seconds is not None and seconds > most:
+            most = math.floor(1000 * most) / 1000  # a product with it stays below the limit
+            chunks = self.models.timeline(request.model).chunk_count
+            if chunks(most) != chunks(seconds):
+                return None, f"it has {seconds:g} s; a call may ask for {most:g}, then extend that"
+            request = request.model_copy(update={"seconds": most})
+        return self._call_of(request), None
+
     def _check_client(self, client: str | None) -> None:
         with self._lock:
             theirs = sum(run.client == client and not run.over for run in self._runs.values())
@@ -315,7 +337,7 @@ class Service:
                 fps=fps,
                 client=client,
                 owner=owner or secrets.token_urlsafe(18),
-                call_of=self._call_of,
+                call_of=self._call_again,
                 with_room=self.with_room,
                 over=self._over,
             )
