@@ -10,6 +10,8 @@ from gradio_client import Client
 from gradio_client.client import Job
 from gradio_client.exceptions import AppError
 
+for name in ("no_proxy", "NO_PROXY"):  # a server on this machine is not behind a proxy
+    os.environ[name] = ",".join(filter(None, (os.environ.get(name), "localhost,127.0.0.1,::1")))
 SERVER = os.environ.get("CAUSVID_SERVER", "http://127.0.0.1:7860")  # or "owner/space"
 
 

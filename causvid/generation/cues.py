@@ -115,7 +115,8 @@ class Handover:
 
 @dataclass(frozen=True)
 class Cue:
-    """From `start` seconds on, `prompt` holds. Runs of white space in the prompt become one space.
+    """From `start` seconds on, `prompt` holds. Runs of white space in the prompt become one space,
+    and half an emoji, as programs leave it that cut a text, becomes U+FFFD.
 
     Raises:
         ScheduleError: if the start is no time from 0 to `MAX_START`, or the prompt is empty.
@@ -135,7 +136,8 @@ class Cue:
         if not self.prompt.strip():
             raise ScheduleError("the prompt is empty; say what to show")
         object.__setattr__(self, "start", abs(float(self.start)))  # abs: -0.0 is written as 0
-        object.__setattr__(self, "prompt", " ".join(self.prompt.split()))
+        words = " ".join(self.prompt.split()).encode("utf-16", "surrogatepass")
+        object.__setattr__(self, "prompt", words.decode("utf-16", "replace"))
 
 
 def in_order(placed: Sequence[tuple[str, Cue]]) -> tuple[Cue, ...]:

@@ -296,7 +296,8 @@ def _expected(error: ErrorDetails) -> str:
     if kind.startswith("int_"):
         return "a whole number"
     if kind.startswith(("float_", "finite_")):
-        return "a number"
+        is_huge = isinstance(error["input"], int) and not isinstance(error["input"], bool)
+        return "a smaller number" if is_huge else "a number"
     return {"bool": "1 or 0", "string": "a text"}.get(kind.partition("_")[0], error["msg"])
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import gradio as gr
 import starlette.requests
 from gradio.data_classes import FileData
-from gradio.route_utils import FnIndexInferError
 from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
@@ -434,25 +433,15 @@ def call_of(request: Request) -> Call:
 
 
 def refuse_call(request: starlette.requests.Request, error: Exception) -> JSONResponse:
-    """The answer to a call of no endpoint, or with other parameters, where Gradio would log an
+    """The answer to a call with other parameters than its endpoint has, where Gradio would log an
     error of its own.
 
     Raises:
         Exception: `error`, if it comes from elsewhere.
     """
-    path = request.url.path.rstrip("/")
-    if path.endswith("/queue/join") and isinstance(error, KeyError):  # of a page served long ago
-        return JSONResponse({"detail": "the app has changed; reload the page"}, status_code=404)
-    _, call, name = path.partition("/call/")
-    name = name.removeprefix("v2/")
-    if not call or request.method != "POST":
-        raise error
+    name = request.url.path.rstrip("/").rpartition("/call/v2/")[2]
     endpoint = next((it for it in ENDPOINTS if it.name == name), None)
     if endpoint is None:
-        there_are = ", ".join(f"/{it.name}" for it in ENDPOINTS)
-        detail = f"there is no endpoint /{name:.60}; there are {there_are}"
-        return JSONResponse({"detail": detail}, status_code=404)
-    if not isinstance(error, TypeError):
         raise error
     takes = ", ".join(
         it.name if it.default is NEEDED else f"{it.name} (optional)" for it in endpoint.parameters
@@ -461,5 +450,5 @@ def refuse_call(request: starlette.requests.Request, error: Exception) -> JSONRe
     return JSONResponse({"detail": f"{reason}; /{name} takes {takes}"}, status_code=422)
 
 
-WRONG_CALL = (TypeError, KeyError, FnIndexInferError)
-"""What Gradio's routes raise then."""
+WRONG_CALL = TypeError
+"""What Gradio's route raises then."""

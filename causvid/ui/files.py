@@ -27,7 +27,9 @@ PATIENCE = 60.0  # seconds for a whole file, so that nobody keeps an event busy 
 VARIABLE = "GRADIO_TEMP_DIR"
 _STATIC = importlib.resources.files("causvid.ui") / "static"
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
-_IETF = ipaddress.ip_network("192.0.0.0/24")  # private in newer versions of Python only
+# Newer versions of Python know these to be private, or to be documentation.
+_IETF = [*map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20"))]
+_ISATAP = (0x5EFE, 0x2005EFE)  # before an IPv4 address in the lower half of an IPv6 one
 
 
 def static(name: str) -> str:
@@ -123,10 +125,12 @@ async def public_address(host: str) -> str:
 def is_public(address: str) -> bool:
     """Whether an IP address leads out of every private network, and embeds no other address."""
     ip = ipaddress.ip_address(address)
+    if not ip.is_global or any(ip in network for network in _IETF):
+        return False
     if isinstance(ip, ipaddress.IPv6Address):
-        embeds = ip.sixtofour or ip.teredo
-        return ip in _GLOBAL_UNICAST and ip.is_global and not embeds
-    return ip.is_global and not ip.is_multicast and ip not in _IETF
+        isatap = int(ip) >> 32 & 0xFFFFFFFF in _ISATAP
+        return ip in _GLOBAL_UNICAST and not (ip.sixtofour or ip.teredo or isatap)
+    return not ip.is_multicast
 
 
 class Uploads:

@@ -15,6 +15,7 @@ from causvid.ui.about import licence_notice
 
 _ONE_SHAPE = "Trained in {} only: in other shapes things can come out stretched or doubled."
 _HANDOVERS = ("recache", "swap", "flush", "blend:2", "blend:4")
+LARGEST_SEED = 2**53 - 1  # a browser's numbers are floats
 RANDOM_SEED = "() => Math.floor(Math.random() * 2 ** 31)"
 
 
@@ -120,8 +121,18 @@ class Options:
         return self._parts[name]
 
     def read(self, values: Mapping[gr.components.Component, Any]) -> dict[str, Any]:
-        """The values of `components` as parameters of a call, see `Request.from_parameters`."""
+        """The values of `components` as parameters of a call, see `Request.from_parameters`.
+
+        Raises:
+            ValueError: if the seed may not be the one that was typed.
+        """
         given = {name: values[component] for name, component in self._parts.items()}
+        seed = given["seed"]
+        if isinstance(seed, int | float) and seed > LARGEST_SEED:
+            raise ValueError(
+                f"the seed is about {seed:.4g}; on this page seeds end at {LARGEST_SEED} "
+                "(2^53 - 1), as browsers round larger numbers; the API takes any up to 2^63 - 1"
+            )
         if given.pop("endless", False):
             given["seconds"] = 0
         return given

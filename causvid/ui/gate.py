@@ -256,7 +256,8 @@ class Gate:
         fn = self._page.fns.get(index) if is_number else None
         if fn is None or door not in doors(fn):
             raise Refused(
-                404, f"there is no function {_short(index)} here; if a page asked, reload it"
+                404,
+                f"there is no function {_short(index)} here: if the app changed, reload the page",
             )
         return fn
 

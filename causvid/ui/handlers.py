@@ -1,6 +1,7 @@
 """What the page's buttons do: from a click to a run, and from a run to the player."""
 
 import logging
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, closing, contextmanager
@@ -35,13 +36,18 @@ def explained(run: str | None = None) -> Iterator[None]:
     except gr.Error:
         raise
     except (ValueError, RunError) as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise gr.Error(without_long_numbers(str(error)), print_exception=False) from None
     except Exception:
         name = f"run {run}" if run else f"call {secrets.token_urlsafe(9)}"
         log.exception("%s failed", name)
         raise gr.Error(
             f"something broke here; if you report it, name {name}", print_exception=False
         ) from None
+
+
+def without_long_numbers(sentence: str) -> str:
+    """What somebody sent is not to take a sentence's place."""
+    return re.sub(r"([0-9]{20})[0-9]{20,}", r"\1…", sentence)
 
 
 class Handlers:

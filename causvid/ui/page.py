@@ -8,7 +8,6 @@ All events here are private to browsers; `endpoints.py` has the public ones.
 """
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from causvid.ui.about import credits, headline
 from causvid.ui.endpoints import add_endpoints
 from causvid.ui.files import fetch, static
 from causvid.ui.gallery import Gallery
-from causvid.ui.handlers import Handlers, explained
+from causvid.ui.handlers import Handlers, explained, without_long_numbers
 from causvid.ui.player import PlayerColumn
 from causvid.ui.presence import Presence
 from causvid.ui.quota import Quota, caller, quota_of
@@ -97,7 +96,9 @@ class Page(gr.Blocks):
             inputs = await async_traverse(inputs, local, is_file_obj_with_meta)
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
         except gr.Error as error:
-            raise gr.Error(_shortened(error.message), print_exception=False) from None
+            raise gr.Error(
+                without_long_numbers(error.message)[:400], print_exception=False
+            ) from None
         except (InvalidPathError, OSError):  # a name that no file can have is an OSError
             raise gr.Error(
                 "got the path of a file that was not uploaded; expected handle_file(PATH) of "
@@ -109,7 +110,7 @@ class Page(gr.Blocks):
                 "got values of other types than this function has", print_exception=False
             ) from None
         except ValueError as error:  # everything here was sent from outside
-            raise gr.Error(_shortened(str(error)), print_exception=False) from None
+            raise gr.Error(without_long_numbers(str(error))[:400], print_exception=False) from None
 
     def handle_streaming_diffs(
         self,
@@ -135,11 +136,6 @@ class Page(gr.Blocks):
         return [
             edits and [("replace", [], value)] for edits, value in zip(sent, values, strict=True)
         ]
-
-
-def _shortened(sentence: str) -> str:
-    """Without what somebody sent in it taking its place."""
-    return re.sub(r"(\w{40})\w+", r"\1…", sentence)[:400]
 
 
 def build_page(

@@ -9,6 +9,7 @@ from collections.abc import Generator
 
 import gradio as gr
 import gradio.http_server
+from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -27,7 +28,7 @@ from causvid.ui.gate import HANDLERS, Gate
 from causvid.ui.page import build_page
 from causvid.ui.presence import Presence, notice_lost_networks
 from causvid.ui.quota import kept_seconds, quota_of
-from causvid.ui.transport import raise_descriptor_limit, serving
+from causvid.ui.transport import raise_descriptor_limit, serving, spare_proxies
 
 # Gradio keeps half a megabyte for each of the latest sessions; a plain call counts as one, too. A
 # browser whose session is dropped gets the page's first choices back.
@@ -83,8 +84,10 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
 
     Raises:
         OSError: if the port cannot be had.
+        ValueError: if the environment names a proxy that cannot be used.
     """
     presence = presence or Presence()
+    spare_proxies(options.get("server_name"))
 
     def health(_) -> JSONResponse:
         ready = service.models.ready and page._queue.works
@@ -126,13 +129,17 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
         app_kwargs={
             "routes": [Route("/healthz", health)],
             "middleware": [Middleware(presence.middleware)],
-            "exception_handlers": {**HANDLERS, **dict.fromkeys(WRONG_CALL, refuse_call)},
+            "exception_handlers": {**HANDLERS, WRONG_CALL: refuse_call},
         },
         prevent_thread_lock=True,
         quiet=True,
         _frontend=False,  # Gradio would give up where a busy machine takes 3 s for the first page
         **options,
     )
+    if service.settings.mcp:  # a picture in a call goes where uploads go, and are swept
+        from gradio import mcp
+
+        mcp.DEFAULT_TEMP_DIR = get_upload_folder()
     if page.mcp_error:
         log.warning(page.mcp_error)
     for server in page.server.servers:

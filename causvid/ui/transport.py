@@ -5,10 +5,12 @@ and asyncio logs every connection that finds no free descriptor, thousands a sec
 """
 
 import asyncio
+import os
 import resource
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 from gradio.http_server import Server as GradiosServer
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -37,6 +39,24 @@ def most_connections(wanted: int) -> int:
     """`wanted`, or fewer where descriptors are short."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(1, min(wanted, soft - min(OTHERS, soft // 2)))
+
+
+def spare_proxies(host: str | None) -> None:
+    """Ask for our own address directly, whatever proxy the environment names for others.
+
+    Raises:
+        ValueError: if there is a proxy that cannot be used for anybody.
+    """
+    own = ",".join(filter(None, ("localhost,127.0.0.1,::1", host)))
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), own)))
+    try:
+        httpx.Client().close()
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        raise ValueError(
+            f"the proxy that the environment names (ALL_PROXY, HTTP_PROXY, …) cannot be used: "
+            f"{str(error).partition('. ')[0]}; unset it, or name another"
+        ) from None
 
 
 class Connection(H11Protocol):

@@ -6,6 +6,7 @@ import http.server
 import logging
 import os
 import re
+import socket
 import threading
 from pathlib import Path
 
@@ -116,11 +117,17 @@ def test_what_cannot_be_fetched_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost", "[::1]", "2130706433", "[::ffff:127.0.0.1]"]
+    "host",
+    [
+        *("127.0.0.1", "localhost", "[::1]", "2130706433", "[::ffff:127.0.0.1]", "127.1", "0"),
+        *("0x7f.0.0.1", "0177.0.0.1", "0x7f000001", "127.0.0.1.", "localhost.", "[::ffff:7f00:1]"),
+        *("me@127.0.0.1", "huggingface.co@127.0.0.1", "[::]", "[64:ff9b::127.0.0.1]"),
+        *("①②⑦.0.0.1", "１２７.0.0.1", "LOCALHOST", "[::127.0.0.1]"),
+    ],
 )
 def test_places_inside_are_not_even_asked(elsewhere, tmp_path, host):
     elsewhere.asked.clear()
-    with pytest.raises(ValueError, match="its host is unknown or not public"):
+    with pytest.raises(ValueError, match=r"its host is unknown or not public|Invalid"):
         fetch(f"http://{host}:{elsewhere.server_port}/picture.png", tmp_path)
     assert elsewhere.asked == []
 
@@ -133,6 +140,31 @@ def test_a_detour_to_a_place_inside_is_not_taken(elsewhere, tmp_path, monkeypatc
     with pytest.raises(ValueError, match="not public"):
         fetch(f"http://127.0.0.1:{elsewhere.server_port}/detour/picture.png", tmp_path)
     assert elsewhere.asked == ["/detour/picture.png"]
+
+
+def test_a_name_that_leads_inside_when_asked_again_is_not_asked_again(monkeypatch):
+    """DNS re-binding: the address that was found public is the one that is connected to."""
+    asked, answers = [], iter(["93.184.216.34", "127.0.0.1"])
+
+    def resolve(host, port, *_, **__):
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), 0))]
+
+    async def connect(transport, request):
+        return httpx.Response(200, headers={"to": request.url.host, "as": request.headers["host"]})
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", connect)
+
+    async def ask() -> httpx.Response:
+        request = httpx.Request("GET", "http://rebinds.example/picture.png")
+        return await files._PublicTransport().handle_async_request(request)
+
+    answer = asyncio.run(ask())
+    assert (answer.headers["to"], answer.headers["as"]) == ("93.184.216.34", "rebinds.example")
+    assert asked == ["rebinds.example"]
+    with pytest.raises(ValueError, match="not public"):
+        asyncio.run(ask())
 
 
 @pytest.mark.parametrize(
@@ -157,6 +189,13 @@ def test_a_detour_to_a_place_inside_is_not_taken(elsewhere, tmp_path, monkeypatc
         "64:ff9b::8.8.8.8",
         "2002:808:808::1",
         "2001:0:808:808::1",
+        "2606:4700::5efe:10.0.0.1",
+        "2606:4700::200:5efe:8.8.8.8",
+        "192.88.99.1",
+        "3fff::1",
+        "198.18.0.1",
+        "240.0.0.1",
+        "2001:2::1",
     ],
 )
 def test_addresses_of_private_networks_are_not_public(address):

@@ -38,6 +38,22 @@ def post(app, capfd):
     assert "Traceback" not in said.out + said.err
 
 
+@pytest.fixture
+def told(app, capfd):
+    """Call an endpoint over plain HTTP; the sentence of its error, or its last result."""
+    with httpx.Client(base_url=f"{app.url}/gradio_api/call/v2/", timeout=60) as web:
+
+        def told(name: str, parameters: dict, result: str = "error") -> str:
+            event = web.post(name, content=json.dumps(parameters)).json()["event_id"]
+            *_, kind, data = web.get(f"{name}/{event}").text.strip().splitlines()
+            assert kind == f"event: {result}", data
+            data = data.removeprefix("data: ")
+            return json.loads(data)["error"] if result == "error" else data
+
+        yield told
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
 def private(app):
     return [fn for fn in app.page.fns.values() if fn.api_visibility != "public"]
 
@@ -198,6 +214,41 @@ def test_who_asks_for_an_unknown_call_is_told(app, path, capfd):
     assert "there is no" in told or "session_not_found" in told or answer.status_code == 422
     assert "null" not in told
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+HUGE = [10**400, -(10**400), 2**64, 10**999]
+
+
+@pytest.mark.parametrize("huge", HUGE)
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        *(("text_to_video", key) for key in ("seconds", "seed", "steps", "window", "sink", "size")),
+        *(("preflight", key) for key in ("seconds", "window", "size")),
+        *(("extend", key) for key in ("run", "seconds")),
+        *(("steer", key) for key in ("run", "handover")),
+    ],
+)
+def test_a_huge_integer_is_refused_with_the_usual_sentence(app, told, name, call, huge):
+    needed = {"text_to_video": ["prompt"], "extend": ["run"], "steer": ["run", "prompt"]}
+    said = told(name, {**dict.fromkeys(needed.get(name, []), "a ball"), call: huge})
+    assert "something" not in said and len(said) < 300 and len(said.split()) > 4
+
+
+@pytest.mark.parametrize("half", ["a red car \ud83d", "\ude00 a red car", "a \ud83d\ud83d car"])
+def test_half_an_emoji_is_made_into_a_sign_for_what_is_missing(app, told, half):
+    whole = half.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    made = told("text_to_video", {"prompt": half, "seconds": 0.5}, result="complete")
+    manifest = json.loads(made)[1]
+    assert manifest["request"]["prompts"]["cues"][0]["prompt"] == whole
+    cues = {"version": 1, "cues": [{"start": 0, "prompt": half}]}
+    made = told("scheduled_video", {"schedule": cues, "seconds": 0.5}, result="complete")
+    assert json.loads(made)[1]["request"]["prompts"]["cues"][0]["prompt"] == whole
+    longer = {"run": manifest["run"], "prompt": half, "seconds": 0.5}
+    assert whole in json.dumps(
+        json.loads(told("extend", longer, result="complete")), ensure_ascii=False
+    )
+    assert "there is no run" in told("steer", {"run": half, "prompt": half})
 
 
 def test_other_pages_of_a_local_machine_are_strangers(app):

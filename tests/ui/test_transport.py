@@ -12,7 +12,7 @@ import uvicorn
 
 from causvid.ui import bodies, transport
 from causvid.ui.bodies import Body, Refused, read_json, write_json
-from causvid.ui.transport import most_connections, serving
+from causvid.ui.transport import most_connections, serving, spare_proxies
 
 MOST = 8
 
@@ -113,6 +113,42 @@ def test_connections_leave_descriptors_for_the_rest(monkeypatch):
     for soft, most in ((65536, 2000), (1024, 512), (200, 100), (2, 1)):
         monkeypatch.setattr("resource.getrlimit", lambda _, soft=soft: (soft, soft))
         assert most_connections(2000) == most
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+@pytest.mark.parametrize("spared", ["", "corp.example"])
+def test_our_own_address_is_not_asked_through_a_proxy(monkeypatch, name, spared):
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(variable, spared)
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    spare_proxies("10.1.2.3")
+    with httpx.Client() as client:
+        for own in (
+            "http://127.0.0.1:7860",
+            "http://localhost:1",
+            "http://[::1]:1",
+            "http://10.1.2.3",
+        ):
+            assert client._transport_for_url(httpx.URL(own)) is client._transport, own
+        assert client._transport_for_url(httpx.URL("http://a.org")) is not client._transport
+        if spared:
+            url = httpx.URL(f"http://{spared}")
+            assert client._transport_for_url(url) is client._transport
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9", "SOCKS proxy"),
+        ("http_proxy", "htp://127.0.0.1:9", "htp"),
+        ("https_proxy", "http://127.0.0.1:port", "port"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_told(monkeypatch, name, value, said):
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=rf"(?s)cannot be used: .*{said}.*; unset it"):
+        spare_proxies(None)
 
 
 def receiving(*parts: bytes, ends: bool = True):
