@@ -97,4 +97,7 @@ def _poster(clip: Clip) -> str:
 
 
 def _chosen(event: gr.EventData) -> str:
-    return event.prompt
+    try:
+        return str(event.prompt)
+    except (AttributeError, TypeError, KeyError):  # not of our page
+        raise gr.Error("expected an example with its prompt", print_exception=False) from None

@@ -17,6 +17,7 @@ import logging
 import re
 import secrets
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -24,6 +25,7 @@ import gradio as gr
 from fastapi.exceptions import RequestValidationError
 from gradio.block_function import BlockFunction
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,6 +35,7 @@ from causvid.serving.service import FULL
 from causvid.ui.bodies import Body, Refused, read_json, write_json
 from causvid.ui.quota import Quota, client_of
 
+MOST_PATH = 1000  # characters: files have the longest ones
 JSON_BYTES = 10**6
 FORM_BYTES = 10**5  # around an uploaded file
 _API = "/gradio_api"
@@ -136,6 +139,8 @@ class Gate:
         if method == "OPTIONS" and "access-control-request-method" in Headers(scope=scope):
             await self._app(scope, receive, send)
             return None
+        if len(path) > MOST_PATH:
+            raise Refused(414, f"the path has {len(path)} characters; at most {MOST_PATH} are read")
         routes = _METHODS.get(method)
         is_tool = path.startswith(f"{_API}/mcp")
         if is_tool and method == "DELETE":  # MCP's end of a session
@@ -344,7 +349,16 @@ async def _misfit(_: Request, error: Exception) -> Response:
     return JSONResponse({"detail": f"{where}: {first['msg']}"}, status_code=422)
 
 
+async def _told(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = error.detail
+    if detail == HTTPStatus(error.status_code).phrase:
+        detail = f"there is nothing at {request.method} {request.url.path:.100}"
+    return JSONResponse({"detail": detail}, status_code=error.status_code, headers=error.headers)
+
+
 HANDLERS = {
+    HTTPException: _told,
     Refused: _refused,
     ClientDisconnect: _gone,
     RequestValidationError: _misfit,

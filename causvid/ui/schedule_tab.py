@@ -72,7 +72,7 @@ class ScheduleTab(Tab):
         sort.click(_sorted, table, table, **PRIVATE)
         clear.click(lambda: [[0, "", "swap"]], None, table, **PRIVATE)
         use.click(self._rows, text, table, **STREAMED)
-        upload.upload(lambda path: self._rows(Path(path)), upload, table, **STREAMED)
+        upload.upload(self._rows_of_file, upload, table, **STREAMED)
         self._drawn = [drawing, text, save_text, save_json]
         return table, chips
 
@@ -109,6 +109,9 @@ class ScheduleTab(Tab):
     def _file(self, name: str, text: str) -> str:
         """A file in Gradio's cache, which Gradio also cleans up."""
         return save_bytes_to_cache(text.encode(), name, self.prompt.GRADIO_CACHE)
+
+    def _rows_of_file(self, path: str | None) -> Rows:
+        return self._rows(Path(path) if path else "")
 
     def _rows(self, schedule: str | Path) -> Rows:
         """The table of a schedule that came as text or as a file."""
