@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -57,7 +57,7 @@ _ELSEWHERE = {  # habits from other pipelines → what to do here
 }
 
 ImageInput = str | Path | bytes | PIL.Image.Image | np.ndarray
-VideoInput = str | Path | bytes | Iterable[np.ndarray]
+VideoInput = str | Path | bytes | Iterable[PIL.Image.Image | np.ndarray]
 
 
 @dataclass
@@ -155,8 +155,7 @@ class CausVidPipeline(DiffusionPipeline, LoraLoader):
         Args:
             prompt: what to show, or a schedule of prompts.
             image: image-to-video: a file, its bytes, or a picture; cropped to the video's shape.
-            video: video-to-video: a file, cropped likewise, or pictures at the model's rate and
-                size.
+            video: video-to-video: a file, or pictures at the model's rate; cropped likewise.
             seconds: length, rounded up to whole chunks; `math.inf` for no end. By default 5, or
                 the whole source of video-to-video, which ends its stream in any case.
             seed: of the noise, 0 … 2**63 - 1.
@@ -265,6 +264,8 @@ class CausVidPipeline(DiffusionPipeline, LoraLoader):
                     parts.append(chunk.frames)
                     bar.update()
             schedule = stream.schedule
+        if not parts:
+            raise ValueError("the source video has no pictures")
         frames: Any = np.concatenate(parts)[None]
         if output_type == "np":
             frames = frames.astype(np.float32) / 255
@@ -329,8 +330,10 @@ def _unknown_argument(method: str, name: str, known: list[str]) -> str:
 
 
 def _frames(video: VideoInput, generator: Generator) -> Iterable[np.ndarray]:
-    """The pictures of a file at the generator's rate and size; other pictures as they come."""
-    if not isinstance(video, str | Path | bytes):
-        return video
+    """The pictures of a file at the generator's rate and size; other pictures at its size."""
     grid = generator.grid
+    if not isinstance(video, str | Path | bytes):
+        if isinstance(video, Sized) and not len(video):
+            raise ValueError("the source video has no pictures")
+        return (fit(read_image(picture), grid.height, grid.width) for picture in video)
     return VideoReader(video, fps=generator.config.fps, height=grid.height, width=grid.width)

@@ -74,6 +74,52 @@ def test_a_video_file_sets_length_and_start(pipeline, tmp_path):
     assert np.array_equal(shorter, video[:, : shorter.shape[1]])
 
 
+def as_video(pipeline, pictures) -> np.ndarray:
+    return pipeline("a car", video=pictures, strength=0.3, output_type="uint8").frames
+
+
+def test_pictures_of_any_size_and_kind_are_a_source(pipeline):
+    fitting = noise_pictures(9, (32, 48))
+    expected = as_video(pipeline, list(fitting))
+    assert expected.shape == (1, 9, 32, 48, 3)
+    opaque = np.full((9, 32, 48, 1), 255, np.uint8)
+    for same in (
+        fitting,
+        iter(fitting),
+        [PIL.Image.fromarray(it) for it in fitting],
+        fitting.astype(np.float32) / 255,
+        np.concatenate([fitting, opaque], axis=-1),
+    ):
+        assert np.array_equal(as_video(pipeline, same), expected)
+    for other in (noise_pictures(9, (384, 384)), [*fitting[:4], *noise_pictures(5, (20, 90))]):
+        assert as_video(pipeline, other).shape == expected.shape
+    grey = np.full((64, 96), 0.5)
+    shown = pipeline.stream("a car", video=[grey] * 3).step().source
+    assert (shown == 128).all()
+
+
+@pytest.mark.parametrize(
+    ("pictures", "said"),
+    [
+        ([], "the source video has no pictures"),
+        (iter([]), "the source video has no pictures"),
+        (
+            [np.full((32, 48, 3), 7.0)],
+            r"float64 .* or floats from 0 to 1",
+        ),
+        ([np.zeros((32, 48, 7), np.uint8)], "got 7 channels"),
+        ([torch.zeros(3, 32, 48)], "got Tensor; expected"),
+        (
+            [np.zeros((2, 32, 48, 3), np.uint8)],
+            r"uint8 \[2, 32, 48, 3\]",
+        ),
+    ],
+)
+def test_what_is_no_source_is_told(pipeline, pictures, said):
+    with pytest.raises(ValueError, match=said):
+        as_video(pipeline, pictures)
+
+
 def test_portrait_and_square_need_no_other_weights(pipeline):
     for height, width in ((48, 32), (40, 40)):
         frames = pipeline(

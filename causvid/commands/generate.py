@@ -87,7 +87,9 @@ def main(args: argparse.Namespace) -> int:
     if args.image is not None:
         read_image(args.image)
     if args.video is not None:
-        probe(args.video)
+        found = probe(args.video)
+        for told in () if args.quiet else found.remarks:
+            print(f"{args.video.name}: {told}", file=sys.stderr)
     writer = VideoWriter(args.out, fps=preset.generation.fps)
     check_place(record)
     sentence = remark(preset, " ".join(cue.prompt for cue in request.prompts))

@@ -64,8 +64,8 @@ def read_image(
     converted to sRGB, and of an animation the first frame is taken.
 
     Args:
-        source: a path, the bytes of a file, a Pillow image, or a uint8 array `[h, w]`,
-            `[h, w, 3]` or `[h, w, 4]`.
+        source: a path, the bytes of a file, a Pillow image, or an array `[h, w]`,
+            `[h, w, 3]` or `[h, w, 4]` of uint8, or of floats from 0 to 1.
         max_pixels: larger pictures are refused before they are decoded.
         to_fit: height and width that it is to `fit`: a very large picture comes at a half, a
             third, … of its size, at least twice what is wanted.
@@ -83,9 +83,12 @@ def read_image(
     if isinstance(source, bytes):
         return _decode(io.BytesIO(source), "the file", max_pixels, to_fit)
     if isinstance(source, np.ndarray):
+        if source.dtype.kind == "f" and source.size and 0 <= source.min() <= source.max() <= 1:
+            source = (255 * source + 0.5).astype(np.uint8)
         if source.dtype != np.uint8 or source.ndim not in (2, 3) or 0 in source.shape:
             raise ValueError(
-                f"got an array of {source.dtype} {list(source.shape)}; expected uint8 [h, w, 3]"
+                f"got an array of {source.dtype} {list(source.shape)}; expected uint8 [h, w, 3], "
+                "or floats from 0 to 1"
             )
         channels = source.shape[-1]
         try:

@@ -9,22 +9,17 @@ them.
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, cast
 
 import av
 import numpy as np
-from av.video.reformatter import Colorspace, Interpolation
 
 from causvid.media.clock import Rate, as_rate, at_rate
+from causvid.media.display import displayed
 from causvid.media.images import fit
+from causvid.media.interlacing import progressive
 from causvid.media.videofile import VideoFile, VideoInfo, VideoSource
 
 MAX_VIDEO_PIXELS = 7680 * 4320  # 8K: a larger frame is more likely an attack than a recording
-_UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED
-# libswscale's way that rounds, where its fast one always rounds down: a result that is fed back in
-# again and again would lose its colours. It takes 5 ns a pixel, ten times as long.
-_ROUNDED = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-_ROUNDED_PIXELS = 1_000_000  # larger than that is nothing that was made here
 
 
 def probe(
@@ -87,7 +82,7 @@ class VideoReader:
         rate = as_rate(fps)
         self._file = VideoFile(source, max_pixels, max_seconds)
         self.info = self._file.info
-        self._frames = at_rate(self._file.frames(), rate, self._shape)
+        self._frames = at_rate(progressive(self._file.frames()), rate, self._shape)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return self
@@ -116,41 +111,5 @@ class VideoReader:
         self.close()
 
     def _shape(self, frame: av.VideoFrame) -> np.ndarray:
-        picture, pixel_aspect = _displayed(frame, self._file.pixel_aspect, *self._size)
+        picture, pixel_aspect = displayed(frame, self._file.pixel_aspect, *self._size)
         return fit(picture, *self._size, pixel_aspect=pixel_aspect)
-
-
-def _displayed(
-    frame: av.VideoFrame, pixel_aspect: float, height: int, width: int
-) -> tuple[np.ndarray, float]:
-    """The frame as it is meant to be seen, uint8 `[h, w, 3]`, and its pixel aspect.
-
-    A frame far larger than `height` x `width` is halved, thirded, … on the way, at least twice the
-    size that is wanted: that is ten times cheaper in YUV than a good filter is in RGB.
-    """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    # Row-major 3x3 that takes (x, y, 1) to the display: x' = a x + c y, y' = b x + d y.
-    a, b, _, c, d, *_ = np.frombuffer(cast(Any, matrix), np.int32) if matrix else (1, 0, 0, 0, 1)
-    turned = abs(b) > abs(a)
-    if turned:
-        height, width = width, height
-    shrink = max(1, min(frame.height // (2 * height), frame.width // (2 * width)))
-    small_height, small_width = frame.height // shrink, frame.width // shrink
-    # Untagged high-definition video is BT.709 by convention, which libswscale does not follow.
-    untagged_hd = frame.colorspace == _UNTAGGED and frame.height >= 720
-    small = small_height * small_width <= _ROUNDED_PIXELS
-    picture = frame.reformat(
-        width=small_width,
-        height=small_height,
-        format="rgb24",
-        src_colorspace=Colorspace.ITU709 if untagged_hd else None,
-        interpolation=Interpolation.AREA | (_ROUNDED if small else Interpolation.AREA),
-        threads=1,
-    ).to_ndarray()
-    # Rounding the smaller size down changed the shape of the pixels a little.
-    pixel_aspect *= (frame.width / small_width) / (frame.height / small_height)
-    if turned:
-        picture, pixel_aspect = picture.swapaxes(0, 1), 1 / pixel_aspect
-    across, down = (c, b) if turned else (a, d)
-    picture = picture[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
-    return np.ascontiguousarray(picture), pixel_aspect

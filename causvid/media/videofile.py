@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import av
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from causvid.media.clock import MAX_RATE, Budget, PlayingTime, Timed
+from causvid.media.display import WIDE, has_alpha, is_hdr
 
 # Containers round their length up, to a whole packet of sound for instance.
 _GRACE = 0.5  # seconds
@@ -46,6 +48,7 @@ class VideoInfo:
 
     `duration` is in seconds and `fps` an average; these and `frames` are None where the file does
     not tell. `rotation` is the turn to be applied, clockwise, of 0, 90, 180 or 270 degrees.
+    `remarks` are sentences about what its pictures will be changed in.
     """
 
     width: int
@@ -55,6 +58,7 @@ class VideoInfo:
     fps: float | None
     rotation: int
     codec: str
+    remarks: tuple[str, ...] = ()
 
 
 class VideoFile:
@@ -77,6 +81,7 @@ class VideoFile:
             self._stored = PlayingTime(self._step)  # of packets, in the order of the file
             self._packet_count = 0
             self._check_size(max_pixels)
+            self._decoder = _decoder(self._stream, max_pixels)
             self._decoded = self._decode()
             first = next(self._decoded, None)
             if first is None:
@@ -143,7 +148,11 @@ class VideoFile:
             raise ValueError(f"{self.name} is not a video, or is damaged; {_EXPECTED}") from None
 
     def _video_stream(self) -> VideoStream:
-        for stream in self._container.streams.video:
+        streams = self._container.streams.video
+        if self._container.format.name.startswith("mov") and len(streams) > 1:
+            # An animated AVIF begins with a still picture.
+            streams = sorted(streams, key=lambda it: it.frames == 1)
+        for stream in streams:
             if stream.disposition & Disposition.attached_pic:  # the cover of a sound recording
                 continue
             if stream.codec_context is None:
@@ -190,7 +199,7 @@ class VideoFile:
     def _decode(self) -> Iterator[av.VideoFrame]:
         for packet in chain(self._packets(), [None]):  # None asks for the frames held back
             try:
-                frames = self._stream.codec_context.decode(packet)
+                frames = self._decoder.decode(packet)
             except av.FFmpegError:  # damaged; a later key frame may still be whole
                 continue
             yield from frames
@@ -237,7 +246,31 @@ class VideoFile:
             fps=float(rate) if rate else None,
             rotation=rotation,
             codec=stream.codec_context.name,
+            remarks=tuple(_remarks(frame)),
         )
+
+
+def _remarks(frame: av.VideoFrame) -> Iterator[str]:
+    if is_hdr(frame):
+        yield "It is HDR; its brightness and colours are brought down to an ordinary screen's."
+    elif frame.color_primaries in WIDE:
+        yield "Its wide range of colours is brought down to an ordinary screen's."
+    if frame.interlaced_frame:
+        yield "It is interlaced, and is made progressive."
+    if has_alpha(frame) and frame.format.name != "pal8":
+        yield "What is transparent in it is laid on white."
+
+
+def _decoder(stream: VideoStream, max_pixels: int) -> VideoCodecContext:
+    """The stream's own, or one that knows of the transparency of WebM, which is stored apart."""
+    codec = stream.codec_context
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(codec.name)
+    if stream.metadata.get("alpha_mode") != "1" or name is None:
+        return codec
+    decoder = cast(VideoCodecContext, av.CodecContext.create(name, "r"))
+    decoder.extradata = codec.extradata
+    decoder.options = {"max_pixels": str(max_pixels)}
+    return decoder
 
 
 def _fits(frames: int, duration: float | None, rate: Fraction) -> bool:

@@ -128,7 +128,7 @@ class SharedDevice:
             self._closed = True
             for turn in self._active:
                 turn.stopping = turn.silent = True
-                turn.production.interrupt()
+                turn.production.interrupt(kept=False)
             self._changed.notify_all()
         self._thread.join(timeout=30)
 
@@ -212,7 +212,7 @@ class _Turn(Ticket):
                     device._active.appendleft(self)
                     self.open()
             device._changed.notify_all()
-        self.production.interrupt()
+        self.production.interrupt(kept=not self.silent)
 
     def place(self) -> int:
         queue = self._device._queue

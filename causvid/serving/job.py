@@ -147,6 +147,7 @@ class Production:
         self._prompts: deque[tuple[str, str]] = deque(maxlen=1)  # the newest, if it is not in use
         self._interrupted: Reason | None = None
         self._stopped_by: Reason | None = None
+        self._kept = True
 
     def open(self) -> None:
         """Load the model, open the stream, and begin to read its source.
@@ -193,9 +194,13 @@ class Production:
         """Change the prompt from the next chunk on. One that is replaced before is never used."""
         self._prompts.append((prompt, handover))
 
-    def interrupt(self, reason: Reason = "viewer") -> None:
-        """End between two layers."""
-        self._interrupted = reason
+    def interrupt(self, reason: Reason = "viewer", *, kept: bool = True) -> None:
+        """End between two layers.
+
+        Args:
+            kept: whether what was made is to be gone on from, which may take one pass.
+        """
+        self._interrupted, self._kept = reason, kept
         if self._stream is not None:
             self._stream.interrupt()
 
@@ -219,7 +224,7 @@ class Production:
 
     def _settle(self, stream: Stream) -> None:
         """So that the snapshot at the end, taken by another thread, needs no model."""
-        if self.job.snapshot_bytes:
+        if self.job.snapshot_bytes and self._kept:
             stream.settle()
 
     def failed(self, error: Exception) -> Failed:

@@ -333,7 +333,8 @@ class _Calls:
             picture = await service.read_image(image, *request.size)
             return service.start(request, image=picture, client=caller())
         if mode == "video":
-            await service.read_video(video, request)
+            for remark in (await service.read_video(video, request)).remarks:
+                gr.Info(remark)
             return service.start(request, video=video, client=caller())
         return service.start(request, client=caller())
 

@@ -211,5 +211,6 @@ class VideoTab(Tab):
         return video
 
     async def read_source(self, request: Request, path: str | None) -> Inputs:
-        await self._service.read_video(path, request)
+        for remark in (await self._service.read_video(path, request)).remarks:
+            gr.Info(remark)
         return {"video": path}

@@ -233,7 +233,7 @@ class TestReadImage:
     @pytest.mark.parametrize(
         ("source", "message"),
         [
-            (np.zeros((4, 4, 3), np.float32), r"float32 \[4, 4, 3\]; expected uint8"),
+            (np.full((4, 4, 3), 2, np.float32), r"float32 \[4, 4, 3\]; expected uint8"),
             (np.zeros((4, 4, 5), np.uint8), "5 channels"),
             (np.zeros((0, 4, 3), np.uint8), r"uint8 \[0, 4, 3\]"),
             (7, "got int; expected a path"),
