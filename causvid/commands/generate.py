@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from causvid.generation.prompts import PromptSchedule
-    from causvid.media import NoRoomError, VideoWriter, check_place, probe, read_image
+    from causvid.media import NoRoomError, VideoWriter, add_sound, check_place, probe, read_image
     from causvid.presets.loading import load
     from causvid.presets.registry import default_preset, get_preset
     from causvid.serving.models import check_fit
@@ -104,6 +104,8 @@ def main(args: argparse.Namespace) -> int:
                 raise cause
         manifest = recorder.manifest(stopped_by=stopped_by)
     manifest.save(record)
+    if args.video is not None and add_sound(args.out, args.video) is False and not args.quiet:
+        print(f"{args.video.name}: its sound could not be taken along", file=sys.stderr)
     video, timings = manifest.video, manifest.timings
     if not args.quiet:
         print(

@@ -15,6 +15,7 @@ from causvid.media.fragments import Fragment, FragmentMuxer
 from causvid.media.images import ImageSource, fit, read_image
 from causvid.media.place import NoRoomError, check_place, lacks_room
 from causvid.media.reader import MAX_VIDEO_PIXELS, VideoReader, probe
+from causvid.media.sound import add_sound
 from causvid.media.videofile import VideoInfo, VideoSource
 from causvid.media.writer import VideoWriter, write_video
 
@@ -28,6 +29,7 @@ __all__ = [
     "VideoReader",
     "VideoSource",
     "VideoWriter",
+    "add_sound",
     "check_place",
     "fit",
     "lacks_room",

@@ -61,6 +61,11 @@ class VideoInfo:
     remarks: tuple[str, ...] = ()
 
 
+def container_options() -> dict[str, str]:
+    """How files of strangers are opened: nothing but what is in them is read."""
+    return {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
+
+
 class VideoFile:
     """An opened video file whose first frame has been decoded."""
 
@@ -137,11 +142,7 @@ class VideoFile:
             yield Timed(start, duration, frame)
 
     def _open(self, file: BinaryIO, max_pixels: int) -> InputContainer:
-        options = {
-            "format_whitelist": _CONTAINERS,
-            "protocol_whitelist": "none",
-            "max_pixels": str(max_pixels),
-        }
+        options = {**container_options(), "max_pixels": str(max_pixels)}
         try:
             return av.open(file, "r", options=options, metadata_errors="replace")
         except (av.FFmpegError, OSError, ValueError):

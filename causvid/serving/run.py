@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from causvid.media import FragmentMuxer, NoRoomError
+from causvid.media import FragmentMuxer, NoRoomError, add_sound
 from causvid.media.fragments import WithRoom
 from causvid.serving.device import Device, Ticket
 from causvid.serving.job import Ended, Event, Failed, Job, Made
@@ -30,11 +30,16 @@ class RunError(RuntimeError):
 
 @dataclass(frozen=True)
 class Results:
-    """What a run leaves: its video, and its manifest as a file and as it is."""
+    """What a run leaves: its video, and its manifest as a file and as it is.
+
+    Attributes:
+        silent: whether the sound of its source could not be taken along.
+    """
 
     video: Path
     record: Path
     manifest: Manifest
+    silent: bool = False
 
 
 class Run:
@@ -158,8 +163,9 @@ class Run:
         video, record = (self.results / f"{self.id}{suffix}" for suffix in (".mp4", ".json"))
         manifest = self.ended.manifest
         self.muxer.finish(video)
+        sound = None if self.job.video is None else add_sound(video, self.job.video)
         self._with_room(lambda: manifest.save(record))
-        return Results(video, record, manifest)
+        return Results(video, record, manifest, silent=sound is False)
 
     @property
     def shortened(self) -> bool:

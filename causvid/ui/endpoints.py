@@ -31,6 +31,7 @@ from causvid.serving.request import OF_VIDEO, PARAMETERS, Parameter, Request
 from causvid.serving.run import Run, RunError
 from causvid.serving.service import Service
 from causvid.ui.handlers import explained
+from causvid.ui.playback import SILENT
 from causvid.ui.presence import Presence, listeners
 from causvid.ui.quota import caller
 
@@ -141,7 +142,8 @@ ENDPOINTS = (
     _making(
         "video_to_video",
         "video",
-        "Make a video after another, chunk by chunk; it is as long as its source.",
+        "Make a video after another, chunk by chunk; it is as long as its source, whose sound the\n"
+        "final video has.",
         Parameter(
             "video", "The source, a file; it is cropped to the shape of the video.", _FILE, NEEDED
         ),
@@ -407,6 +409,8 @@ class _Calls:
                     broke = error
                 if run.ended is not None:
                     results = await asyncio.to_thread(run.save)
+                    if results and results.silent:
+                        gr.Info(SILENT)
                     manifest = run.ended.manifest.model_dump(mode="json")
                     if results or broke is None:
                         yield None, manifest, str(results.video) if results else None

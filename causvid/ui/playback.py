@@ -17,6 +17,7 @@ from causvid.media import FragmentMuxer, NoRoomError
 from causvid.serving.job import Ended, Made
 from causvid.serving.run import Results, Run, RunError
 
+SILENT = "The sound of the source could not be taken along."
 _SHORTENED = " The server's disk was full: the MP4 ends earlier."
 
 Message = dict[str, Any]
@@ -91,6 +92,8 @@ class Playback:
                     if isinstance(event, Ended):
                         self.results = await asyncio.to_thread(run.save)
                         text = _summary(event) + (_SHORTENED if run.shortened else "")
+                        if self.results and self.results.silent:
+                            text = f"{text} {SILENT}"
                         yield {"kind": "end", "run": run.id, "text": text}
                         return
                     yield await asyncio.to_thread(self._chunk, event, muxer)

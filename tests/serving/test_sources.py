@@ -2,6 +2,7 @@
 
 import asyncio
 
+import av
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from causvid.serving.models import Models
 from causvid.serving.request import Request
 from causvid.serving.service import Service
 from causvid.serving.settings import Settings
+from tests.media.test_sound import recording
 from tests.standin import save_standin
 from tests.videos import write_video
 
@@ -142,3 +144,27 @@ def test_that_a_source_is_at_its_end_may_be_found_by_going_on(serve, clip, monke
             await watch(service.extend(first.id, 1.0))
 
     asyncio.run(scenario())
+
+
+def test_the_sound_of_a_source_goes_along(serve, clip, tmp_path):
+    service, video = serve(), tmp_path / "loud.mkv"
+    video.write_bytes(recording("matroska", "flac"))
+
+    async def results(source):
+        run = service.start(ask(seconds=1.0), video=source)
+        async for event in run.events():
+            if isinstance(event, Made):
+                run.muxer.append(event.chunk.frames)
+        return run.save()
+
+    def kinds(path):
+        with av.open(str(path)) as container:
+            return [stream.type for stream in container.streams]
+
+    loud = asyncio.run(results(video))
+    assert kinds(loud.video) == ["video", "audio"] and not loud.silent
+    quiet = asyncio.run(results(clip(2.0)))
+    assert kinds(quiet.video) == ["video"] and not quiet.silent
+    video.write_bytes(recording("mpegts", "mp2", seconds=0.5) * 2)
+    lost = asyncio.run(results(video))
+    assert kinds(lost.video) == ["video"] and lost.silent
