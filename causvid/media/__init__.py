@@ -5,7 +5,9 @@
     reader     probe, VideoReader: any video, lazily, at a constant rate and size
     writer     write_video, VideoWriter: MP4 files
     fragments  FragmentMuxer: chunks that a browser plays while the next is being made
-    clock      frame rates and resampling in time
+    display    decoded frames as people see them: HDR, wide gamuts, transparency
+    sound      add_sound: the sound of a source beside what was made from it
+    clock      frame rates, time stamps and resampling in time
 
 Pictures are uint8 `[h, w, 3]` and clips uint8 `[t, h, w, 3]`, always RGB in sRGB. Unusable input is
 a `ValueError` that names the file without its folder. No ffmpeg binary is needed.

@@ -3,7 +3,7 @@
 A `VideoReader` decodes while its frames are asked for, so its memory does not depend on the length
 of the video. Frames are placed by presentation time: a variable rate, a slide show and a 60 Hz
 recording all come out at the rate that was asked for. The rotation flag of telephones and
-non-square pixels are honoured. Sound is not read. `videofile.py` opens the files, whoever made
+non-square pixels are honoured. `videofile.py` opens the files, whoever made
 them.
 """
 
