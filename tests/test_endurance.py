@@ -159,13 +159,13 @@ class Visitor:
 class Server:
     """`python app.py` and what it holds."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, **settings: str):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self.folder = folder / "temporary"
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
         self.log = folder / "log"  # a pipe that nobody empties would stop the server one day
         environment = {
             "TMPDIR": str(self.folder),
@@ -173,6 +173,7 @@ class Server:
             "CAUSVID_MODEL": "pocket",
             "CAUSVID_DEVICE": "cpu",
             "CAUSVID_KEEP_MINUTES": "0.05",
+            **settings,
         }
         with self.log.open("wb") as log:
             self.process = psutil.Popen(
