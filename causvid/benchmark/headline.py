@@ -11,18 +11,22 @@ window, so the ratios depend on the length. They are therefore taken twice: at t
 trained on, its cheapest.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from causvid.benchmark.pieces import unseen_prompts
 from causvid.benchmark.timing import Stopwatch
-from causvid.generation.generator import seeded_noise
-from causvid.generation.schedule import FlowSchedule
+from causvid.generation.generator import Generator, Memory, seeded_noise
+from causvid.generation.geometry import ChunkPattern
+from causvid.generation.schedule import FlowSchedule, Level, velocity_from_clean
 from causvid.generation.source import to_frames
+from causvid.model.cache import TextCache
 from causvid.model.cpu import is_lowered, lower_transformer, use_onednn
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
@@ -179,6 +183,30 @@ def _student(pipe: CausVidPipeline, prompt: str, latent_frames: int) -> Side:
     )
 
 
+def _velocity(
+    transformer: CausalWanTransformer, pipe: CausVidPipeline, latent_frames: int, batch: int
+) -> Callable[[Tensor, Tensor, TextCache], Tensor]:
+    """The teacher's passes as the student's are made: its whole clip is one chunk of a cache."""
+    config = replace(
+        pipe.generation,
+        chunks=ChunkPattern(latent_frames, latent_frames),
+        window=latent_frames,
+        sink=0,
+        sink_decay=None,
+        sampler="chunk",
+    )
+    maker = Generator(transformer, config, pipe.generator().grid)
+    cache = maker.new_cache(batch)
+
+    def velocity(latents: Tensor, times: Tensor, text: TextCache) -> Tensor:
+        sigma = float(times[0, 0])
+        cache.open(latents.shape[1])
+        clean = maker.predict_clean(latents, Level(sigma, sigma), Memory(cache, text))
+        return velocity_from_clean(latents, clean, sigma)
+
+    return velocity
+
+
 class _Teacher:
     """One clip of the teacher, made in as many stretches as one likes."""
 
@@ -203,7 +231,8 @@ class _Teacher:
             tokens = tokenise(pipe.tokenizer, prompts, config.text_length)
             text = transformer.encode_text(model.embed(*(part.to(device) for part in tokens)))
         noise = seeded_noise(0, 0, 0, shape, device)
-        self._states = integrate(transformer, noise, text, sigmas, guidance=guidance)
+        velocity = _velocity(transformer, pipe, latent_frames, batch=len(prompts))
+        self._states = integrate(velocity, noise, text, sigmas, guidance=guidance)
         self._taken, self._clean = 0, noise
 
     def advance(self, steps: int) -> None:

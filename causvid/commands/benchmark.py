@@ -181,7 +181,7 @@ def _pieces(args: argparse.Namespace) -> dict[str, Any]:
     if not args.json:
         rows = [
             (name, f"{it.median:.4f}", f"{it.p95:.4f}", "" if rate is None else f"{rate:.1f}")
-            for name, it, rate in (*measured, ("stream step", run.steps, run.frames_per_second))
+            for name, it, rate in (*measured, ("chunk interval", run.steps, run.frames_per_second))
         ]
         print(table(("seconds of", "median", "p95", "frames/s"), rows))
         print(

@@ -21,7 +21,9 @@ from causvid.generation.parameters import check_strength
 from causvid.generation.schedule import CLEAN, Level, add_noise, clean_from_velocity, per_frame
 from causvid.model.attention import Past
 from causvid.model.cache import KVCache, TextCache
+from causvid.model.cpu import product_dtype
 from causvid.model.offload import execution_device, onload
+from causvid.model.static import static_pass
 from causvid.model.transformer import CausalWanTransformer
 
 Cache = TypeVar("Cache", bound=Past, covariant=True)
@@ -100,7 +102,7 @@ class Generator:
             sink_decay=self.config.sink_decay,
             ahead=self.config.ahead,
             device=self.device,
-            dtype=self.transformer.dtype,
+            dtype=product_dtype(self.transformer),
         )
 
     def chunk_shape(self, chunk: int, batch: int = 1) -> tuple[int, int, int, int, int]:
@@ -138,6 +140,12 @@ class Generator:
             level: of all frames, or one for each of them.
         """
         device = noisy.device
+        cache, text = memory.cache, memory.text
+        if type(cache) is KVCache and isinstance(text, TextCache) and not torch.is_grad_enabled():
+            static = static_pass(self.transformer)
+            if static is not None:
+                levels = [level] if isinstance(level, Level) else level
+                return static.predict_clean(noisy, levels, text, cache)
         # times are float64, as they reach the model on a scale of 1000
         sigma: float | Tensor
         if isinstance(level, Level):

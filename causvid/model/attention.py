@@ -202,12 +202,12 @@ class CausalAttnProcessor:
         else:
             assert rotary is not None, "self-attention needs rotations"
             keys, values = project(attn, hidden_states)
-            query = rotate(query, rotary).to(values.dtype)
             keys = rotate(keys, rotary)
             if memory is not None:
                 keys, values = memory.write(layer, keys, values)
             else:
                 keys = keys.to(values.dtype)
+            query = rotate(query, rotary).to(keys.dtype)
         parallel = self._parallel_config if text is None else None
         if sights is None:
             mixed = self.attend(query, keys, values, parallel)

@@ -3,13 +3,16 @@
 - `OneDnnLinear`: float32 products by oneDNN. torch hands bfloat16 products on the CPU to oneDNN,
   but float32 ones to MKL, which leaves the AVX-512 of AMD's processors unused: on one core of a
   Zen 5, MKL makes 90 GFLOP/s and oneDNN 200. On Intel's processors the two are alike.
-- `LoweredLinear`: products in bfloat16, where the processor has it. Whole models in bfloat16 gain
-  nothing on a CPU, as its fused attention is slower then. So only products and convolutions have
-  bfloat16 weights and inputs; sums are kept in float32 by the kernels, and norms, attention,
-  residuals, noise levels and pixels stay float32, as in training (`causvid.training.precision`).
+- `LoweredLinear`: products in bfloat16, where the processor has it: those of linear layers, of
+  convolutions and of attention (`causvid.model.static`), and the nonlinearities between them. Sums
+  are kept in float32 by the kernels, and norms, rotations, residuals, noise levels and pixels stay
+  float32, as in training (`causvid.training.precision`).
 
 Weights keep their names.
 """
+
+import ctypes
+import platform
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +21,8 @@ from causvid.model.tiny_autoencoder import TinyAutoencoder
 from causvid.model.transformer import CausalWanTransformer
 
 LOWERED = torch.bfloat16
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 
 
 def native_bfloat16() -> bool:
@@ -31,6 +36,18 @@ def onednn_pays() -> bool:
     """Whether this processor has AVX-512, and torch was built with oneDNN."""
     capable = torch.cpu.get_capabilities().get("avx512_f", False)
     return torch.backends.mkldnn.is_available() and bool(capable)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees, up to 256 MiB, as the next pass asks for the same again.
+
+    glibc hands blocks of some hundred kilobytes back to the system at once, and has every page of
+    the next one zeroed: a sixth of the time of a small decoder. Other libraries keep them anyway.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
 class LoweredLinear(nn.Linear):
@@ -81,7 +98,8 @@ def lower_decoder(model: TinyAutoencoder) -> None:
     """Lower the convolutional decoder, in place, if a linear shortcut carries most of a picture and
     stays exact: bfloat16 alone has too few levels for pixels."""
     if native_bfloat16() and model.decoder is not None and model.shortcut is not None:
-        model.decoder.to(LOWERED)
+        # torch's stubs do not know this argument
+        model.decoder.to(LOWERED, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def is_lowered(model: nn.Module) -> bool:
@@ -89,8 +107,21 @@ def is_lowered(model: nn.Module) -> bool:
     return any(isinstance(layer, LoweredLinear) for layer in model.modules())
 
 
+def product_dtype(model: CausalWanTransformer) -> torch.dtype:
+    """What the products of its passes are computed in."""
+    return LOWERED if is_lowered(model) else model.dtype
+
+
+def attention_by_products() -> bool:
+    """Whether attention in bfloat16 is faster as two products around a softmax than by torch's
+    fused kernel: so it is by a third on AMD's processors (and the kernel is as slow as in float32),
+    but not with AMX."""
+    return not torch.cpu.get_capabilities().get("amx_bf16", False)
+
+
 def arithmetic_of(model: CausalWanTransformer) -> str:
-    """What a model computes in, for people: `"float32, products in bfloat16"` if it is lowered."""
+    """What a model computes in, for people: `"float32, products in bfloat16"` if it is lowered;
+    attention is products, too."""
     dtype = str(model.dtype).removeprefix("torch.")
     return f"{dtype}, products in bfloat16" if is_lowered(model) else dtype
 

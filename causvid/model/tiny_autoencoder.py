@@ -15,6 +15,7 @@ Shapes: pixels [b, t, 3, H, W] in [0, 1]; latents [b, f, c, h, w] with t = 4 f a
 
 from collections.abc import Iterable, Sequence
 from math import prod
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -54,9 +55,11 @@ class MemoryBlock(nn.Module):
     def forward(self, x: Tensor, past: Tensor | None) -> Tensor:
         """`x` [b, t, c, h, w], `past` [b, 1, c, h, w] is the frame before it."""
         past = torch.zeros_like(x[:, :1]) if past is None else past.to(x)
-        earlier = torch.cat([past, x[:, :-1]], dim=1)
-        residual = self.conv(torch.cat([x, earlier], dim=2).flatten(0, 1))
-        return F.leaky_relu(x + residual.view_as(x), self.leak)
+        # Joined picture by picture, not as [b, t, …], which would undo a channels-last order.
+        clips = zip(past, x[:, :-1], strict=True)
+        pictures, earlier = x.flatten(0, 1), torch.cat([part for clip in clips for part in clip])
+        residual = self.conv(torch.cat([pictures, earlier], dim=1))
+        return F.leaky_relu(pictures + residual, self.leak).unflatten(0, x.shape[:2])
 
 
 class TimePool(nn.Module):
@@ -83,7 +86,11 @@ class TimeGrow(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, _, c, h, w = x.shape
-        return self.conv(x.flatten(0, 1)).reshape(b, -1, c, h, w)
+        grown = self.conv(x.flatten(0, 1))
+        if not grown.is_contiguous():  # channels last, and to stay so
+            grown = grown.unflatten(1, (-1, c)).permute(0, 1, 3, 4, 2).flatten(0, 1)
+            return grown.permute(0, 3, 1, 2).unflatten(0, (b, -1))
+        return grown.reshape(b, -1, c, h, w)
 
 
 class EnlargingConv(nn.Conv2d):
@@ -100,17 +107,35 @@ class EnlargingConv(nn.Conv2d):
     def __init__(self, inputs: int, outputs: int, scale: int) -> None:
         super().__init__(inputs, outputs, 3, padding=1, bias=False)
         self.scale = scale
+        self._made_of: tuple[Any, ...] = ()
+        self._kept = torch.empty(0)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.scale == 1:
             return super().forward(x)
         if x.device.type != "cpu":  # what is counted on `meta` is meant for a GPU
             return super().forward(F.interpolate(x, scale_factor=self.scale))
-        place = torch.arange(self.scale + 2, device=x.device)[:, None]
-        place = place - torch.arange(3, device=x.device)
+        return F.conv_transpose2d(x, self._kernel(), stride=self.scale, padding=1)
+
+    def _kernel(self) -> Tensor:
+        """The transposed convolution's, made once for the weights as they are."""
+        weight = self.weight
+        if torch.is_grad_enabled() and weight.requires_grad:
+            return self._spread()
+        made_of = weight.data_ptr(), weight.dtype, 0 if weight.is_inference() else weight._version
+        if self._made_of != made_of:
+            self._kept, self._made_of = self._spread(), made_of
+        return self._kept
+
+    def _spread(self) -> Tensor:
+        place = torch.arange(self.scale + 2, device=self.weight.device)[:, None]
+        place = place - torch.arange(3, device=self.weight.device)
         spread = ((place >= 0) & (place < self.scale)).to(self.weight)  # [scale + 2, 3]
         kernel = torch.einsum("ay,oiyx,bx->ioab", spread, self.weight.flip(2, 3), spread)
-        return F.conv_transpose2d(x, kernel, stride=self.scale, padding=1)
+        last = self.weight.is_contiguous(memory_format=torch.channels_last)
+        return kernel.contiguous(
+            memory_format=torch.channels_last if last else torch.contiguous_format
+        )
 
 
 class LinearShortcut(nn.Module):

@@ -121,8 +121,15 @@ def transformer_flops(
     )
     multiply_adds += n * dim * patch * (config.in_channels + config.out_channels)
     multiply_adds += grid.tokens_per_frame * dim * config.position_features
-    multiply_adds += frames * dim * (config.freq_dim + dim + 6 * dim)  # time embedding
-    return 2 * multiply_adds
+    return 2 * multiply_adds + modulation_flops(model, frames)
+
+
+def modulation_flops(model: CausalWanTransformer, frames: int) -> int:
+    """Of those, the operations that turn noise levels into modulation. A static pass remembers
+    their result."""
+    config = model.config
+    dim = config.num_attention_heads * config.attention_head_dim
+    return 2 * frames * dim * (config.freq_dim + dim + 6 * dim)
 
 
 def prompt_flops(model: CausalWanTransformer) -> int:

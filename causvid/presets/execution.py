@@ -109,14 +109,17 @@ class Execution:
         import torch
         from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend
 
-        from causvid.model.cpu import lower_decoder, lower_transformer
+        from causvid.model.cpu import keep_freed_memory, lower_decoder, lower_transformer
         from causvid.model.tiny_autoencoder import TinyAutoencoder
 
         how, transformer = self.resolved(), pipe.transformer
         for name, module in pipe.components.items():
             if isinstance(module, torch.nn.Module):  # one by one: the text encoder may never fit
                 module.to(how.text_encoder_device if name == "text_encoder" else how.device)
-        if torch.device(how.device).type == "cpu" and not how.dtype and how.quantise == "none":
+        on_cpu = torch.device(how.device).type == "cpu"
+        if on_cpu:
+            keep_freed_memory()
+        if on_cpu and not how.dtype and how.quantise == "none":
             lower_transformer(transformer)
             for vae in (pipe.vae, pipe.tiny_vae):
                 if isinstance(vae, TinyAutoencoder):

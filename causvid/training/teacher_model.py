@@ -115,7 +115,7 @@ def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def integrate(
-    transformer: CausalWanTransformer,
+    transformer: Callable[[Tensor, Tensor, TextCache], Tensor],
     noise: Tensor,
     text: TextCache,
     sigmas: Tensor,
@@ -125,6 +125,7 @@ def integrate(
     """Euler integration of the velocity with classifier-free guidance, all frames at one level.
 
     Args:
+        transformer: latents, times and text → velocity.
         noise: `[b, f, c, h, w]`.
         text: what to show, of batch b; if guided of batch 2 b, the empty prompts last.
         sigmas: levels from 1 to 0, both included `[s + 1]`.

@@ -20,7 +20,7 @@ from causvid.generation.geometry import ChunkPattern, LatentGrid
 from causvid.model.cpu import arithmetic_of
 from causvid.model.transformer import CausalWanTransformer
 from causvid.presets.catalogue import POCKET, SELF_FORCING
-from causvid.presets.costs import transformer_flops
+from causvid.presets.costs import modulation_flops, transformer_flops
 from causvid.presets.loading import load_preset
 from causvid.presets.preset import Preset, TransformerSize
 from causvid.training.models import export
@@ -98,9 +98,10 @@ def test_a_chunk_launches_at_most_half_of_the_baseline(costs):
 
 def test_operations_agree_with_the_formula_of_preflight(costs):
     generator, ours, baseline = costs
-    one_pass = transformer_flops(generator.transformer, generator.grid, frames=3, visible=21)
+    model = generator.transformer
+    one_pass = transformer_flops(model, generator.grid, frames=3, visible=21)
     passes = len(generator.config.timesteps) + 1
-    assert ours.flops_per_chunk == passes * one_pass
+    assert ours.flops_per_chunk == passes * (one_pass - modulation_flops(model, frames=3))
     assert baseline.flops_per_chunk > ours.flops_per_chunk  # it projects the prompt every time
 
 
@@ -254,14 +255,14 @@ def test_the_teachers_first_picture_is_its_whole_clip(pipeline, teacher):
 
 def test_the_teacher_takes_every_step_once_however_often_it_pauses(pipeline, teacher, monkeypatch):
     passes = []
-    forward = CausalWanTransformer.forward
+    predict = Generator.predict_clean
 
-    def counted(self, latents, *args, memory=None, **kwargs):
-        if memory is None:
-            passes.append(len(latents))
-        return forward(self, latents, *args, memory=memory, **kwargs)
+    def counted(generator, noisy, *args):
+        if generator.config.window == 1:  # the teacher's whole clip
+            passes.append(len(noisy))
+        return predict(generator, noisy, *args)
 
-    monkeypatch.setattr(CausalWanTransformer, "forward", counted)
+    monkeypatch.setattr(Generator, "predict_clean", counted)
     race(pipeline, teacher, latent_frames=1, steps=5, guidance=2.0, rounds=3)
     assert passes == [2] * (1 + 5)  # the warm-up, then the clip; both passes in one batch
     passes.clear()

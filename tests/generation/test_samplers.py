@@ -13,6 +13,7 @@ from causvid.generation.generator import Generator, Memory, seeded_noise
 from causvid.generation.geometry import ChunkPattern, LatentGrid
 from causvid.generation.prompts import PromptSchedule
 from causvid.generation.sampler import SAMPLERS, new_sampler
+from causvid.generation.schedule import Level
 from causvid.generation.source import VideoSource, to_frames
 from causvid.generation.stream import Stream, StreamInterrupted
 from causvid.model.codec import TinyCodec
@@ -193,9 +194,9 @@ def test_a_source_video_is_used_or_refused(begin, maker, resume, strength):
 
 
 @pytest.mark.slow
-def test_an_interrupted_chunk_can_be_made_again_after_any_pass(begin, transformer, monkeypatch):
+def test_an_interrupted_chunk_can_be_made_again_after_any_pass(begin, monkeypatch):
     whole = [chunk.frames for chunk in begin(STORY, chunk_count=6)]
-    forward = type(transformer).forward
+    predict = Generator.predict_clean
 
     def run(at):
         stream, calls = begin(STORY, chunk_count=6), []
@@ -204,9 +205,9 @@ def test_an_interrupted_chunk_can_be_made_again_after_any_pass(begin, transforme
             calls.append(1)
             if len(calls) == at:
                 stream.interrupt()
-            return forward(*args, **kwargs)
+            return predict(*args, **kwargs)
 
-        monkeypatch.setattr(type(transformer), "forward", counted)
+        monkeypatch.setattr(Generator, "predict_clean", counted)
         frames = []
         while len(frames) < 6:
             position = stream.position
@@ -223,16 +224,17 @@ def test_an_interrupted_chunk_can_be_made_again_after_any_pass(begin, transforme
         assert np.array_equal(run(at)[0], np.concatenate(whole)), at
 
 
-def test_passes_are_those_that_it_takes(begin, maker, transformer, monkeypatch):
+def test_passes_are_those_that_it_takes(begin, maker, monkeypatch):
     taken = []
-    forward = type(transformer).forward
+    predict = Generator.predict_clean
 
-    def counted(model, latents, times, text, *, memory):
-        rows = memory.visible.stop - memory.visible.start
-        taken.append((latents.shape[1], rows // memory.tokens_per_frame))
-        return forward(model, latents, times, text, memory=memory)
+    def counted(generator, noisy, level, memory):
+        visible = memory.cache.visible
+        rows = visible.stop - visible.start
+        taken.append((noisy.shape[1], rows // memory.cache.tokens_per_frame))
+        return predict(generator, noisy, level, memory)
 
-    monkeypatch.setattr(type(transformer), "forward", counted)
+    monkeypatch.setattr(Generator, "predict_clean", counted)
     stream = begin()
     for chunk in range(7):
         taken.clear()
@@ -252,14 +254,15 @@ def test_memory_does_not_grow(begin):
 
 def levels_asked(generator, sampler, text, chunk, monkeypatch):
     """The time told for every frame in each pass of one call."""
-    asked, forward = [], type(generator.transformer).forward
+    asked, predict = [], Generator.predict_clean
 
-    def spy(model, latents, times, *args, **kwargs):
-        asked.append(times[0].tolist())
-        return forward(model, latents, times, *args, **kwargs)
+    def spy(generator, noisy, level, memory):
+        levels = [level] * noisy.shape[1] if isinstance(level, Level) else level
+        asked.append([it.time for it in levels])
+        return predict(generator, noisy, level, memory)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(generator.transformer), "forward", spy)
+        patch.setattr(Generator, "predict_clean", spy)
         latents = sampler.next(chunk, text, noise_of(generator))
         sampler.settle()
     return asked, latents

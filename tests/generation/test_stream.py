@@ -282,20 +282,20 @@ def test_a_closed_stream_says_so(open_stream):
             action()
 
 
-def test_closing_from_another_thread_stops_within_one_pass(open_stream, transformer, monkeypatch):
+def test_closing_from_another_thread_stops_within_one_pass(open_stream, monkeypatch):
     stream = open_stream()
     stream.step()
     passes = []
     inside, go_on = threading.Event(), threading.Event()
-    forward = type(transformer).forward
+    predict = Generator.predict_clean
 
     def slow(*args, **kwargs):
         passes.append(1)
         inside.set()
         go_on.wait(10)
-        return forward(*args, **kwargs)
+        return predict(*args, **kwargs)
 
-    monkeypatch.setattr(type(transformer), "forward", slow)
+    monkeypatch.setattr(Generator, "predict_clean", slow)
     failure = []
 
     def work():
@@ -316,20 +316,18 @@ def test_closing_from_another_thread_stops_within_one_pass(open_stream, transfor
     assert failure and len(passes) == 1
 
 
-def test_a_prompt_sent_while_a_chunk_is_made_waits_for_the_next_one(
-    open_stream, transformer, monkeypatch
-):
+def test_a_prompt_sent_while_a_chunk_is_made_waits_for_the_next_one(open_stream, monkeypatch):
     plain = [c.frames for c in open_stream(chunk_count=3)]
     stream = open_stream(chunk_count=3)
     stream.step()
-    forward, sent = type(transformer).forward, []
+    predict, sent = Generator.predict_clean, []
 
     def meddle(*args, **kwargs):
         if not sent:
             sent.append(stream.steer("a blue ball", "swap"))
-        return forward(*args, **kwargs)
+        return predict(*args, **kwargs)
 
-    monkeypatch.setattr(type(transformer), "forward", meddle)
+    monkeypatch.setattr(Generator, "predict_clean", meddle)
     assert np.array_equal(stream.step().frames, plain[1])
     assert sent == [2]
     assert not np.array_equal(stream.step().frames, plain[2])
@@ -356,19 +354,19 @@ def test_pictures_leave_before_the_pass_that_remembers_them(open_stream, config,
     assert len(asked) == made
 
 
-def test_a_failed_chunk_can_be_made_again(open_stream, transformer, monkeypatch):
+def test_a_failed_chunk_can_be_made_again(open_stream, monkeypatch):
     def run(fail_at):
         source = VideoSource((picture(k) for k in range(37)), strength=0.6)
         stream = open_stream("0s: a car\n1s [recache]: a ball", source=source)
-        forward, calls = type(transformer).forward, []
+        predict, calls = Generator.predict_clean, []
 
         def failing(*args, **kwargs):
             calls.append(1)
             if len(calls) == fail_at:
                 raise MemoryError("for a test")
-            return forward(*args, **kwargs)
+            return predict(*args, **kwargs)
 
-        monkeypatch.setattr(type(transformer), "forward", failing)
+        monkeypatch.setattr(Generator, "predict_clean", failing)
         parts = []
         while True:
             try:
