@@ -135,6 +135,15 @@ def test_nobody_sees_the_difference(processor):
     assert difference.mean() < 0.5  # of 255 grey levels
 
 
+@pytest.mark.slow
+def test_a_stream_does_not_drift_away_from_the_exact_one():
+    fast, exact = load("pocket", device="cpu"), load("pocket", device="cpu", dtype=torch.float32)
+    with fast.stream(PROMPT, seconds=60) as ours, exact.stream(PROMPT, seconds=60) as theirs:
+        for chunk in range(14):
+            a, b = (stream.step().frames.astype(float) for stream in (ours, theirs))
+            assert ((a - b) ** 2).mean() < 0.2, chunk  # 55 dB
+
+
 @pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16", None])
 def test_the_processor_is_asked(monkeypatch, flag):
     has = {"avx2": True} | ({flag: True} if flag else {})

@@ -64,6 +64,7 @@ def test_after_the_rehearsal_nothing_is_compiled_any_more(fresh):
     compile_layers(fresh, backend="eager")
     compiled = counters["stats"]["unique_graphs"]
     assert compiled > 0
+    assert not counters["graph_break"]
     frames(fresh)
     frames(fresh, steps=1, window=6, sink=1)
     frames(fresh, window=12, sink=0)
