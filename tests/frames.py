@@ -6,6 +6,9 @@ anew. On the machine that recorded it, frames are compared by hash; on another p
 products round otherwise, by small pictures of them.
 """
 
+import causvid  # noqa: F401  (before torch: it says how torch's threads wait)
+
+# isort: split
 import base64
 import hashlib
 import io

@@ -66,7 +66,8 @@ class _Attention(nn.Module):
         keys, values = keys.to(self.dtype), values.to(self.dtype)
         if self.products:
             scores = (query * query.shape[-1] ** -0.5).transpose(1, 2) @ keys.transpose(-2, -1)
-            torch.softmax(scores, dim=-1, out=scores)
+            in_place = None if torch.compiler.is_compiling() else scores
+            scores = torch.softmax(scores, dim=-1, out=in_place)
             return (scores @ values).transpose(1, 2).flatten(2)
         mixed = dispatch_attention_fn(
             query, keys.transpose(1, 2), values.transpose(1, 2), backend=self.backend
@@ -313,9 +314,12 @@ def static_pass(model: CausalWanTransformer) -> StaticPass | None:
     if not isinstance(model, CausalWanTransformer):
         return None
     made, state = _passes.get(model, (None, None))
-    if state is None or state.changed():
+    if state is None or state.changed(model):
         state = _State(model)
         made = StaticPass(model).eval() if state.plain else None
+        if made is not None and model.compile_options is not None:
+            for layer in made.layers:  # they have one code, compiled once
+                layer.compile(**model.compile_options)
         _passes[model] = made, state
     return made
 
@@ -326,7 +330,7 @@ class _State:
     def __init__(self, model: CausalWanTransformer):
         children, weights = [], []
         self._adapters: list[Any] = []
-        self.plain = not model.compiled and not hasattr(model, "_hf_hook")
+        self.plain = not hasattr(model, "_hf_hook")
         for module in model.modules():
             children += [(module._modules, name, part) for name, part in module._modules.items()]
             weights += [(module._parameters, name) for name in module._parameters]
@@ -339,17 +343,18 @@ class _State:
         self._children, self._weights = children, weights
         self._processors = [block.attn1.processor for block in _blocks(model)]
         self.plain &= all(it._parallel_config is None for it in self._processors)
-        self._values = self._found()
+        self._values = self._found(model)
 
-    def changed(self) -> bool:
-        return (
-            any(parts.get(name) is not part for parts, name, part in self._children)
-            or self._values != self._found()
-        )
+    def changed(self, model: CausalWanTransformer) -> bool:
+        return any(
+            parts.get(name) is not part for parts, name, part in self._children
+        ) or self._values != self._found(model)
 
-    def _found(self) -> list[Any]:
+    def _found(self, model: CausalWanTransformer) -> list[Any]:
         tensors = (parts.get(name) for parts, name in self._weights)
         return [
+            hasattr(model, "_hf_hook"),
+            model.compile_options,
             *((it.data_ptr(), it.dtype, _version(it)) for it in tensors if it is not None),
             *(it._attention_backend for it in self._processors),
             *(

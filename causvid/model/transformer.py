@@ -11,6 +11,7 @@ Forcing, arXiv 2407.01392). Knows nothing of schedules, chunks or pixels.
 """
 
 import math
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -199,11 +200,13 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionM
         self.proj_out = nn.Linear(dim, out_channels * math.prod(patch_size))
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
         self.gradient_checkpointing = False
+        # Options of `torch.compile` for the layers of its static pass; none: they are not compiled.
+        self.compile_options: dict[str, Any] | None = None
 
     @property
     def compiled(self) -> bool:
-        """Whether layers run compiled code (`compile_repeated_blocks`)."""
-        return self.blocks[0]._compiled_call_impl is not None
+        """Whether streams run compiled code."""
+        return self.compile_options is not None
 
     def encode_text(self, prompt_embeds: Tensor) -> TextCache:
         """Keys and values of a prompt for every layer: computed once, used by every pass.

@@ -206,7 +206,7 @@ def compile_layers(pipe: "CausVidPipeline", **options: Any) -> None:
     from torch._inductor.exc import InductorError
 
     # Dynamic, as a chunk sees more tokens than the one before until the window is full.
-    pipe.transformer.compile_repeated_blocks(**{"dynamic": True, **options})
+    pipe.transformer.compile_options = {"dynamic": True, "fullgraph": True, **options}
     chunks = pipe.generation.chunks.covering(pipe.generation.window) + 2
     try:
         with pipe.stream("a rehearsal", seconds=math.inf) as stream:
