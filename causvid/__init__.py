@@ -6,6 +6,8 @@ neither torch nor Gradio.
 
 import importlib
 import os
+import sys
+import warnings
 
 __version__ = "0.2.0"
 
@@ -13,6 +15,13 @@ __version__ = "0.2.0"
 # that sleep at once cost a quarter of the speed of a small model; threads that spin take the cores
 # from other processes, and a chunk takes many times as long on a busy machine. So they spin for
 # some microseconds, then sleep.
+_torch = sys.modules.get("torch")
+if _torch is not None and "OMP_WAIT_POLICY" not in os.environ and not _torch.cuda.is_available():
+    warnings.warn(
+        "torch was imported before causvid, so its threads spin: on a busy machine a chunk takes "
+        "ten times as long. Import causvid first, or set OMP_WAIT_POLICY=PASSIVE",
+        stacklevel=2,
+    )
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
