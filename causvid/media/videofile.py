@@ -27,6 +27,7 @@ from av.video.stream import VideoStream
 
 from causvid.media.clock import MAX_RATE, Budget, PlayingTime, Timed
 from causvid.media.display import WIDE, has_alpha, is_hdr
+from causvid.media.kinds import EXPECTED
 
 # Containers round their length up, to a whole packet of sound for instance.
 _GRACE = 0.5  # seconds
@@ -37,7 +38,6 @@ _CONTAINERS = (
     "mov,mp4,matroska,webm,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,dv,ivf,obu,"
     "h264,hevc,m4v,yuv4mpegpipe,mp3,wav,flac,aac"
 )
-_EXPECTED = "expected a video such as MP4, MOV, WebM, MKV, AVI or GIF"
 
 VideoSource = str | Path | bytes | BinaryIO
 
@@ -90,7 +90,7 @@ class VideoFile:
             self._decoded = self._decode()
             first = next(self._decoded, None)
             if first is None:
-                raise ValueError(f"no picture in {self.name} can be decoded; {_EXPECTED}")
+                raise ValueError(f"no picture in {self.name} can be decoded; {EXPECTED}")
             self._first = first
             aspect = float(self._stream.sample_aspect_ratio or 1)
             self.pixel_aspect = aspect if 0.1 < aspect < 10 else 1.0  # nothing real is beyond
@@ -146,7 +146,7 @@ class VideoFile:
         try:
             return av.open(file, "r", options=options, metadata_errors="replace")
         except (av.FFmpegError, OSError, ValueError):
-            raise ValueError(f"{self.name} is not a video, or is damaged; {_EXPECTED}") from None
+            raise ValueError(f"{self.name} is not a video, or is damaged; {EXPECTED}") from None
 
     def _video_stream(self) -> VideoStream:
         streams = self._container.streams.video
@@ -157,10 +157,10 @@ class VideoFile:
             if stream.disposition & Disposition.attached_pic:  # the cover of a sound recording
                 continue
             if stream.codec_context is None:
-                raise ValueError(f"the video codec of {self.name} is not supported; {_EXPECTED}")
+                raise ValueError(f"the video codec of {self.name} is not supported; {EXPECTED}")
             return stream
         found = "only sound" if self._container.streams.audio else "no video track"
-        raise ValueError(f"{self.name} holds {found}; {_EXPECTED}")
+        raise ValueError(f"{self.name} holds {found}; {EXPECTED}")
 
     def _check_size(self, max_pixels: int) -> None:
         codec = self._stream.codec_context

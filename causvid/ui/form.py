@@ -133,6 +133,8 @@ class Options:
                 f"the seed is about {seed:.4g}; on this page seeds end at {LARGEST_SEED} "
                 "(2^53 - 1), as browsers round larger numbers; the API takes any up to 2^63 - 1"
             )
+        if "seconds" in given and not given["seconds"]:  # a number that was left empty comes as 0
+            given["seconds"] = None
         if given.pop("endless", False):
             given["seconds"] = 0
         return given

@@ -12,6 +12,7 @@ import PIL.Image
 
 from causvid.generation.parameters import Mode, parse_size
 from causvid.generation.prompts import PromptSchedule
+from causvid.media.kinds import KINDS, SUFFIXES
 from causvid.serving.limits import check_prompts
 from causvid.serving.request import Request
 from causvid.serving.service import Service
@@ -207,6 +208,12 @@ class VideoTab(Tab):
             buttons=[],
             height=320,
             elem_classes="cv-source",
+        )
+        gr.HTML(
+            f"<span data-suffixes='{' '.join(SUFFIXES)}'>{', '.join(KINDS)}, or the camera.</span>",
+            js_on_load=static("source.js"),
+            apply_default_css=False,
+            elem_classes="cv-note",
         )
         return video
 

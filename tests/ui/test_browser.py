@@ -9,7 +9,9 @@ import os
 import time
 from pathlib import Path
 
+import av
 import numpy as np
+import PIL.Image
 import pytest
 
 from causvid.benchmark import player as measure
@@ -142,9 +144,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
         ]
     )
     write_video(folder / "source.mp4", frames, fps=16)
-    from PIL import Image
-
-    Image.fromarray(frames[0]).save(folder / "picture.png")
+    PIL.Image.fromarray(frames[0]).save(folder / "picture.png")
     return {"video": folder / "source.mp4", "image": folder / "picture.png"}
 
 
@@ -416,6 +416,44 @@ def assert_both_in_one(page, shape: float) -> None:
     first, second = (labels.nth(index).bounding_box() for index in range(2))
     below = first["y"] + first["height"] <= second["y"] + 1
     assert below == (shape < 1)
+
+
+@pytest.fixture(scope="module")
+def unusual(tmp_path_factory) -> dict[str, Path]:
+    """Videos that the server reads, and that a browser calls something else or cannot play."""
+    folder = tmp_path_factory.mktemp("unusual")
+    shades = [PIL.Image.new("RGB", (224, 128), (shade, 90, 40)) for shade in range(0, 240, 20)]
+    options = {"save_all": True, "append_images": shades[1:], "duration": 60}
+    shades[0].save(folder / "source.gif", **options)
+    shades[0].save(folder / "source.apng", "PNG", **options)
+    for name, kind, codec in (
+        ("source.avi", "avi", "mpeg4"),
+        ("source.ts", "mpegts", "mpeg2video"),
+        ("nosuffix", "mp4", "libx264"),
+    ):
+        with av.open(str(folder / name), "w", format=kind) as output:
+            stream = output.add_stream(codec, rate=16, width=224, height=128, pix_fmt="yuv420p")
+            for shade in shades:
+                output.mux(stream.encode(av.VideoFrame.from_image(shade)))
+            output.mux(stream.encode())
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "name", ["source.gif", "source.apng", "source.avi", "source.ts", "nosuffix"]
+)
+def test_the_video_tab_takes_whatever_the_server_reads(visit, unusual, name):
+    page = visit()
+    choose(page, "Video to video")
+    chosen = page.locator(".cv-source input[type=file]").first
+    chosen.set_input_files(unusual[name])
+    page.wait_for_selector(".cv-source video:visible")
+    page.wait_for_timeout(1500)
+    assert page.locator(".toast-body").count() == 0, "no error for a missing preview"
+    page.locator(".cv-prompt textarea:visible").fill("a red car")
+    generate(page)
+    wait_for_end(page)
+    assert report(page)["chunks"]
 
 
 def test_a_schedule_changes_prompts_on_the_strip(visit):
