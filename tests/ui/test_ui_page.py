@@ -270,7 +270,7 @@ def test_a_port_that_is_none_stops_the_start_with_one_sentence(port):
     command = [sys.executable, ROOT / "app.py"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     expected = f"app.py: GRADIO_SERVER_PORT is {port!r}; expected a whole number from 1 to 65535\n"
-    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", expected)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", expected)
 
 
 def test_on_zerogpu_every_run_borrows_the_device(monkeypatch, tmp_path):
