@@ -5,8 +5,10 @@ and asyncio logs every connection that finds no free descriptor, thousands a sec
 """
 
 import asyncio
+import logging
 import os
 import resource
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 ASKING = 10.0  # seconds from the first byte of a request, or from connecting, to its last header
+BACKLOG = 100  # connections that asyncio accepts at once, before it lets us close any
 DESCRIPTORS = 65536  # as many as the system grants, up to that
 # For everything that is no connection: the libraries' files, 128 kept runs, uploads, runs.
 OTHERS = 512
@@ -57,6 +60,28 @@ def spare_proxies(host: str | None) -> None:
             f"the proxy that the environment names (ALL_PROXY, HTTP_PROXY, …) cannot be used: "
             f"{str(error).partition('. ')[0]}; unset it, or name another"
         ) from None
+
+
+class SeldomSaid(logging.Filter):
+    """Lets asyncio say once a minute, in a line, that a connection found no free descriptor. It
+    says so for each of them, with a traceback, thousands a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.getMessage().startswith("socket.accept() out of system resource"):
+            return True
+        record.msg, record.args = "no descriptor is free: new connections wait", ()
+        record.exc_info = record.exc_text = None
+        if time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + 60
+        return True
+
+
+_SELDOM = SeldomSaid()
 
 
 class Connection(H11Protocol):
@@ -125,6 +150,8 @@ def serving(front: Callable[[ASGIApp], ASGIApp], connections: int) -> type:
             limits = {"most": most_connections(connections), "asking": {}}
             config.http = type("Connection", (Connection,), limits)
             config.ws = "none"
+            config.backlog = BACKLOG
+            logging.getLogger("asyncio").addFilter(_SELDOM)
             config.proxy_headers = False  # `Gate` reads them, if they can be believed
             config.app = front(config.app)
             super().__init__(config, *args, **options)

@@ -1,9 +1,12 @@
 """The public endpoints, called as a stranger would call them."""
 
 import asyncio
+import base64
 import json
+import os
 import re
 import shutil
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +22,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
+from causvid.ui.files import Uploads
 from tests.appserver import running
 from tests.videos import write_video
 
@@ -383,3 +387,30 @@ def test_the_endpoints_are_mcp_tools_when_asked_for(tmp_path):
 
     with running(tmp_path, mcp=True) as app:
         asyncio.run(use(app.url))
+
+
+@pytest.mark.slow
+def test_a_picture_in_an_agents_call_goes_with_the_uploads(tmp_path, monkeypatch, picture):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    encoded = base64.b64encode(picture.read_bytes()).decode()
+    address = f"data:image/png;base64,{encoded}"
+
+    async def use(url: str) -> None:
+        async with (
+            streamable_http_client(f"{url}/gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as agent,
+        ):
+            await agent.initialize()
+            call = {"image": address, "prompt": "a ball", "seconds": 0.5}
+            answer = await agent.call_tool("image_to_video", call)
+            assert not answer.isError, answer.content
+            for wrong in ("data:image/png;base64,%%%", "data:,", "data:image/png;base64,AAAA"):
+                refused = await agent.call_tool("image_to_video", call | {"image": wrong})
+                assert refused.isError and len(refused.content[0].text.split()) > 2
+
+    with Uploads(keep=600):
+        with running(tmp_path / "model", mcp=True) as app:
+            asyncio.run(use(app.url))
+        assert any(Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*.png"))
+        assert not list((tmp_path / "gradio").rglob("*.png"))
+    assert not list(tmp_path.rglob("*.png"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -12,7 +13,7 @@ import uvicorn
 
 from causvid.ui import bodies, transport
 from causvid.ui.bodies import Body, Refused, read_json, write_json
-from causvid.ui.transport import most_connections, serving, spare_proxies
+from causvid.ui.transport import SeldomSaid, most_connections, serving, spare_proxies
 
 MOST = 8
 
@@ -107,6 +108,23 @@ def test_who_is_served_is_not_cut_and_the_next_one_is_told(port):
         answer = httpx.get(f"http://127.0.0.1:{port}", timeout=30)
         assert answer.status_code == 503 and "too many connections" in answer.text
         assert "retry-after" in answer.headers
+
+
+def test_that_descriptors_are_short_is_said_once_and_in_a_line(caplog):
+    logger = logging.getLogger("asyncio")
+    seldom = SeldomSaid()
+    logger.addFilter(seldom)
+    try:
+        for _ in range(100):
+            try:
+                raise OSError(24, "Too many open files")
+            except OSError:
+                logger.exception("socket.accept() out of system resource\nsocket: 20")
+        logger.error("something else")
+    finally:
+        logger.removeFilter(seldom)
+    assert caplog.messages == ["no descriptor is free: new connections wait", "something else"]
+    assert "Traceback" not in caplog.text
 
 
 def test_connections_leave_descriptors_for_the_rest(monkeypatch):

@@ -107,6 +107,16 @@ def test_of_a_source_a_part_can_be_asked_for(service):
     assert options.read(values | {options["seconds"]: 2})["seconds"] == 2
 
 
+@pytest.mark.parametrize("seed", [2**53, 1798406481619217200, 2.0**63])
+def test_a_seed_that_a_browser_has_rounded_is_refused(service, seed):
+    with gr.Blocks():
+        options = Options(service, 5.0)
+    values = {component: component.value for component in options.components}
+    with pytest.raises(ValueError, match=r"seeds end at 9007199254740991 \(2\^53 - 1\)"):
+        options.read(values | {options["seed"]: seed})
+    assert options.read(values | {options["seed"]: 2**53 - 1})["seed"] == 2**53 - 1
+
+
 def test_the_page_has_an_input_for_every_parameter(service):
     with gr.Blocks():
         options = Options(service, 5.0, of_video=True)
