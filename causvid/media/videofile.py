@@ -146,6 +146,11 @@ class VideoFile:
         try:
             return av.open(file, "r", options=options, metadata_errors="replace")
         except (av.FFmpegError, OSError, ValueError):
+            file.seek(0)
+            if (head := file.read(12))[:4] == b"RIFF" and head[8:] == b"WEBP":
+                raise ValueError(
+                    f"{self.name} is not a video that can be read, but WebP: save it as GIF or MP4"
+                ) from None
             raise ValueError(f"{self.name} is not a video, or is damaged; {EXPECTED}") from None
 
     def _video_stream(self) -> VideoStream:

@@ -635,3 +635,17 @@ def test_a_result_that_is_fed_back_in_keeps_its_colours(tmp_path, colour, crf):
         with VideoReader(tmp_path / "again.mp4", 16, 64, 96) as video:
             clip = video.read(6)
     assert np.abs(clip[3, 32, 48].astype(int) - colour).max() <= 2
+
+
+def test_a_webp_is_named_where_a_video_is_wanted(tmp_path):
+    pictures = [Image.new("RGB", (16, 16), (shade, 0, 0)) for shade in (0, 90, 200)]
+    path = tmp_path / "moving.webp"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100)
+    for source, name in ((path, r"moving\.webp"), (path.read_bytes(), "the file")):
+        with pytest.raises(
+            ValueError, match=f"{name} is not a video .*WebP: save it as GIF or MP4"
+        ):
+            probe(source)
+    path.write_bytes(path.read_bytes()[:11])
+    with pytest.raises(ValueError, match="is not a video, or is damaged"):
+        probe(path)
