@@ -216,7 +216,18 @@ POCKET_2 = replace(
         decoder_blocks=(2,),
         latent_noise=0.1,
     ),
-    decoder=replace(cast(DecoderConfig, POCKET.decoder), crop=(96, 96)),
+    # More weight on absolute gradients and changes costs 1 dB of photographs: it blurs texture.
+    decoder=replace(
+        cast(DecoderConfig, POCKET.decoder),
+        pool=96,
+        pool_steps=150,
+        crop=(96, 96),
+        latent_noise=0.25,
+        square=200.0,
+        gradient=1.5,
+        change=1.0,
+        border=8.0,
+    ),
     data=replace(
         POCKET.data,
         latents=10,

@@ -76,6 +76,13 @@ def test_the_same_draw_makes_the_same_clip(latents):
     assert not torch.equal(first, make(latents, CAPTIONS, drawn(2)))
 
 
+def test_clips_of_another_size_are_made_again(latents):
+    upright = latents.transpose(-1, -2)
+    again = remaker()(upright, CAPTIONS, drawn(0))
+    assert again.shape == upright.shape
+    assert (again - upright).square().mean() < (upright.flip(0) - upright).square().mean()
+
+
 def test_the_future_does_not_change_what_is_made(latents):
     make = remaker()
     changed = latents.clone()
