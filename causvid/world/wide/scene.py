@@ -379,7 +379,7 @@ def _changed_once(scene: Scene, rng: np.random.Generator, split: Split) -> Scene
         return replace(scene, background=background, camera=camera)
     if what == "camera":
         return replace(scene, camera=_camera(rng, scene))
-    if not things or scene.cover:
+    if not things or (scene.cover and what == "motion"):
         return scene
     which = int(rng.integers(len(things)))
     thing = things[which]

@@ -109,3 +109,12 @@ def test_a_scene_is_its_dictionary():
     for index in range(50):
         scene = sample_scene(9, index)
         assert Scene.from_dict(scene.to_dict()) == scene
+
+
+@pytest.mark.parametrize("background", ["space", "underwater", "room"])
+def test_a_scene_in_which_something_moves_behind_something_can_change(background):
+    things = (Thing("rocket", "red", motion="behind"),)
+    scene = Scene(background, things, cover="rock")
+    changed = scene.changed(np.random.default_rng(0), scene.split)
+    assert changed != scene and changed.cover == "rock"
+    assert changed.things[0].motion == "behind"
