@@ -144,4 +144,4 @@ def _noted(*arguments: Any, **options: Any) -> Any:
     return file
 
 
-gradio.route_utils.NamedTemporaryFile = _noted  # type: ignore[assignment]
+gradio.route_utils.NamedTemporaryFile = _noted
