@@ -95,7 +95,7 @@ def test_the_pipeline_takes_the_same_parameters_with_the_same_defaults():
     assert {
         name: parameter.default
         for name, parameter in taken.items()
-        if name not in ("self", "prompt", "image", "video")
+        if name not in ("self", "prompt", "image", "video", "foreign")
     } == named
 
 

@@ -655,14 +655,12 @@ def test_bfloat16_is_used_only_where_the_processor_has_it(monkeypatch):
         assert mixed_precision(torch.device("cpu")) == precision
 
 
-def test_an_exported_student_loads_as_an_ordinary_pipeline(
-    teacher, tokenizer, autoencoder, tmp_path
-):
+def test_an_exported_student_loads_as_an_ordinary_pipeline(teacher, tokenizer, tmp_path):
     export(
         tmp_path / "model",
         copy.deepcopy(teacher),
         copy.deepcopy(teacher),
-        copy.deepcopy(autoencoder),
+        TinyAutoencoder(4, 2, (), (8, 8, 8), (0, 0), (0, 0), (2, 4), (2, 2), 1),
         tokenizer,
         GENERATION,
     )
