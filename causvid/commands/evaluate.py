@@ -10,9 +10,13 @@
     video       video-to-video: prompt and source against strength
     drift       adherence and looks by the minute
     ablations   students that were trained in other ways, given with --rivals
+    given       whether a given picture is still there after 1, 3, 10 s, and the camera obeys
+    seeds       how far ten seeds of a prompt are apart, over rendered clips
+    restyle     given videos: what the prompt asks against structure kept, by strength
 
 The judge is a classifier that was trained on rendered clips alone (`causvid.world.judge`), so a
-model has to be of the procedural world: the pocket model, or one that `train export` wrote.
+model has to be of the procedural world: the pocket model, or one that `train export` wrote. The
+last three measure any model.
 """
 
 import argparse
@@ -22,7 +26,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from causvid.evaluate import PARTS, QUICK, Sizes
+from causvid.evaluate import OF_ANY_MODEL, PARTS, QUICK, Sizes
 from causvid.presets import execution
 
 if TYPE_CHECKING:  # it imports torch
@@ -49,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="pocket",
-        help="a name, folder or Hub id of a model of the procedural world",
+        help="a name, folder or Hub id; most parts take models of the procedural world only",
     )
     parser.add_argument("--judge", type=Path, help="the judge's weights (default: the shipped)")
     parser.add_argument(
@@ -144,6 +148,8 @@ def _session(args: argparse.Namespace) -> "Session":
         teacher_steps=args.teacher_steps,
         guidance=guidance,
     )
+    if not set(args.only or PARTS) <= set(OF_ANY_MODEL):
+        _ = subjects.pipe  # refuses other worlds before anything is measured
     judged = args.subjects or ("student", "teacher")[: 1 + subjects.has_teacher]
     if "teacher" in judged and not subjects.has_teacher:
         raise ValueError(f"{args.model} has no teacher/: pass --subjects student")
@@ -163,6 +169,6 @@ def _settings(args: argparse.Namespace, session: "Session") -> dict[str, Any]:
         "guidance": session.subjects.guidance,
         "frames": session.subjects.frames,
         "threads": torch.get_num_threads(),
-        "execution": execution.in_force(session.subjects.pipe),
+        "execution": execution.in_force(session.subjects.loaded),
         **asdict(session.sizes),
     }

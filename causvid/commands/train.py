@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from causvid.training.changes import changed, descriptions, hints, is_group, optional, read, written
-from causvid.training.recipes import JUDGE, RECIPES, load_recipe
+from causvid.training.recipes import INSTRUMENTS, RECIPES, load_recipe
 
 
 class Stage(NamedTuple):
@@ -86,6 +86,11 @@ STAGES = {
     "judge": Stage(
         "the judge of `causvid evaluate`; needs no other stage", "judge", (*_LOOP, "out")
     ),
+    "segmenter": Stage(
+        "what marks and counts things in `causvid evaluate`; needs no other stage",
+        "segmenter",
+        (*_LOOP, "out"),
+    ),
     "plan": Stage(
         "memory and operations of every stage, without running it",
         None,
@@ -145,7 +150,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "keep": _model(
         help="an exported model whose student's first chunks are kept, not the trained one's"
     ),
-    "out": {"type": Path, "help": "where to (default: in the run; judge: required)"},
+    "out": {"type": Path, "help": "where to (default: in the run; judge, segmenter: required)"},
     "taught-since": _model(
         help="add to the student what the run's teacher has learned since it was that of this "
         "exported model"
@@ -183,7 +188,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )
         for option in stage.takes:
             keywords = dict(OPTIONS[option])
-            if (name, option) == ("judge", "out"):
+            if option == "out" and name in INSTRUMENTS:
                 keywords["required"] = True
             own.add_argument(f"--{option}", **keywords)
         if stage.settings is not None:
@@ -194,8 +199,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _settings_of(part: str) -> dict[str, Any]:
     """Recipe → its settings of a stage."""
-    if part == "judge":
-        return {"": JUDGE}
+    if part in INSTRUMENTS:
+        return {"": INSTRUMENTS[part]}
     values = {name: getattr(recipe, part) for name, recipe in RECIPES.items()}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -293,7 +298,7 @@ def main(args: argparse.Namespace) -> None:
 def resolved(args: argparse.Namespace, recipe: Any) -> Any:
     """The recipe's settings of a stage with the changes of options."""
     part = STAGES[args.stage].settings
-    settings = JUDGE if part == "judge" else getattr(recipe, part or "")
+    settings = INSTRUMENTS.get(part or "") or getattr(recipe, part or "")
     if settings is None:
         raise ValueError(
             f"the recipe {args.recipe} has no stage {args.stage}: its base comes with a codec"

@@ -19,8 +19,14 @@ PARTS = (
     "video",
     "drift",
     "ablations",
+    "given",
+    "seeds",
+    "restyle",
 )
-"""The names of the measurements, in the order in which they run, the longest last."""
+"""The names of the measurements, in the order in which they run."""
+
+OF_ANY_MODEL = ("given", "seeds", "restyle")
+"""Those that ask neither the judge nor the world of the first pocket model."""
 
 
 def _number_of(what: str, default: int) -> int:
@@ -39,8 +45,11 @@ class Sizes:
     images: int = _number_of("image-to-video clips", 20)
     videos: int = _number_of("video-to-video sources, each at every strength", 10)
     streams: int = _number_of("long streams", 2)
+    given: int = _number_of("pictures of each kind that clips are made from", 12)
+    spreads: int = _number_of("prompts, each with ten seeds", 12)
+    restyled: int = _number_of("given videos, each at every strength", 16)
     minutes: float = field(default=10.0, metadata={"help": "length of a long stream"})
 
 
-QUICK = Sizes(60, 8, 12, 6, 6, 6, 4, 1, 0.5)
+QUICK = Sizes(60, 8, 12, 6, 6, 6, 4, 1, 4, 3, 4, 0.5)
 """About a tenth of everything."""

@@ -12,16 +12,20 @@ from PIL import Image
 from causvid.evaluate.ablations import ABLATIONS
 from causvid.evaluate.adherence import ADHERENCE
 from causvid.evaluate.drift import DRIFT
+from causvid.evaluate.given import GIVEN
 from causvid.evaluate.instruments import CODEC, JUDGE
 from causvid.evaluate.measurement import Figures, Part, Table
 from causvid.evaluate.motion import MOTION
 from causvid.evaluate.pictures import PICTURES
+from causvid.evaluate.restyle import RESTYLE
+from causvid.evaluate.seeds import SPREAD
 from causvid.evaluate.sources import IMAGE, VIDEO
 from causvid.evaluate.switch import SWITCH
 
 _ALL = (
     *(JUDGE, CODEC, ADHERENCE, PICTURES, MOTION),
     *(SWITCH, IMAGE, VIDEO, DRIFT, ABLATIONS),
+    *(GIVEN, SPREAD, RESTYLE),
 )
 MEASUREMENTS = {it.name: it for it in _ALL}
 """By the names, and in the order, of `causvid.evaluate.PARTS`."""

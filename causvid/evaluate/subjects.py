@@ -136,12 +136,21 @@ class Subjects:
 
     @cached_property
     def pipe(self) -> CausVidPipeline:
-        """The pipeline.
+        """The pipeline of a model that the judge can judge.
 
         Raises:
             ValueError: if the model is not of the procedural world, or the rival is missing.
         """
         _check_world(self.preset)
+        return self.loaded
+
+    @cached_property
+    def loaded(self) -> CausVidPipeline:
+        """The pipeline, of whatever world.
+
+        Raises:
+            ValueError: if the rival is missing.
+        """
         pipe = load(self.preset, self.execution)
         if self.rival is not None:
             folder = finished_average(self.rival) / "transformer"
@@ -152,7 +161,7 @@ class Subjects:
     @property
     def frames(self) -> int:
         """Pixel frames of a clip."""
-        return self.pipe.generator().grid.pixel_start(self.latents)
+        return self.loaded.generator().grid.pixel_start(self.latents)
 
     @property
     def has_teacher(self) -> bool:

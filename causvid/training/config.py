@@ -440,3 +440,32 @@ class JudgeConfig:
     noise: float = 0.12
     cell_noise: float = 0.08
     tone: float = 0.12
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """The segmenter of the wide world.
+
+    Args:
+        optimiser: of the network.
+        steps: updates.
+        pool: scenes drawn at once, three pictures of each.
+        pool_steps: steps that live on a pool.
+        batch: pictures per step.
+        count_weight: of the loss of the counts, beside that of the masks.
+        blur: largest share of a blur over three pixels.
+        noise: largest standard deviation of noise per pixel.
+        cell_noise: largest standard deviation of noise per coarse cell.
+        tone: largest change of contrast and of each colour channel.
+    """
+
+    optimiser: OptimiserConfig
+    steps: int = 20_000
+    pool: int = 160
+    pool_steps: int = 80
+    batch: int = 16
+    count_weight: float = 0.5
+    blur: float = 1.0
+    noise: float = 0.1
+    cell_noise: float = 0.08
+    tone: float = 0.12

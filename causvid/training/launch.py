@@ -24,6 +24,7 @@ from causvid.training.config import (
     ForcingConfig,
     JudgeConfig,
     OdeConfig,
+    SegmenterConfig,
     TrajectoryConfig,
 )
 from causvid.training.decoder import DecoderStage
@@ -34,10 +35,12 @@ from causvid.training.ode import OdeStage, write_trajectories
 from causvid.training.precision import use_training_attention
 from causvid.training.remakes import Remaker
 from causvid.training.run import Run
+from causvid.training.segmenter import SegmenterStage, new_segmenter
 from causvid.training.teacher import TeacherStage
 from causvid.training.teacher_model import TeacherModel, tokens_of
 from causvid.training.trainer import finished_average
 from causvid.world.judge import Judge
+from causvid.world.wide.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from causvid.training.curves import Axis
@@ -200,6 +203,12 @@ def _earlier(run: Run, begun: str, keep: str | None) -> CausalWanTransformer:
 def judge(run: Run, config: JudgeConfig, *, out: Path) -> None:
     folder = run.train("judge", JudgeStage(new_judge(run.seed), config, seed=run.seed))
     Judge.from_pretrained(finished_average(folder)).half().save_pretrained(out)
+
+
+def segmenter(run: Run, config: SegmenterConfig, *, out: Path) -> None:
+    model = new_segmenter(run.seed)
+    folder = run.train("segmenter", SegmenterStage(model, config, seed=run.seed))
+    Segmenter.from_pretrained(finished_average(folder)).half().save_pretrained(out)
 
 
 def export(

@@ -10,7 +10,7 @@ A file states what it changes of another recipe, as `--show` of a stage prints i
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from causvid.generation.config import GenerationConfig
 from causvid.generation.geometry import ChunkPattern, Size
@@ -29,6 +29,7 @@ from causvid.training.config import (
     OdeConfig,
     OptimiserConfig,
     Phase,
+    SegmenterConfig,
     TrajectoryConfig,
     WorldConfig,
 )
@@ -290,6 +291,12 @@ RECIPES = {"pocket": POCKET, "pocket-2": POCKET_2, "wan-1.3b": WAN_1_3B}
 
 JUDGE = JudgeConfig(OptimiserConfig(learning_rate=1e-3, warmup_steps=100, decay_share=0.5))
 """The judge of the pocket model's world, whatever model is judged."""
+
+SEGMENTER = SegmenterConfig(OptimiserConfig(learning_rate=1.5e-3, warmup_steps=100))
+"""The segmenter of the wide world."""
+
+INSTRUMENTS: dict[str, Any] = {"judge": JUDGE, "segmenter": SEGMENTER}
+"""Settings of the stages that train what evaluates, the same for every recipe."""
 
 
 def load_recipe(name: str) -> Recipe:

@@ -252,12 +252,14 @@ def test_every_part_runs_on_an_exported_folder_and_is_reported(capsys, folder, t
     sizes = (
         *("--judge-clips", 2, "--codec-clips", 2, "--prompts", 2),
         *("--switches", 1, "--images", 1, "--videos", 1, "--motions", 1),
+        *("--given", 1, "--spreads", 1, "--restyled", 1),
     )
     arguments = ("--model", folder, "--quick", *sizes, "--minutes", 0.1, "--teacher-steps", 2)
     report = tmp_path / "report"
     found = run(capsys, *arguments, "--report", report)
     assert found["figures"].keys() == set(PARTS) - {"ablations"}
     assert found["figures"]["adherence"]["student"]["clips"] == 2
+    assert found["figures"]["given"]["rendered"]["kept"]["10.0"] == 1.0
     assert found["figures"]["codec"]["clips"] == 2 and found["figures"]["codec"]["psnr"] > 5
     assert found["figures"]["switch"]["world"]["in_time"] == 1.0
     assert len(found["figures"]["motion"]["student"]["spans"]) == 5
@@ -270,6 +272,8 @@ def test_every_part_runs_on_an_exported_folder_and_is_reported(capsys, folder, t
     assert {path.name for path in report.glob("*.png")} == {
         *(f"{name}-sheet.png" for name in ("student", "teacher", "reconstructed", "minutes")),
         *(f"{name}-sheet.png" for name in ("switches", "images", "videos")),
+        *(f"given-{kind}-sheet.png" for kind in ("world", "doodles", "photographs")),
+        *(f"{name}-sheet.png" for name in ("seeds", "restyle")),
         *(f"{name}-plot.png" for name in ("adherence", "switch", "video", "drift")),
     }
     # A part that is measured again replaces its figures and leaves the others.
