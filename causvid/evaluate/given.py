@@ -147,8 +147,10 @@ def photograph(index: int) -> np.ndarray:
         raise ValueError(
             "photographs are those of scikit-image: pip install 'causvid-live[test]'"
         ) from None
-    names = ("astronaut", "coffee", "chelsea", "rocket", "camera", "stereo_motorcycle")
-    names = (*names, "hubble_deep_field", "coins")
+    names = (
+        *("astronaut", "coffee", "chelsea", "rocket"),
+        *("camera", "stereo_motorcycle", "hubble_deep_field", "coins"),
+    )
     picture = getattr(data, names[index % len(names)])()
     picture = picture[0] if isinstance(picture, tuple) else picture
     return np.asarray(Image.fromarray(picture).convert("RGB"))

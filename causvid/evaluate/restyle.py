@@ -71,7 +71,8 @@ def reading(source: Source, made: Frames) -> str:
 
     def distance(value: str) -> float:
         changed = {"time": "day", "weather": "clear", source.attribute: value}
-        return float(np.abs(seen - _signature(relit(source.frames, **changed))).sum())
+        other = _signature(relit(source.frames, changed["time"], changed["weather"]))
+        return float(np.abs(np.subtract(seen, other)).sum())
 
     return min(values, key=distance)
 
@@ -163,7 +164,9 @@ def _run(session: Session) -> Part:
             stream = pipe.stream(it.prompt, seed=it.seed, video=it.frames, strength=strength)
             clips[strength] = Restyled.of(it, frames_of(stream))
         changed = {"time": "day", "weather": "clear", it.attribute: it.value}
-        clips["rendered"] = Restyled.of(it, relit(it.frames, **changed, seed=1))
+        clips["rendered"] = Restyled.of(
+            it, relit(it.frames, changed["time"], changed["weather"], seed=1)
+        )
         done.append(clips)
     figures = {str(name): summary([each[name] for each in done]) for name in done[0]}
     return Part(figures, {"restyle": _sheet(done)})

@@ -8,6 +8,7 @@ and which colours there are. Seen are pictures one second after the beginning.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ def spreads(pictures: Pictures) -> dict[str, float]:
     patches = [_patches(picture) for picture in pictures]
     looks = [np.concatenate([p.mean((0, 1)), p.std((0, 1))]) for p in pictures]
 
-    def apart(values: Sequence[np.ndarray], distance: Callable[..., float]) -> float:
+    def apart(values: Sequence[np.ndarray], distance: Callable[[Any, Any], Any]) -> float:
         return mean(float(distance(a, b)) for a, b in combinations(values, 2))
 
     return {
@@ -91,7 +92,10 @@ def _run(session: Session) -> Part:
     pipe, count = session.subjects.loaded, session.sizes.spreads
     grid, fps = pipe.generator().grid, pipe.generation.fps
     frame = round(AT * fps)
-    made, real, again, said = [], [], [], []
+    made: list[Pictures] = []
+    real: list[Pictures] = []
+    again: list[Pictures] = []
+    said: list[str] = []
     asked = prompts(count, session.seed, Speaker.of(pipe))
     for scene, prompt in progress(asked, "seeds", count):
         streams = (pipe.stream(prompt, seed=seed, seconds=AT + 0.5) for seed in range(SEEDS))
