@@ -76,7 +76,7 @@ def _gradients(frame: Frames) -> Planes:
     scale = _SIDE / min(grey.size)
     size = (round(grey.width * scale), round(grey.height * scale))
     small = np.asarray(grey.resize(size, Image.Resampling.BOX), np.float32)
-    return np.stack(np.gradient(small))
+    return np.stack(list(np.gradient(small)))
 
 
 def _nearest(seen: Planes, power: Planes, others: Sequence[Planes]) -> tuple[Planes, ...]:
