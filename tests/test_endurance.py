@@ -146,8 +146,9 @@ class Visitor:
                 yield session, lines
 
     def click(self, button: int, session: str, data: list) -> None:
-        number = self.events[button]["id"]
-        self.post("queue/join", fn_index=number, session_hash=session, data=data)
+        event = self.events[button]
+        door = "run/predict" if event["queue"] is False else "queue/join"  # as Gradio's page does
+        self.post(door, fn_index=event["id"], session_hash=session, data=data)
 
     def first_chunk(self, lines: Iterator[str]) -> None:
         for line in lines:

@@ -19,6 +19,7 @@ from causvid.training.config import Lessons, Phase
 from causvid.training.data import LatentCache
 from causvid.training.decoder import DecoderStage
 from causvid.training.dmd import DmdStage
+from causvid.training.footage import diorama
 from causvid.training.forcing import ForcingStage
 from causvid.training.models import load_exported
 from causvid.training.ode import OdeStage, write_trajectories
@@ -73,7 +74,7 @@ def quick(config, *, rate=3e-4, **options):
 def decoder(condition, data, folder):
     codec = TinyAutoencoder.from_pretrained(SHIPPED / "vae", torch_dtype=torch.float32)
     config = quick(POCKET.decoder, rate=3e-5, steps=STEPS, pool=2, frames=5)
-    return DecoderStage(codec, config)
+    return DecoderStage(codec, config, diorama, POCKET.sizes)
 
 
 def teacher(condition, data, folder):
