@@ -1,4 +1,4 @@
-"""A hundred starts and stops later, memory and disk are where they were.
+"""Hundreds of starts and stops later, memory and disk are where they were.
 
 The real app with the pocket model in a process of its own, and visitors that end their runs in
 every way there is, speaking plain HTTP as browsers and scripts do.
@@ -50,12 +50,6 @@ class Visitor:
             self.close_the_page,
             self.upload_a_picture,
         )
-
-    def look(self) -> None:
-        """Without starting anything."""
-        event = self.post("call/v2/models")
-        with self.web.stream("GET", f"call/v2/models/{event['event_id']}") as stream:
-            assert "pocket" in "".join(stream.iter_lines())
 
     def to_the_end(self) -> None:
         """All of a run of one chunk."""
@@ -223,7 +217,7 @@ def server(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_hundred_starts_and_stops_leave_nothing_behind(server):
+def test_hundreds_of_starts_and_stops_leave_nothing_behind(server):
     server.wait_until({"status": "ready"})
     kept = server.files()
     visitor = Visitor(server.url)
@@ -237,10 +231,9 @@ def test_a_hundred_starts_and_stops_leave_nothing_behind(server):
         print(f"after {STRETCH} more runs, MB, files, threads: {holds}")
         return holds
 
-    for _ in range(SESSIONS):
-        visitor.look()
-    # After the first stretch caches and pools are full, and visitors fill the memory of sessions.
-    stretches = [visit() for _ in range(6)]
+    # Until caches and pools are full, and Gradio's memory of sessions, which not every end empties.
+    filling = 1 + SESSIONS // 15  # of seven ways to end a run, five leave one
+    stretches = [visit() for _ in range(filling + 4)][filling:]
     memory, files, threads = zip(*stretches, strict=True)
     assert files[-1] <= files[0] + 4 and threads[-1] <= threads[0] + 4
     assert memory[-1] < memory[0] + 30
@@ -252,6 +245,6 @@ def test_a_hundred_starts_and_stops_leave_nothing_behind(server):
     assert server.files() == set(), "and nothing when it has ended"
     log = server.log.read_text(encoding="utf-8").splitlines()
     runs = [json.loads(line) for line in log if line.startswith("{")]
-    assert len(runs) == 6 * STRETCH
+    assert len(runs) == (filling + 4) * STRETCH
     assert {run["outcome"] for run in runs} == {"finished", "stopped", "cancelled"}
     assert all(run["chunks"] and run["first_frame_seconds"] > 0 for run in runs)
