@@ -18,7 +18,7 @@ from causvid.commands.train import add_arguments, resolved
 from causvid.generation.cues import Handover
 from causvid.generation.geometry import Size
 from causvid.pipeline import CausVidPipeline
-from causvid.training.recipes import POCKET, load_recipe
+from causvid.training.recipes import POCKET, RECIPES, load_recipe
 
 pytestmark = pytest.mark.usefixtures("forget_the_accelerator")
 
@@ -91,9 +91,10 @@ def test_a_recipe_that_is_none_says_why(text, said, tmp_path, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_the_script_of_the_pocket_recipe_asks_for_what_there_is():
+@pytest.mark.parametrize(("name", "apart"), [("pocket", 2), ("pocket-2", 1)])
+def test_the_script_of_a_recipe_asks_for_what_there_is(name, apart):
     """Every command of it, at full scale and at one percent of it."""
-    script = Path(__file__).parents[2] / "recipes" / "pocket.sh"
+    script = Path(__file__).parents[2] / "recipes" / f"{name}.sh"
     for scale in ("100", "1"):
         said = subprocess.run(
             ["bash", script],
@@ -107,10 +108,10 @@ def test_the_script_of_the_pocket_recipe_asks_for_what_there_is():
         asked = [parser.parse_args(line.split()[1:]) for line in said.splitlines()]
         stages = [args.stage for args in asked]
         assert stages[0] == "codec" and stages[-1] == "export"
-        if scale == "100":  # the recipe's own settings, but for the second decoder
-            own = {args.stage: args for args in asked[:-2]}
+        if scale == "100":  # the recipe's own settings, but for pocket's second decoder
+            own = {args.stage: args for args in asked[:-apart]}
             for stage, args in own.items():
-                assert resolved(args, POCKET) == getattr(POCKET, stage), stage
+                assert resolved(args, RECIPES[name]) == getattr(RECIPES[name], stage), stage
 
 
 def test_a_recipe_with_a_base_trains_no_codec(capsys):
