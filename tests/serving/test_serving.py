@@ -8,10 +8,12 @@ import threading
 import time
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
 
+from causvid.generation.stream import Stream
 from causvid.presets.loading import load_preset
 from causvid.serving.device import MAX_UNREAD, SharedDevice
 from causvid.serving.job import Ended, Failed, Job, Made
@@ -275,6 +277,32 @@ def test_a_broken_run_is_logged_under_the_id_that_its_viewer_sees(service, monke
 
     run = asyncio.run(scenario())
     assert any(run in record.message and record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), ValueError("a broken frame")])
+def test_a_run_that_breaks_keeps_what_was_made(service, monkeypatch, error):
+    step = Stream.step
+
+    def breaks(stream):
+        if stream.position == 2:
+            raise error
+        return step(stream)
+
+    monkeypatch.setattr(Stream, "step", breaks)
+
+    async def scenario():
+        run, sent = service.start(ask(seconds=20)), []
+        with pytest.raises((RunError, ValueError)):
+            async for event in run.events():
+                run.save_chunk(event)
+                sent.append(event.chunk.frames)
+        return sent, run.save()
+
+    sent, results = asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert len(sent) == 2
+    assert len(iio.imread(results.video, plugin="pyav")) == sum(map(len, sent))
+    assert results.manifest.stopped and results.manifest.stopped_by == "failure"
+    assert len(results.manifest.chunks) == 2
 
 
 def test_the_log_has_no_prompts_unless_asked(service, preset, caplog):
