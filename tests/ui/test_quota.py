@@ -106,6 +106,7 @@ def test_uploads_have_a_sum_by_client_and_over_all(app):
     assert parts() == [] and kept() == 11 * 10**6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["broken off", "chunked"])
 def test_an_upload_that_does_not_end_leaves_nothing(app, way, capfd):
     before = kept()
