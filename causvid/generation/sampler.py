@@ -27,9 +27,8 @@ class Sampler(Protocol):
     """The latents of one stream in the making.
 
     The same call can be made again after one that raised, between any two layers, and gives what
-    that would have given. Results depend
-    on the arguments and the calls before alone, never on the length of the video, so that a long
-    video begins with the short one.
+    that would have given. Results depend on the arguments and the calls before alone, never on the
+    length of the video, so that a long video begins with the short one.
     """
 
     takes_source: ClassVar[bool]

@@ -9,7 +9,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
-from inspect import getdoc
+from inspect import cleandoc
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -34,8 +34,9 @@ def is_group(hint: Any) -> bool:
 
 @cache
 def descriptions(kind: type) -> dict[str, str]:
-    """Field → its text in the docstring's `Args:`."""
-    _, _, args = (getdoc(kind) or "").partition("Args:\n")
+    """Field → its text in the docstring's `Args:`, or in that of the class that has the field."""
+    docs = [cleandoc(base.__doc__ or "") for base in reversed(kind.__mro__)]
+    args = "\n\n".join(doc.partition("Args:\n")[2] for doc in docs)
     found = re.findall(r"^    (\w+): ((?:.|\n(?=     ))+)", args, re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in found}
 

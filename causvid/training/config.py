@@ -238,11 +238,6 @@ class CausalConfig(FlowConfig):
     """Causal flow matching.
 
     Args:
-        phases: windows of growing length: latent frames, clips per process, steps.
-        optimiser: of the transformer.
-        shift: of the sampled noise levels; more than 1 favours high noise.
-        caption_dropout: share of empty captions, for classifier-free guidance.
-        flicker_weight: of the error's change from frame to frame, beside the flow-matching loss.
         past: what a chunk sees of those before it: the `clean` ones, as at inference, or `noisy`
             ones at levels of their own, as in the CausVid paper.
         clean_share: how often such a chunk of the past is clean.
