@@ -203,7 +203,7 @@ POCKET_2 = replace(
         out_channels=24,
         num_attention_heads=4,
         ffn_dim=768,
-        num_layers=8,
+        num_layers=6,
         text_length=32,
     ),
     generation=replace(POCKET.generation, height=192, width=320),
@@ -238,9 +238,26 @@ POCKET_2 = replace(
         world=WorldConfig(name="wide", late_share=0.4, turned_share=0.25),
         more_sizes=(Size(320, 192), Size(240, 240)),
     ),
-    teacher=replace(POCKET.teacher, phases=(Phase(1, 16, 2500), Phase(7, 4, 3000))),
-    causal=replace(POCKET.causal, phases=(Phase(7, 4, 3000),), past="clean"),
-    consistency=replace(POCKET.consistency, steps=1000),
+    # Every batch is two halves: accumulated by one process, or one for each of two.
+    teacher=replace(
+        POCKET.teacher,
+        phases=(Phase(1, 8, 8000), Phase(7, 2, 1500)),
+        optimiser=replace(POCKET.teacher.optimiser, accumulation=2),
+    ),
+    causal=replace(
+        POCKET.causal,
+        phases=(Phase(7, 2, 2800),),
+        optimiser=OptimiserConfig(
+            learning_rate=7e-4, decay_share=0.5, ema_decay=0.995, muon=True, accumulation=2
+        ),
+        past="clean",
+    ),
+    consistency=replace(
+        POCKET.consistency,
+        optimiser=replace(POCKET.consistency.optimiser, accumulation=2),
+        steps=600,
+        batch=2,
+    ),
     dmd=replace(POCKET.dmd, teacher_forcing_weight=0.0, image_share=0.4),
 )
 
