@@ -14,15 +14,15 @@ scale="${SCALE:-100}" # percent of steps
 seed="${SEED:-0}"
 python="${PYTHON:-python}"
 processes="${PROCESSES:-2}" # 1 or 2: a batch is two halves
-recipe=(--recipe pocket-2 --run "$run" --seed "$seed")
+recipe=(--recipe pocket-2 --run "$run")
 
 scaled() { echo $((($1 * scale + 99) / 100)); } # rounded up
 make() { $python -m causvid train "$@" "${recipe[@]}"; }
 train() {
     if [ "$processes" = 1 ]; then
-        make "$@" --optimiser.accumulation 2
+        make "$@" --seed "$seed" --optimiser.accumulation 2
     else
-        shared "$@" --optimiser.accumulation 1
+        shared "$@" --seed "$seed" --optimiser.accumulation 1
     fi
 }
 shared() {
@@ -33,8 +33,8 @@ shared() {
 
 # 1. The autoencoder: aligned frames and their motion, linear in closed form, then convolutions
 #    beside it. The latents are fixed from here on.
-[ -d "$run/vae" ] || make codec --clips 300
-[ -d "$run/latents" ] || make decoder --steps "$(scaled 4000)"
+[ -d "$run/vae" ] || make codec --seed "$seed" --clips 300
+[ -d "$run/latents" ] || make decoder --seed "$seed" --steps "$(scaled 4000)"
 
 # 2. Captioned clips in three formats: 18 shards of 200.
 [ -f "$run/latents/shard-00017.safetensors" ] || shared data --shards 18
@@ -48,5 +48,5 @@ train consistency --steps "$(scaled 600)"
 
 # 5. Distribution matching on its own past.
 if [ "$processes" = 1 ]; then dmd=(make dmd --batch 4); else dmd=(shared dmd --batch 2); fi
-"${dmd[@]}" --student consistency --steps "$(scaled 300)"
+"${dmd[@]}" --seed "$seed" --student consistency --steps "$(scaled 300)"
 make export --student dmd --out "$run/model"

@@ -12,10 +12,10 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 run="${RUN:-runs/pocket}"
 scale="${SCALE:-100}" # percent
 seed="${SEED:-0}"
-causvid="${CAUSVID:-python -m causvid}"
+python="${PYTHON:-python}"
 
 scaled() { echo $((($1 * scale + 99) / 100)); } # rounded up
-train() { $causvid train "$1" --run "$run" "${@:2}"; }
+train() { $python -m causvid train "$1" --run "$run" "${@:2}"; }
 
 # 1. The autoencoder: linear in closed form, then a convolutional decoder beside it. The latents
 #    are fixed from here on.

@@ -142,14 +142,18 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
     costs = _Costs(recipe)
     text, size = costs.text_size, costs.size
 
-    def stage(name: str, work: list[tuple[int, int, float]], *models: int) -> StagePlan:
+    def stage(
+        name: str, work: list[tuple[int, int, float]], *models: int, accumulation: int = 1
+    ) -> StagePlan:
         """
         Args:
-            work: steps, clips of a process and their operations, of each phase.
+            work: steps, clips of a micro-batch and their operations, of each phase.
             models: parameters trained, averaged and frozen.
+            accumulation: micro-batches in a step, of every process.
         """
         trained, averaged, frozen = models
         sharded = _MASTER * (4 * trained + averaged) // processes
+        work = [(steps, accumulation * n, accumulation * flops) for steps, n, flops in work]
         step, total = work[-1][2], sum(steps * flops for steps, _, flops in work)
         return StagePlan(
             name,
@@ -171,7 +175,8 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
             clip = costs.gradient * through(phase.frames) + (3 if words else 1) * costs.prompt
             work.append((phase.steps, phase.batch, phase.batch * clip))
         trained, frozen = (size + text, 0) if words else (size, text)
-        return stage(name, work, trained, trained, frozen)
+        many = config.optimiser.accumulation
+        return stage(name, work, trained, trained, frozen, accumulation=many)
 
     yield flow("teacher", recipe.teacher, costs.forward, words=recipe.preset is None)
     through = costs.learned if recipe.causal.past == "clean" else costs.causal
@@ -180,16 +185,20 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
     passes = 2 + (agreed.guidance != 1) + costs.gradient  # teacher, average, student
     clip = passes * costs.learned(recipe.generation.window) + costs.prompt
     work = [(agreed.steps, agreed.batch, agreed.batch * clip)]
-    yield stage("consistency", work, size, size, size + text)
+    many = agreed.optimiser.accumulation
+    yield stage("consistency", work, size, size, size + text, accumulation=many)
     made, ode, forcing, dmd = recipe.trajectories, recipe.ode, recipe.forcing, recipe.dmd
     sides = 1 if made.guidance == 1 else 2
     clip = sides * (made.steps * costs.forward(made.frames) + costs.prompt)
     batches = made.count // made.batch
     yield stage("trajectories", [(batches, made.batch, made.batch * clip)], 0, 0, size + text)
     clip = costs.gradient * costs.causal(made.frames) + costs.prompt
-    yield stage("ode", [(ode.steps, ode.batch, ode.batch * clip)], size, size, text)
+    work, many = [(ode.steps, ode.batch, ode.batch * clip)], ode.optimiser.accumulation
+    yield stage("ode", work, size, size, text, accumulation=many)
     work = [(forcing.steps, forcing.lessons.batch, costs.lessons(forcing.lessons))]
-    yield stage("forcing", work, size, size, text + size * (forcing.lessons.first_weight > 0))
+    frozen = text + size * (forcing.lessons.first_weight > 0)
+    many = forcing.optimiser.accumulation
+    yield stage("forcing", work, size, size, frozen, accumulation=many)
     flops, frozen = dmd.batch * costs.distribution_matching(), size + text
     if dmd.teacher_forcing_weight:
         flops += costs.lessons(dmd.lessons)

@@ -92,23 +92,25 @@ def test_a_recipe_that_is_none_says_why(text, said, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("name", "apart"), [("pocket", 2), ("pocket-2", 1)])
-def test_the_script_of_a_recipe_asks_for_what_there_is(name, apart):
-    """Every command of it, at full scale and at one percent of it."""
+def test_the_script_of_a_recipe_asks_for_what_there_is(name, apart, tmp_path):
+    """Every command of it, at full scale and at one percent of it, in one process or two."""
     script = Path(__file__).parents[2] / "recipes" / f"{name}.sh"
-    for scale in ("100", "1"):
+    for scale, processes in (("100", "1"), ("100", "2"), ("1", "2")):
+        how = {"SCALE": scale, "PROCESSES": processes, "RUN": str(tmp_path / "run")}
         said = subprocess.run(
             ["bash", script],
-            env={**os.environ, "CAUSVID": "echo", "SCALE": scale},
+            env={**os.environ, "PYTHON": "echo", **how},
             capture_output=True,
             text=True,
             check=True,
         ).stdout
         parser = argparse.ArgumentParser()
         add_arguments(parser)
-        asked = [parser.parse_args(line.split()[1:]) for line in said.splitlines()]
+        words = [line.partition("causvid train ")[2].split() for line in said.splitlines()]
+        asked = [parser.parse_args(line) for line in words]
         stages = [args.stage for args in asked]
         assert stages[0] == "codec" and stages[-1] == "export"
-        if scale == "100":  # the recipe's own settings, but for pocket's second decoder
+        if (scale, processes) == ("100", "1"):  # the recipe's own, but for pocket's second decoder
             own = {args.stage: args for args in asked[:-apart]}
             for stage, args in own.items():
                 assert resolved(args, RECIPES[name]) == getattr(RECIPES[name], stage), stage

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from causvid.__main__ import main
 from causvid.model.attention import block_causal_mask
+from causvid.training.changes import changed
 from causvid.training.models import new_model
 from causvid.training.plan import StagePlan, plan
 from causvid.training.recipes import POCKET, RECIPES, WAN_1_3B
@@ -67,6 +68,13 @@ def test_more_devices_hold_less_each_and_do_more_together():
     assert many.model_bytes < few.model_bytes
     assert many.step_flops == 8 * few.step_flops
     assert many.clips == 8 * few.clips
+
+
+def test_micro_batches_are_clips_of_a_step():
+    once, twice = (changed(POCKET, {"causal": {"optimiser": {"accumulation": n}}}) for n in (1, 2))
+    one, two = planned(once, "causal"), planned(twice, "causal")
+    assert (two.clips, two.step_flops) == (2 * one.clips, 2 * one.step_flops)
+    assert two.model_bytes == one.model_bytes
 
 
 def test_checkpointing_costs_another_pass():
