@@ -83,6 +83,8 @@ def data(run: Run, config: DataConfig, *, shards: int, videos: Path | None) -> N
         run.accelerator.wait_for_everyone()
         return
     found = captioned_videos(videos)
+    if run.accelerator.is_main_process:
+        run.learn_words(caption for _, captions in found for caption in captions)
     for index in run.shards(-(-len(found) // config.clips)):
         part = found[index * config.clips : (index + 1) * config.clips]
         encode_shard(codec, folder, index, part, config, generation)

@@ -1,6 +1,7 @@
 """A run: one folder of stages, the recipe they follow, and what each is made from.
 
     RUN/vae                        the codec, where it is trained
+    RUN/words.txt                  the words of its own videos' captions, if it has such
     RUN/latents, RUN/trajectories  shards of clips, and of the teacher's trajectories
     RUN/STAGE                      log, curves and checkpoints of a stage (`trainer`)
 
@@ -9,6 +10,7 @@ base, a text-to-video model in diffusers' layout.
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +37,7 @@ from causvid.training.precision import mixed_precision
 from causvid.training.recipes import Recipe, TransformerShape, aliases, vocabulary
 from causvid.training.teacher_model import Conditioning, embeddings_of
 from causvid.training.trainer import LoopConfig, Stage, finished_average, latest_checkpoint, train
-from causvid.world.tokenizer import word_tokenizer
+from causvid.world.tokenizer import word_tokenizer, words_of
 
 logger = logging.getLogger(__name__)
 
@@ -157,10 +159,39 @@ class Run:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        if self.base_folder is None:
-            words, others = vocabulary(self.recipe), aliases(self.recipe)
-            return word_tokenizer(words, self.shape.text_length, others)
-        return AutoTokenizer.from_pretrained(self.base_folder / "tokenizer")
+        """Of the model that training starts from; else of the words of the run's own videos, or of
+        the recipe's world."""
+        given = self.base_folder or self.start_folder
+        if given is not None:
+            return AutoTokenizer.from_pretrained(given / "tokenizer")
+        words, others = vocabulary(self.recipe), aliases(self.recipe)
+        if self.words_file.exists():
+            words, others = tuple(self.words_file.read_text(encoding="utf-8").split()), {}
+        return word_tokenizer(words, self.shape.text_length, others)
+
+    @property
+    def words_file(self) -> Path:
+        """The words of the captions that `train data --videos` has found."""
+        return self.folder / "words.txt"
+
+    def learn_words(self, captions: Iterable[str]) -> None:
+        """Take the words of `captions` for the text encoder that is trained in this run.
+
+        Raises:
+            ValueError: if a teacher has been trained with others.
+        """
+        if self.base_folder is not None or self.start_folder is not None:
+            return
+        words = sorted({word for caption in captions for word in words_of(caption)})
+        text = "\n".join(words) + "\n"
+        known = self.words_file.read_text(encoding="utf-8") if self.words_file.exists() else None
+        if self.has("teacher") and text != known:
+            raise ValueError(
+                f"the teacher in {self.folder} reads other words than these captions have: take "
+                "another --run, or the captions that it was trained with"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.words_file.write_text(text, encoding="utf-8")
 
     def text_encoder(self, stage: str = "teacher") -> UMT5EncoderModel:
         """The text encoder that a stage's weights were trained with."""

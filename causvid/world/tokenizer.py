@@ -12,6 +12,11 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"
 PAD_ID, EOS_ID = 0, 1  # as in UMT5's own vocabulary
 
+_LETTERS = normalizers.Sequence(
+    [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]
+)
+_WORDS = pre_tokenizers.Split(Regex("[^a-z]+"), behavior="removed")
+
 
 def word_tokenizer(
     words: Iterable[str], length: int, aliases: Mapping[str, Sequence[str]] | None = None
@@ -31,10 +36,8 @@ def word_tokenizer(
     tokenizer = Tokenizer(
         models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token=UNKNOWN)
     )
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase(), *replaced]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[^a-z]+"), behavior="removed")
+    tokenizer.normalizer = normalizers.Sequence([_LETTERS, *replaced])
+    tokenizer.pre_tokenizer = _WORDS
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {EOS}", special_tokens=[(EOS, EOS_ID)]
     )
@@ -47,6 +50,12 @@ def word_tokenizer(
         padding_side="right",
         model_input_names=["input_ids", "attention_mask"],
     )
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text as `word_tokenizer` tells them apart."""
+    normalised = _LETTERS.normalize_str(text)
+    return [word for word, _ in _WORDS.pre_tokenize_str(normalised)]
 
 
 def tiny_text_encoder(vocabulary: int, *, width: int = 128, layers: int = 2) -> UMT5EncoderModel:
