@@ -37,7 +37,8 @@ class Stage(NamedTuple):
 
 
 _SOURCE = ("recipe", "base", "start-from")
-_LOOP = ("seed", "precision", "name", "stop", "checkpoint-seconds")
+_LOOP = ("seed", "precision", "name", "stop", "checkpoint-seconds", "tracker")
+_SHOWN = (*_SOURCE, *_LOOP, "sheet")
 
 STAGES = {
     "codec": Stage("fit the autoencoder in closed form", "codec", ("recipe", "seed", "videos")),
@@ -47,16 +48,16 @@ STAGES = {
     "data": Stage(
         "encode captioned clips: rendered ones, or videos", "data", (*_SOURCE, "shards", "videos")
     ),
-    "teacher": Stage("flow matching, bidirectional", "teacher", (*_SOURCE, *_LOOP)),
+    "teacher": Stage("flow matching, bidirectional", "teacher", _SHOWN),
     "causal": Stage(
         "the teacher's weights under the block-causal mask, on clips",
         "causal",
-        (*_SOURCE, *_LOOP),
+        _SHOWN,
     ),
     "consistency": Stage(
         "a few-step student of the causal model, by one step of it at a time",
         "consistency",
-        (*_SOURCE, *_LOOP),
+        _SHOWN,
     ),
     "trajectories": Stage(
         "what the teacher makes on its way from noise, for the next stage",
@@ -66,17 +67,17 @@ STAGES = {
     "ode": Stage(
         "causal regression on the trajectories; needs no clips",
         "ode",
-        (*_SOURCE, *_LOOP, "student"),
+        (*_SHOWN, "student"),
     ),
     "forcing": Stage(
         "the next chunk of clips from their true past (teacher forcing)",
         "forcing",
-        (*_SOURCE, *_LOOP, "student", "keep"),
+        (*_SHOWN, "student", "keep"),
     ),
     "dmd": Stage(
         "asymmetric distribution matching on the student's own rollouts",
         "dmd",
-        (*_SOURCE, *_LOOP, "student", "keep", "prompts"),
+        (*_SHOWN, "student", "keep", "prompts"),
     ),
     "export": Stage(
         "write a diffusers folder with student, teacher, codec and text encoder",
@@ -135,6 +136,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": float,
         "default": 300.0,
         "help": "between checkpoints (default: 300)",
+    },
+    "tracker": {
+        "choices": ("tensorboard", "trackio"),
+        "help": "where losses are shown as they come, beside the stage's log.jsonl and curves.png",
+    },
+    "sheet": {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "prompts, one a line, that are drawn at every checkpoint: the stage's sheet.png",
     },
     "shards": {"type": int, "default": 12, "help": "how many there shall be (default: 12)"},
     "videos": _folder(help="videos with captions: NAME.mp4 and NAME.txt, one caption a line"),

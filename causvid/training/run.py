@@ -10,13 +10,14 @@ base, a text-to-video model in diffusers' layout.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from diffusers import AutoencoderKLWan
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, UMT5EncoderModel
 
@@ -35,6 +36,7 @@ from causvid.training.models import (
 )
 from causvid.training.precision import mixed_precision
 from causvid.training.recipes import Recipe, TransformerShape, aliases, vocabulary
+from causvid.training.sheet import Sheet
 from causvid.training.teacher_model import Conditioning, embeddings_of
 from causvid.training.trainer import LoopConfig, Stage, finished_average, latest_checkpoint, train
 from causvid.world.tokenizer import word_tokenizer, words_of
@@ -62,6 +64,8 @@ class Run:
         precision: `"no"`, `"bf16"`, or `"auto"` for what the device computes natively.
         name: the stage's folder in place of its own name.
         stop: a step before which a stage pauses.
+        tracker: a tracker of Accelerate's that is sent what the log is.
+        sheet: a file of prompts that are drawn at every checkpoint.
     """
 
     folder: Path
@@ -73,6 +77,8 @@ class Run:
     checkpoint_seconds: float = 300.0
     name: str | None = None
     stop: int | None = None
+    tracker: str | None = None
+    sheet: Path | None = None
 
     @cached_property
     def accelerator(self) -> Accelerator:
@@ -80,7 +86,16 @@ class Run:
         precision = self.precision
         if precision == "auto":
             precision = mixed_precision(torch.device("cpu" if cpu else "cuda"))
-        return Accelerator(cpu=cpu, mixed_precision=precision)
+        if self.tracker is None:
+            return Accelerator(cpu=cpu, mixed_precision=precision)
+        if self.tracker not in map(str, get_available_trackers()):
+            raise ValueError(f"--tracker {self.tracker} needs its package: pip install it first")
+        return Accelerator(
+            cpu=cpu,
+            mixed_precision=precision,
+            log_with=self.tracker,
+            project_dir=self.folder,
+        )
 
     @cached_property
     def base_folder(self) -> Path | None:
@@ -99,10 +114,30 @@ class Run:
         """Run `stage` to its end, or on from its newest checkpoint; returns its folder."""
         folder = self.folder / (self.name or name)
         loop = LoopConfig(
-            folder, checkpoint_seconds=self.checkpoint_seconds, companions=companions or {}
+            folder,
+            checkpoint_seconds=self.checkpoint_seconds,
+            companions=companions or {},
+            draw=None if self.sheet is None else self._drawing(name, self.sheet),
         )
         train(stage, loop, self.accelerator, stop=self.stop)
         return folder
+
+    def _drawing(self, stage: str, prompts: Path) -> Callable[[Path, Path], None]:
+        """What draws the sheet of a stage that trains a transformer."""
+        rows = tuple(PromptFile(prompts).prompts)
+
+        def draw(average: Path, out: Path) -> None:  # by then there is a transformer
+            Sheet(
+                prompts=rows,
+                tokenizer=self.tokenizer,
+                generation=self.recipe.generation,
+                grid=self.grids[0],
+                codec=self.codec_folder,
+                text_encoder=self.base_folder,
+                bidirectional=stage == "teacher",
+            ).draw(average, out)
+
+        return draw
 
     def shards(self, count: int) -> range:
         """The indices of this process's share of `count` shards."""

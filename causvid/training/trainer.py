@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -59,6 +59,7 @@ class LoopConfig:
         keep: checkpoints kept, the newest ones.
         log_steps: log line every so many steps, metrics averaged in between.
         companions: frozen models that belong to the weights, saved beside them by name.
+        draw: draws the weights of a checkpoint, a folder, into a picture, a file.
     """
 
     folder: Path
@@ -66,6 +67,7 @@ class LoopConfig:
     keep: int = 2
     log_steps: int = 10
     companions: Mapping[str, PreTrainedModel] = field(default_factory=dict)
+    draw: Callable[[Path, Path], None] | None = None
 
     def __post_init__(self):
         if self.keep < 1 or self.log_steps < 1:
@@ -83,6 +85,11 @@ class LoopConfig:
     def curves(self) -> Path:
         """The log as a picture, drawn anew at every checkpoint."""
         return Path(self.folder) / "curves.png"
+
+    @property
+    def sheet(self) -> Path:
+        """What the weights draw, anew at every checkpoint."""
+        return Path(self.folder) / "sheet.png"
 
 
 class Progress:
@@ -139,6 +146,7 @@ def train(
         loop.checkpoints.mkdir(parents=True, exist_ok=True)
         loop.log.unlink(missing_ok=True)
 
+    accelerator.init_trackers(Path(loop.folder).name)
     saved, cpu = time.monotonic(), time.process_time()
     sums: Metrics = {}
     counted = 0
@@ -172,6 +180,8 @@ def train(
             stage.refresh()
             _save(stage, loop, progress.step, accelerator)
             saved = time.monotonic()
+    for tracker in accelerator.trackers:
+        tracker.finish()
     return progress
 
 
@@ -201,12 +211,15 @@ def _save(stage: Stage, loop: LoopConfig, step: int, accelerator: Accelerator) -
         from causvid.training.curves import draw_curves
 
         draw_curves({loop.folder.name: loop.log}, loop.curves)
+        if loop.draw is not None:
+            loop.draw(final / AVERAGE, loop.sheet)
     accelerator.wait_for_everyone()
 
 
 def _write_log(log: Path, progress: Progress, means: Metrics, accelerator: Accelerator) -> None:
     if not accelerator.is_main_process:
         return
+    accelerator.log(means, step=progress.step)
     line = {"step": progress.step, "cpu_seconds": round(progress.cpu_seconds, 1), **means}
     with log.open("a") as file:
         file.write(json.dumps(line) + "\n")

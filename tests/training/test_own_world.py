@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from transformers import AutoTokenizer
 
 from causvid.__main__ import main
@@ -45,6 +46,10 @@ def videos(tmp_path) -> Path:
     return folder
 
 
+def events(folder: Path) -> list[Path]:
+    return list(folder.rglob("events.*"))
+
+
 @pytest.mark.slow
 def test_a_folder_of_captioned_videos_becomes_a_model_that_knows_their_words(
     videos, tmp_path, capsys
@@ -58,8 +63,13 @@ def test_a_folder_of_captioned_videos_becomes_a_model_that_knows_their_words(
     assert train("codec", "--videos", videos) == 0
     assert train("decoder", "--videos", videos) == 0
     assert train("data", "--videos", videos) == 0
+    (tmp_path / "shown.txt").write_text("a ruby square slides right\na square\n")
     for stage in ("teacher", "causal", "consistency", "dmd"):
-        assert train(stage) == 0
+        shown = ("--sheet", tmp_path / "shown.txt", "--tracker", "tensorboard")
+        assert train(stage, *shown) == 0
+        with Image.open(tmp_path / f"run/{stage}/sheet.png") as sheet:
+            assert sheet.width > 2 * 4 * SIDE, "two prompts side by side, four pictures of each"
+        assert any(b"loss" in file.read_bytes() for file in events(tmp_path / f"run/{stage}"))
     assert train("export", "--out", tmp_path / "model") == 0
     known = AutoTokenizer.from_pretrained(tmp_path / "model/tokenizer").get_vocab()
     assert {"ruby", "teal", "slides", "left"} <= known.keys()
