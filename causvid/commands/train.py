@@ -72,17 +72,17 @@ STAGES = {
     "forcing": Stage(
         "the next chunk of clips from their true past (teacher forcing)",
         "forcing",
-        (*_SHOWN, "student", "keep"),
+        (*_SHOWN, "student"),
     ),
     "dmd": Stage(
         "asymmetric distribution matching on the student's own rollouts",
         "dmd",
-        (*_SHOWN, "student", "keep", "prompts"),
+        (*_SHOWN, "student", "prompts"),
     ),
     "export": Stage(
         "write a diffusers folder with student, teacher, codec and text encoder",
         None,
-        (*_SOURCE, "student", "out", "taught-since", "mean-with"),
+        (*_SOURCE, "student", "out"),
     ),
     "judge": Stage(
         "the judge of `causvid evaluate`; needs no other stage", "judge", (*_LOOP, "out")
@@ -157,15 +157,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "STAGE",
         "help": "the stage (or --name) whose student is taken (default: the last one before this)",
     },
-    "keep": _model(
-        help="an exported model whose student's first chunks are kept, not the trained one's"
-    ),
     "out": {"type": Path, "help": "where to (default: in the run; judge, segmenter: required)"},
-    "taught-since": _model(
-        help="add to the student what the run's teacher has learned since it was that of this "
-        "exported model"
-    ),
-    "mean-with": _model(help="the student is the mean of the run's and of this exported model's"),
     "processes": {"type": int, "default": 64, "help": "on how many devices (default: 64)"},
     "json": {"action": "store_true", "help": "one JSON object"},
     "logs": _folder(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from causvid.model.codec import codec_for
-from causvid.model.transformer import CausalWanTransformer
 from causvid.training import models
 from causvid.training.causal import CausalStage, ConsistencyStage
 from causvid.training.clips import captioned_videos, encode_shard, render_shard
@@ -156,7 +155,7 @@ def ode(run: Run, config: OdeConfig, *, student: str | None) -> None:
     run.train("ode", stage, run.companions(encoder))
 
 
-def forcing(run: Run, config: ForcingConfig, *, student: str | None, keep: str | None) -> None:
+def forcing(run: Run, config: ForcingConfig, *, student: str | None) -> None:
     begun = run.student_of("forcing", student)
     model, encoder = run.transformer(begun), run.text_encoder(begun)
     stage = ForcingStage(
@@ -165,15 +164,13 @@ def forcing(run: Run, config: ForcingConfig, *, student: str | None, keep: str |
         run.cache(),
         config,
         run.recipe.generation,
-        earlier=_earlier(run, begun, keep) if config.lessons.first_weight else None,
+        earlier=run.transformer(begun, trained=False) if config.lessons.first_weight else None,
         seed=run.seed,
     )
     run.train("forcing", stage, run.companions(encoder))
 
 
-def dmd(
-    run: Run, config: DmdConfig, *, student: str | None, keep: str | None, prompts: Path | None
-) -> None:
+def dmd(run: Run, config: DmdConfig, *, student: str | None, prompts: Path | None) -> None:
     judging = "teacher" if config.teacher == "bidirectional" else "causal"
     teacher, critic = run.transformer(judging, trained=False), run.transformer(judging)
     begun = run.student_of("dmd", student)
@@ -187,19 +184,10 @@ def dmd(
         run.captions(prompts),
         config,
         grids=run.grids,
-        earlier=_earlier(run, begun, keep) if lessons else None,
+        earlier=run.transformer(begun, trained=False) if lessons else None,
         seed=run.seed,
     )
     run.train("dmd", stage, run.companions(encoder))
-
-
-def _earlier(run: Run, begun: str, keep: str | None) -> CausalWanTransformer:
-    """The student whose first chunks are kept."""
-    if keep is not None:
-        return models.load_transformer(
-            models.exported_folder(keep) / "transformer", run.frozen_dtype
-        )
-    return run.transformer(begun, trained=False)
 
 
 def judge(run: Run, config: JudgeConfig, *, out: Path) -> None:
@@ -213,14 +201,7 @@ def segmenter(run: Run, config: SegmenterConfig, *, out: Path) -> None:
     Segmenter.from_pretrained(finished_average(folder)).half().save_pretrained(out)
 
 
-def export(
-    run: Run,
-    *,
-    student: str | None,
-    out: Path | None,
-    taught_since: str | None,
-    mean_with: str | None,
-) -> None:
+def export(run: Run, *, student: str | None, out: Path | None) -> None:
     taken = run.student_of("export", student)
     model = models.load_transformer(run.transformer_folder(taken))
     encoder = run.text_encoder(taken)
@@ -228,16 +209,6 @@ def export(
     taught, teacher = run.transformer_folder("teacher"), None
     if run.base_folder is None or taught != run.base_folder / "transformer":
         teacher = TeacherModel(models.load_transformer(taught), encoder)
-    if taught_since is not None:
-        if teacher is None:
-            raise ValueError("--taught-since needs a teacher that this run has trained")
-        former = models.load_transformer(models.exported_folder(taught_since) / "teacher")
-        models.add_difference(model, teacher.transformer, former)
-        encoder = run.text_encoder("teacher")
-    if mean_with is not None:
-        models.average_with(
-            model, models.load_transformer(models.exported_folder(mean_with) / "transformer")
-        )
     models.export(
         out or run.folder / "model",
         TeacherModel(model, encoder),

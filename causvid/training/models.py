@@ -90,33 +90,6 @@ def _lowered(model: Model, published: bool) -> Model:
     return model
 
 
-@torch.no_grad()
-def average_with(model: CausalWanTransformer, other: CausalWanTransformer) -> None:
-    """Make `model` the mean of both, in place.
-
-    Two models that went on from the same weights lie in one basin, and their mean is often better
-    than either (model soups, arXiv 2203.05482).
-    """
-    for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
-        mine.lerp_(theirs, 0.5)
-
-
-@torch.no_grad()
-def add_difference(
-    model: CausalWanTransformer, newer: CausalWanTransformer, older: CausalWanTransformer
-) -> None:
-    """Add to `model`, in place, what `newer` has learned since it was `older`.
-
-    What fine-tuning has changed is a vector that does the same to other descendants of the same
-    weights (task arithmetic, arXiv 2212.04089): a student knows at once what its teacher has been
-    taught. Distribution matching alone does not bring it there, for it seeks modes: of what a
-    student never draws it learns next to nothing.
-    """
-    weights = (model.parameters(), newer.parameters(), older.parameters())
-    for mine, after, before in zip(*weights, strict=True):
-        mine.add_(after - before)
-
-
 def base_folder(base: str | None, preset: Preset) -> Path:
     """A text-to-video model in diffusers' layout: a local folder, or a Hub repository's copy.
 
