@@ -287,26 +287,42 @@ class Service:
         reading.add_done_callback(lambda _: setattr(self, "_reading", self._reading - 1))
         return await asyncio.shield(reading)
 
-    def _call_again(self, request: Request) -> tuple[Call | None, str | None]:
-        """The call that makes a video again, within the limits, or why there is none.
+    def within_limits(self, request: Request) -> Request:
+        """A request that gives the same video, within the limits.
 
         The length of a video is one of whole chunks; asking for the largest length that is allowed
         may give as many.
+
+        Raises:
+            ValueError: if there is none.
         """
+        preset = self.models.preset(request.model)
+        longest = self._longest(request)
+        if request.seconds is not None and 0 < longest < request.seconds < math.inf:
+            chunks = self.models.timeline(request.model).chunk_count
+            if chunks(longest) == chunks(request.seconds):
+                request = request.model_copy(update={"seconds": longest})
+        return check_request(request, preset, self.settings)
+
+    def _longest(self, request: Request) -> float:
+        """Seconds that may be asked for at this size."""
+        settings, generation = self.settings, self.models.preset(request.model).generation
+        height, width = request.height or generation.height, request.width or generation.width
+        most = min(settings.max_seconds, settings.max_work / (height * width))
+        return math.floor(1000 * most) / 1000  # a product with it stays below the limit
+
+    def _call_again(self, request: Request) -> tuple[Call | None, str | None]:
+        """The call that makes a video again, within the limits, or why there is none."""
         if self._call_of is None:
             return None, None
         settings, seconds = self.settings, request.seconds
         if len(request.prompts) > settings.max_cues:
             return None, f"it has {len(request.prompts)} cues; a call may have {settings.max_cues}"
-        height, width = request.size
-        most = min(settings.max_seconds, settings.max_work / (height * width))
-        if seconds is not None and seconds > most:
-            most = math.floor(1000 * most) / 1000  # a product with it stays below the limit
-            chunks = self.models.timeline(request.model).chunk_count
-            if chunks(most) != chunks(seconds):
-                return None, f"it has {seconds:g} s; a call may ask for {most:g}, then extend that"
-            request = request.model_copy(update={"seconds": most})
-        return self._call_of(request), None
+        try:
+            return self._call_of(self.within_limits(request)), None
+        except ValueError:
+            most = self._longest(request)
+            return None, f"it has {seconds:g} s; a call may ask for {most:g}, then extend that"
 
     def _check_client(self, client: str | None) -> None:
         with self._lock:

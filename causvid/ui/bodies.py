@@ -98,20 +98,20 @@ class Body:
         return receive
 
 
-def read_json(body: bytes) -> Any:
+def read_json(body: bytes, name: str = "the body") -> Any:
     """A value that is finite, not nested too deeply, and whose texts are Unicode: where half of a
     surrogate pair stood, as programs leave it that cut a text within an emoji, is U+FFFD.
 
     Raises:
-        Refused: says what is wrong.
+        Refused: says what is wrong, of what is called `name`.
     """
     try:
         value = json.loads(body, parse_constant=_no_number, parse_float=_finite, parse_int=_integer)
     except RecursionError:
-        raise Refused(400, f"the body is nested more than {DEPTH} deep") from None
+        raise Refused(400, f"{name} is nested more than {DEPTH} deep") from None
     except ValueError as error:  # also of bytes that are no text
-        raise Refused(400, f"the body is no JSON: {error!s:.100}") from None
-    _check_depth(value)
+        raise Refused(400, f"{name} is no JSON: {error!s:.100}") from None
+    _check_depth(value, name)
     return value
 
 
@@ -121,7 +121,7 @@ def write_json(value: Any) -> bytes:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
-def _check_depth(value: Any) -> None:
+def _check_depth(value: Any, name: str) -> None:
     level = [value]
     for _ in range(DEPTH):
         inner: list[Any] = []
@@ -133,7 +133,7 @@ def _check_depth(value: Any) -> None:
         if not inner:
             return
         level = inner
-    raise Refused(400, f"the body is nested more than {DEPTH} deep")
+    raise Refused(400, f"{name} is nested more than {DEPTH} deep")
 
 
 def _no_number(text: str) -> NoReturn:

@@ -1,5 +1,6 @@
 """The form: the inputs that every tab has, and their values by the names of parameters."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,14 +9,14 @@ import gradio as gr
 from causvid.generation.geometry import Size
 from causvid.presets.preset import Preset
 from causvid.serving.limits import largest_window
-from causvid.serving.request import OF_VIDEO, PARAMETERS, Parameter
+from causvid.serving.request import OF_VIDEO, PARAMETERS, Parameter, Request
 from causvid.serving.service import Service
-from causvid.ui import PRIVATE
 from causvid.ui.about import licence_notice
 
 _ONE_SHAPE = "Trained in {} only: in other shapes things can come out stretched or doubled."
 _HANDOVERS = ("recache", "swap", "flush", "blend:2", "blend:4")
 LARGEST_SEED = 2**53 - 1  # a browser's numbers are floats
+Updates = dict[gr.blocks.Block, Any]
 RANDOM_SEED = "() => Math.floor(Math.random() * 2 ** 31)"
 
 
@@ -98,15 +99,9 @@ class Options:
             parts |= {name: _plain(PARAMETERS[name]) for name in PARAMETERS if name not in shown}
         licence = gr.HTML(**suited.pop("licence"))
         dice.click(None, None, parts["seed"], js=RANDOM_SEED, api_visibility="private")
+        self._service = service
         self._parts = parts
-        if self.model is not None:
-            changing = {**{name: parts[name] for name in suited}, "licence": licence}
-
-            def suit(model: str) -> dict[gr.components.Component, Any]:
-                chosen = _suited(service.models.preset(model), settings.tiny_decoder)
-                return {changing[name]: gr.update(**chosen[name]) for name in chosen}
-
-            self.model.change(suit, self.model, [*changing.values()], **PRIVATE)
+        self._suiting = {**{name: parts[name] for name in suited}, "licence": licence}
 
     @property
     def components(self) -> list[gr.components.Component]:
@@ -116,6 +111,41 @@ class Options:
     def model(self) -> gr.components.Component | None:
         """Where the model is chosen; `None` where there is one only."""
         return self._parts.get("model")
+
+    def suit(self, model: str) -> Updates:
+        """What the inputs that depend on the model become when `model` is chosen."""
+        chosen = self._suited(model)
+        return {self._suiting[name]: gr.update(**chosen[name]) for name in chosen}
+
+    def write(self, request: Request) -> Updates:
+        """The inverse of `read`, for a checked request: its values in the inputs, which are made
+        to suit its model.
+
+        Raises:
+            ValueError: if an input of the page cannot have a value, which the API may take.
+        """
+        _check_seed(request.seed)
+        given, suited = request.to_parameters(), self._suited(request.model)
+        endless = request.seconds == math.inf
+        updates = self.suit(request.model)
+        for name, part in self._parts.items():
+            if name == "endless":
+                updates[part] = endless
+            elif name == "seconds":
+                if not endless:
+                    updates[part] = _length(part, request.seconds)
+            elif name not in given:  # of another mode
+                continue
+            elif name not in suited:
+                updates[part] = given[name]
+            elif given[name] is not None:
+                _check_offered(name, given[name], suited[name])
+                updates[part] = gr.update(**suited[name] | {"value": given[name]})
+        return updates
+
+    def _suited(self, model: str) -> dict[str, dict[str, Any]]:
+        settings = self._service.settings
+        return _suited(self._service.models.preset(model), settings.tiny_decoder)
 
     def __getitem__(self, name: str) -> gr.components.Component:
         return self._parts[name]
@@ -127,17 +157,39 @@ class Options:
             ValueError: if the seed may not be the one that was typed.
         """
         given = {name: values[component] for name, component in self._parts.items()}
-        seed = given["seed"]
-        if isinstance(seed, int | float) and seed > LARGEST_SEED:
-            raise ValueError(
-                f"the seed is about {seed:.4g}; on this page seeds end at {LARGEST_SEED} "
-                "(2^53 - 1), as browsers round larger numbers; the API takes any up to 2^63 - 1"
-            )
+        _check_seed(given["seed"])
         if "seconds" in given and not given["seconds"]:  # a number that was left empty comes as 0
             given["seconds"] = None
         if given.pop("endless", False):
             given["seconds"] = 0
         return given
+
+
+def _check_seed(seed: Any) -> None:
+    if isinstance(seed, int | float) and seed > LARGEST_SEED:
+        raise ValueError(
+            f"the seed is about {seed:.4g}; on this page seeds end at {LARGEST_SEED} "
+            "(2^53 - 1), as browsers round larger numbers; the API takes any up to 2^63 - 1"
+        )
+
+
+def _check_offered(name: str, value: Any, offer: dict[str, Any]) -> None:
+    """Whether an input with this offer can have the value."""
+    if "choices" in offer:
+        values = [it for _, it in offer["choices"]]
+        fits, offered = value in values, ", ".join(values)
+    else:
+        fits = offer["minimum"] <= value <= offer["maximum"]
+        offered = f"{offer['minimum']} to {offer['maximum']}"
+    if not fits:
+        raise ValueError(f"the {name} is {value}; this page offers {offered}, the API may take it")
+
+
+def _length(part: gr.components.Component, seconds: float | None) -> Any:
+    """A length that was made, so many whole chunks, in an input made for whole seconds."""
+    if not isinstance(part, gr.Slider) or seconds is None:
+        return seconds
+    return gr.update(value=seconds, minimum=min(part.minimum, seconds))
 
 
 def _slider(label: str, info: str | None, **options: Any) -> gr.Slider:

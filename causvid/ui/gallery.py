@@ -15,6 +15,7 @@ from causvid.serving.record import Manifest
 from causvid.serving.service import Service
 from causvid.ui import PRIVATE
 from causvid.ui.files import static
+from causvid.ui.links import link_of
 from causvid.ui.playback import jpeg
 
 _WELCOME = "Made beforehand from this prompt. Generate makes a new one, live."
@@ -77,15 +78,19 @@ def _show(clips: list[Clip], prompt: gr.Textbox, *, welcome: bool) -> None:
 def _card(clip: Clip, *, welcome: bool) -> str:
     """`welcome`: whether it plays in the empty player, as what the first click would make."""
     source, prompt = (html.escape(it) for it in (f"gradio_api/file={clip.path}", clip.prompt))
-    video = clip.manifest.video
+    video, link = clip.manifest.video, link_of(clip.manifest.request)
     greeting = f' data-welcome="{html.escape(_WELCOME)}"' if welcome else ""
     return (
-        f'<button type="button" data-url="{source}" data-width="{video.width}" '
-        f'data-height="{video.height}" data-prompt="{prompt}" aria-label="Play: {prompt}" '
+        f'<div class="cv-card"><button type="button" data-url="{source}" data-link="{link}" '
+        f'data-width="{video.width}" data-height="{video.height}" '
+        f'data-prompt="{prompt}" aria-label="Play: {prompt}" '
         f'data-summary="Made beforehand, {video.seconds:.1f} s long"{greeting}>'
         # A poster, as previews that load themselves would take all of a browser's connections.
         f'<video src="{source}" poster="{_poster(clip)}" preload="none" muted playsinline loop>'
         f"</video><span>{prompt}</span></button>"
+        f'<p><button type="button" data-remix="{link}" aria-label="Remix this: {prompt}">'
+        f'Remix this</button> <button type="button" data-copy="{link}" '
+        f'aria-label="Copy the link of: {prompt}">Copy link</button></p></div>'
     )
 
 

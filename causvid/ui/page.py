@@ -7,6 +7,7 @@ A click on Generate: a tab (`tabs.py`, `schedule_tab.py`) reads its inputs into 
 All events here are private to browsers; `endpoints.py` has the public ones.
 """
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from causvid.ui.handlers import Handlers, explained, without_long_numbers
 from causvid.ui.player import PlayerColumn
 from causvid.ui.presence import Presence
 from causvid.ui.quota import Quota, caller, quota_of
+from causvid.ui.remix import Remix
 from causvid.ui.schedule_tab import ScheduleTab
 from causvid.ui.tabs import ImageTab, Tab, TextTab, VideoTab
 from causvid.ui.upstream import LastingQueue
@@ -156,11 +158,14 @@ def build_page(
         head = gr.HTML(headline(service, service.settings.model), elem_classes="cv-headline")
         screen = gr.JSON({}, visible=False)  # not a State, which browsers cannot set
         with gr.Row(elem_classes="cv-main"):
-            with gr.Column(scale=1, min_width=440), gr.Tabs():
-                tabs: dict[type[Tab], Tab] = {}
-                for kind in TABS:
-                    with gr.Tab(kind.title, render_children=True):
-                        tabs[kind] = kind(service)
+            with gr.Column(scale=1, min_width=440):
+                remix = Remix(service)
+                with gr.Tabs() as selection:
+                    tabs: dict[type[Tab], Tab] = {}
+                    for kind in TABS:
+                        with gr.Tab(kind.title, id=kind.title, render_children=True):
+                            tabs[kind] = kind(service)
+                remix.build()
             with gr.Column(scale=1, min_width=440, elem_classes="cv-side"):
                 column = PlayerColumn(service)
         gallery = Gallery(service, tabs[TextTab].prompt)
@@ -182,14 +187,18 @@ def build_page(
             )
         choosers = [tab.options.model for tab in tabs.values() if tab.options.model is not None]
 
-        def choose(model: str) -> dict[gr.blocks.Block, Any]:
+        def choose(model: str, *prompts: Any) -> dict[gr.blocks.Block, Any]:
             """One model is chosen for all tabs, and the page speaks of that one."""
-            updates = dict.fromkeys(choosers, model)
-            return {**updates, head: headline(service, model), **gallery.suit(model)}
+            updates = {head: headline(service, model), **gallery.suit(model)}
+            for tab, prompt in itertools.zip_longest(tabs.values(), prompts):
+                updates |= tab.suit(model, prompt)
+            return {**updates, **dict.fromkeys(choosers, model)}
 
+        prompts = [tab.prompt for tab in tabs.values()]
         for chooser in choosers:
-            outputs = [*choosers, head, *gallery.parts.values()]
-            chooser.input(choose, chooser, outputs, **PRIVATE)
+            outputs = [*prompts, *choose(service.settings.model)]
+            chooser.input(choose, [chooser, *prompts], outputs, **PRIVATE)
+        remix.connect(selection, tabs, choose)
         handovers = [column.handover, *(tab.options.handover for tab in tabs.values())]
         for handover in handovers:
             others = [it for it in handovers if it is not handover]

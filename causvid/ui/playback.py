@@ -16,6 +16,7 @@ from PIL import Image
 from causvid.media import FragmentMuxer, NoRoomError
 from causvid.serving.job import Ended, Made
 from causvid.serving.run import Results, Run, RunError
+from causvid.ui.links import link_of
 
 SILENT = "The sound of the source could not be taken along."
 _SHORTENED = " The server's disk was full: the MP4 ends earlier."
@@ -86,6 +87,7 @@ class Playback:
                 "seconds": run.expected_seconds,  # the whole length, if there is one
                 "continues": self._continues,
                 "beside": beside,
+                "link": link_of(run.job.request),
             }
             async with aclosing(run.events()) as events:
                 async for event in events:
@@ -94,7 +96,8 @@ class Playback:
                         text = _summary(event) + (_SHORTENED if run.shortened else "")
                         if self.results and self.results.silent:
                             text = f"{text} {SILENT}"
-                        yield {"kind": "end", "run": run.id, "text": text}
+                        link = link_of(event.manifest.request)  # with all that was steered
+                        yield {"kind": "end", "run": run.id, "text": text, "link": link}
                         return
                     yield await asyncio.to_thread(self._chunk, event, muxer)
         except (ValueError, RunError):

@@ -90,6 +90,9 @@ class ScheduleTab(Tab):
     def read_prompts(self, rows: Rows) -> PromptSchedule:
         return check_schedule(rows or [[None, None, None]], self._service.settings)
 
+    def write_prompts(self, prompts: PromptSchedule) -> Rows:
+        return rows_of(prompts)
+
     def _draw(
         self, rows: Rows, seconds: float, model: str | None = None
     ) -> tuple[Any, Any, Any, Any]:

@@ -18,7 +18,7 @@ from causvid.serving.request import Request
 from causvid.serving.service import Service
 from causvid.ui import PRIVATE, STREAMED
 from causvid.ui.files import static
-from causvid.ui.form import Options
+from causvid.ui.form import Options, Updates
 from causvid.ui.hints import PROMPTS, Chips, Remark, kind_of
 
 Inputs = dict[str, Any]
@@ -63,13 +63,6 @@ class Tab:
         self.inputs = {self.prompt, *self.options.components}
         if self._source is not None:
             self.inputs.add(self._source)
-        if self.options.model is not None:
-            self.options.model.change(
-                self._suit,
-                [self.options.model, self.prompt],
-                [self.prompt, *self._chips.rows.values()],
-                **PRIVATE,
-            )
         self.connect()
 
     def build_source(self) -> gr.components.Component | None:
@@ -103,9 +96,10 @@ class Tab:
         """Values of `prompt` that suit `model`, the first one to begin with."""
         return PROMPTS[kind_of(self._service, model)]
 
-    def _suit(self, model: str, value: Any) -> dict[gr.blocks.Block, Any]:
-        """Examples that suit `model`; what the visitor wrote stays."""
-        updates = self._chips.suit(model)
+    def suit(self, model: str, value: Any = None) -> Updates:
+        """Inputs and examples that suit `model`, when it is chosen; what the visitor wrote, `value`
+        of the prompt, stays."""
+        updates = self.options.suit(model) | self._chips.suit(model)
         suitable = self.starts(model)
         offered = self._service.settings.models
         if value not in suitable and any(value in self.starts(other) for other in offered):
@@ -123,6 +117,17 @@ class Tab:
         if self._source is None:
             return request, {}
         return request, await self.read_source(request, values[self._source])
+
+    def write(self, request: Request) -> Updates:
+        """The inverse, for a checked request: updates of `inputs` but for a picture or a video.
+
+        Raises:
+            ValueError: if the page has no place for a value.
+        """
+        return {self.prompt: self.write_prompts(request.prompts), **self.options.write(request)}
+
+    def write_prompts(self, prompts: PromptSchedule) -> Any:
+        return prompts.cues[0].prompt
 
     def read_prompts(self, prompt: Any) -> PromptSchedule:
         return check_prompts(prompt, None, self._service.settings)

@@ -240,11 +240,56 @@ def test_an_example_welcomes_and_gives_way_to_the_first_run(visit):
 @pytest.mark.parametrize("without", ["", "delete window.MediaSource;"])
 def test_an_example_plays_at_once_and_fills_in_its_prompt(visit, without):
     page = visit(script=without)
-    card = page.locator(".cv-gallery button").nth(1)
+    card = page.locator(".cv-gallery [data-url]").nth(1)
     card.click()
     wait_for(page, lambda: plays(page) and state(page) == "ended")
     prompt = page.locator(".cv-prompt textarea:visible")
     wait_for(page, lambda: prompt.input_value() == card.get_attribute("data-prompt"))
+
+
+def noted(page) -> str:
+    """What the page says of a link or a manifest."""
+    return page.locator(".block.cv-remixed").text_content()
+
+
+DROP = """(text) => {
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([text], 'manifest.json', {type: 'application/json'}));
+  document.querySelector('.cv-headline').dispatchEvent(
+    new DragEvent('drop', {dataTransfer, bubbles: true, cancelable: true}));
+}"""
+
+
+def test_a_run_is_shared_as_a_link_and_remade_from_its_manifest(visit):
+    """The link of what was made opens the form with it; a hostile one is refused in words."""
+    page = visit(permissions=["clipboard-read", "clipboard-write"])
+    page.locator("input[type=number]:visible").first.fill("2")
+    page.get_by_label("Seed", exact=True).locator("visible=true").fill("5")
+    generate(page)
+    made = wait_for_end(page)
+    with page.expect_download() as download:
+        page.get_by_text("Manifest as JSON").click()
+    manifest = download.value.path().read_text()
+    page.locator(".cv-share [data-copy]").click()
+    link = wait_for(page, lambda: page.evaluate("navigator.clipboard.readText()"))
+
+    other = visit("/#" + link.partition("#")[2])
+    wait_for(other, lambda: "Filled in" in noted(other))
+    seed = other.get_by_label("Seed", exact=True).locator("visible=true")
+    assert seed.input_value() == "5"
+    assert not report(other)["run"], "nothing starts by itself"
+    seed.fill("6")
+    other.evaluate(DROP, manifest)
+    wait_for(other, lambda: seed.input_value() == "5")
+    generate(other)
+    assert len(wait_for_end(other)["chunks"]) == len(made["chunks"])
+
+    card = page.locator(".cv-gallery .cv-card").nth(1)
+    card.locator("[data-remix]").click()
+    words = card.locator("[data-url]").get_attribute("data-prompt")
+    wait_for(page, lambda: page.locator(".cv-prompt textarea:visible").input_value() == words)
+    page.evaluate(DROP, '{"request": {"<img src=x onerror=alert(1)>": 1}}')
+    wait_for(page, lambda: "Not filled in: unknown request parameters: <img" in noted(page))
 
 
 def test_other_shapes_fill_the_stage(visit):

@@ -2,9 +2,9 @@
  * there as soon as there is a player.
  */
 function play(card, more) {
-  const { url, width, height } = card.dataset;
+  const { url, width, height, link } = card.dataset;
   document.dispatchEvent(
-    new CustomEvent('causvid:clip', { detail: { url, width, height, ...more } }),
+    new CustomEvent('causvid:clip', { detail: { url, width, height, link, ...more } }),
   );
 }
 

@@ -36,6 +36,15 @@ function setState(state, text) {
   status.textContent = text;
 }
 
+/* What the buttons below the picture pass on: the request of what is shown. */
+function offer(link) {
+  const share = root.querySelector('.cv-share');
+  share.hidden = !link;
+  for (const name of ['remix', 'copy']) {
+    share.querySelector(`[data-${name}]`).setAttribute(`data-${name}`, link || '');
+  }
+}
+
 function open(message) {
   const goesOn = message.continues && message.continues === report.run;
   report.run = message.run;
@@ -53,6 +62,7 @@ function open(message) {
     player.open(message);
   }
   strip.expect(message.seconds);
+  offer(message.link);
   setState('waiting', 'Making the first chunk …');
   keepInSight();
 }
@@ -95,6 +105,7 @@ function finish(message) {
   player.finish();
   strip.setNumber('buffer', null); // from here on the video is repeated
   strip.expect(0); // stopped early or not: what there is fills the strip
+  offer(message.link);
   setState('ended', message.text);
 }
 
@@ -125,6 +136,7 @@ function playClip(message) {
   video.loop = true;
   const still = message.welcome && matchMedia('(prefers-reduced-motion: reduce)').matches;
   if (!still) video.play().catch(() => {});
+  offer(message.link);
   setState(message.welcome ? 'idle' : 'ended', message.text);
 }
 
