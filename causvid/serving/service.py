@@ -243,6 +243,11 @@ class Service:
             run.cancel()
             self.forget(run.id)
 
+    def holds(self, run: str) -> bool:
+        """Whether it is being made, or what it left is still there."""
+        with self._lock:
+            return run in self._runs
+
     def forget(self, run: str) -> None:
         """Delete what a run left behind. Repeating is harmless."""
         with self._lock:

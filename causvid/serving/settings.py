@@ -98,6 +98,9 @@ class Settings(BaseModel):
         0, "proxies before the server whose x-forwarded-for is believed; one on a Space", ge=0
     )
     connections: int = _setting(2000, "connections that browsers and clients may have open", gt=0)
+    lost_seconds: float = _setting(
+        30.0, "how long a run waits for its page after the connection was lost", ge=0
+    )
     keep_minutes: float = _setting(15.0, "how long a finished run can be extended", gt=0)
     snapshot_mb: int = _setting(16384, "room for what extending runs needs, megabytes", ge=0)
     gpu_seconds: int = _setting(60, "ZeroGPU: longest time asked for at once", gt=0)

@@ -8,7 +8,7 @@ that fit none are answered here.
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +34,7 @@ from causvid.ui.handlers import explained
 from causvid.ui.playback import SILENT
 from causvid.ui.presence import Presence, listeners
 from causvid.ui.quota import caller
+from causvid.ui.relay import Relay
 
 Given = dict[str, Any]
 Yielded = tuple[str | None, Given, str | None]
@@ -383,12 +384,28 @@ class _Calls:
         }
 
     async def _served(self, run: Run) -> AsyncIterator[Yielded]:
-        """A run as chunk files, for as long as its caller listens."""
-        with (
-            explained(run.id),
-            closing(run),
-            self._presence.expects(listeners(), run.cancel),
-        ):
+        """A run as chunk files, for as long as its caller listens.
+
+        If the stream breaks, the run is stopped, and what was made can be extended.
+        """
+        relay = Relay(self._made(run))
+
+        def dropped() -> None:
+            if run.muxer.frame_count:
+                relay.release()
+                relay.drain()
+                run.ticket.stop()
+            else:
+                run.cancel()
+
+        watched = self._presence.expects(listeners(), run.cancel, dropped=dropped)
+        with explained(run.id), relay.followed(), watched:
+            async for item in relay.items():
+                yield item
+
+    async def _made(self, run: Run) -> AsyncGenerator[Yielded, None]:
+        """What a run makes, as files."""
+        with closing(run):
             async for place in run.places():
                 before = "run is" if place == 1 else "runs are"
                 gr.Info(f"{place} {before} before this one")  # as `log` in the job's status

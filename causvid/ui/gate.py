@@ -8,6 +8,8 @@ page's buttons, too. Here a function is open by the doors that follow from what 
 - a function of the page by the page's own door, for a session that can own something;
 - what Gradio itself calls, when a browser is gone, by none.
 
+A page that is closed says so at a door of its own, by the claim of the run that it shows.
+
 What is refused, and what goes wrong, is answered with one sentence.
 """
 
@@ -49,7 +51,7 @@ _READ = re.compile(
     re.DOTALL,
 )
 _WRITE = re.compile(
-    rf"{_API}/(upload|reset/?|cancel|queue/join|mcp/?.*)|{_API}/(call/v2|call|run|api)/[^/]+/?",
+    rf"/leave|{_API}/(upload|reset/?|cancel|queue/join|mcp/?.*)|{_API}/(call/v2|call|run|api)/[^/]+/?",
     re.DOTALL,
 )
 _METHODS = {"GET": _READ, "HEAD": _READ, "POST": _WRITE}
@@ -200,6 +202,8 @@ class Gate:
         if not isinstance(value, dict):
             raise Refused(422, f"the body is {_short(value)}; expected a JSON object")
         door, name = route[0], route[-1]
+        if door == "leave":
+            return {"claim": str(value.get("claim"))[:128]}
         if door in ("reset", "cancel"):
             return self._checked_end(door, value)
         if route[:2] == ["call", "v2"]:

@@ -3,8 +3,8 @@
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, closing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -13,10 +13,11 @@ import gradio as gr
 from causvid.serving.request import Request
 from causvid.serving.run import Run, RunError
 from causvid.serving.service import Service
-from causvid.ui.playback import Playback, Screen
+from causvid.ui.playback import Message, Playback, Screen
 from causvid.ui.player import PlayerColumn, Updates
 from causvid.ui.presence import Presence, listeners
 from causvid.ui.quota import caller
+from causvid.ui.showing import Showing
 
 log = logging.getLogger("causvid.runs")
 
@@ -65,6 +66,7 @@ class Handlers:
         self._presence = presence
         # Session → run whose video its player has, for as long as anybody else holds the run.
         self._shown: WeakValueDictionary[str, Run] = WeakValueDictionary()
+        self._showings: dict[str, Showing] = {}  # by claim; those of forgotten runs are dropped
 
     def generate(
         self, read: Read, screen: gr.components.Component
@@ -120,10 +122,33 @@ class Handlers:
         if (run := self._shown.get(request.session_hash)) is not None:
             self._service.stop(run.id)
 
-    def leave(self, request: gr.Request) -> None:
-        """Forget a browser that is gone, and end its runs."""
+    async def take_up(self, request: gr.Request, told: Any) -> AsyncIterator[Updates]:
+        """Go on with showing the run of a page that lost its connection, and was loaded again.
+
+        Args:
+            told: `claim` of the run, and `shown`, the chunk whose pictures were seen last.
+        """
+        told = told if isinstance(told, dict) else {}
+        claim, shown = told.get("claim"), told.get("shown")
+        showing = self._showings.get(claim) if isinstance(claim, str) else None
+        if showing is None or not self._service.holds(showing.run.id):
+            lost = "The connection was lost, and nothing is left of the video."
+            yield {self._column.player: {"kind": "error", "text": lost, "claim": None}}
+            return
+        self._shown[request.session_hash] = showing.run
+        showing.run.owner = request.session_hash
+        seen = shown if isinstance(shown, int) else 0
+        async for updates in self._follow(request, showing, showing.messages_again(seen)):
+            yield updates
+
+    def leave(self, claim: str) -> None:
+        """A page is closed: end all runs of its session, of which it shows the one claimed."""
+        if (showing := self._showings.pop(claim, None)) is not None:
+            self._service.leave(showing.run.owner)
+
+    def lose(self, request: gr.Request) -> None:
+        """Forget what a browser shows that is gone; its run may be taken up by its claim."""
         self._shown.pop(request.session_hash, None)
-        self._service.leave(request.session_hash)
 
     async def _play(
         self,
@@ -133,29 +158,41 @@ class Handlers:
         continues: str | None = None,
     ) -> AsyncIterator[Updates]:
         """A run in the player, from its start to its results."""
-        session, column, run = request.session_hash, self._column, None
-        playback: Playback | None = None
         try:
             with explained():
                 run = await start()
-            self._shown[session] = run
-            playback = Playback(run, Screen(**screen), continues=continues)
-            with (
-                explained(run.id),
-                closing(run),
-                self._presence.expects(listeners(), run.cancel),
-            ):
+        except gr.Error as error:
+            yield {self._column.player: {"kind": "error", "text": error.message}}
+            raise
+        playback = Playback(run, Screen(**screen), continues=continues)
+        showing = Showing(playback, self._service.settings.lost_seconds)
+        self._showings = {
+            claim: it for claim, it in self._showings.items() if self._service.holds(it.run.id)
+        }
+        self._showings[showing.claim] = showing
+        self._shown[request.session_hash] = run
+        async for updates in self._follow(request, showing, showing.messages()):
+            yield updates
+
+    async def _follow(
+        self, request: gr.Request, showing: Showing, messages: AsyncGenerator[Message, None]
+    ) -> AsyncIterator[Updates]:
+        """A run in the player, for as long as it is shown by this browser."""
+        column, run, playback = self._column, showing.run, showing.playback
+        watched = self._presence.expects(listeners(), run.cancel, dropped=showing.lose)
+        try:
+            with explained(run.id), showing.followed(), watched:
                 yield column.began(run.job.request.model)
-                async with aclosing(playback.messages()) as messages:
+                async with aclosing(messages):
                     async for message in messages:
                         yield {column.player: message}
-            if self._shown.get(session) is not run:
+            if self._shown.get(request.session_hash) is not run:
                 return  # the player shows a newer run, whose buttons these are now
             ended = run.ended
             yield column.ended(playback.results, bool(ended and ended.continuable))
         except gr.Error as error:
             yield {
-                **(column.ended(playback.results) if playback else {}),
+                **column.ended(playback.results),
                 column.player: {"kind": "error", "text": error.message},
             }
             raise

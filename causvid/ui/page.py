@@ -9,6 +9,7 @@ All events here are private to browsers; `endpoints.py` has the public ones.
 
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ _SCREEN = """(_, ...values) => {
   return [{pictures, narrow: NARROW}, ...values];
 }"""
 NEW = _SCREEN.replace("NARROW", "player.clientWidth < 560")
+_CLAIM = "() => [JSON.parse(sessionStorage.getItem('causvid.run'))]"  # of `static/claim.js`
 GOES_ON = _SCREEN.replace("NARROW", "player.dataset.beside === 'down'")
 
 
@@ -55,7 +57,12 @@ class Page(gr.Blocks):
         upload_bytes: the largest file.
         presence: tells who is there.
         quota: of uploads.
+
+    Attributes:
+        leave: called with the claim of the run that a page shows which is closed.
     """
+
+    leave: Callable[[str], None]
 
     def __init__(self, *, upload_bytes: int, presence: Presence, quota: Quota, **options: Any):
         self._upload_bytes = upload_bytes
@@ -142,7 +149,7 @@ class Page(gr.Blocks):
 
 def build_page(
     service: Service, presence: Presence | None = None, quota: Quota | None = None
-) -> gr.Blocks:
+) -> Page:
     """The whole interface, not yet launched; `presence` tells who is there."""
     presence = presence or Presence()
     kept = math.ceil(60 * service.settings.keep_minutes)  # seconds, for uploads as for runs
@@ -212,5 +219,8 @@ def build_page(
         )
         gr.on([column.steer.click, column.prompt.submit], handlers.steer, changed, None, **STREAMED)
         column.stop.click(handlers.stop, None, None, **PRIVATE)
-        page.unload(handlers.leave)
+        take_up = gr.Button(visible="hidden", elem_id="take-up")  # `static/claim.js` presses it
+        take_up.click(handlers.take_up, screen, column.outputs, js=_CLAIM, **STREAMED)
+        page.unload(handlers.lose)
+        page.leave = handlers.leave
     return page

@@ -47,13 +47,19 @@ class Presence:
         self._followers.append(changed)
 
     @contextmanager
-    def expects(self, names: Iterable[str], gone: Callable[[], None]) -> Iterator[None]:
+    def expects(
+        self,
+        names: Iterable[str],
+        gone: Callable[[], None],
+        *,
+        dropped: Callable[[], None] | None = None,
+    ) -> Iterator[None]:
         """Inside, call `gone` as soon as no stream of these names is open.
 
-        After a dropped stream that is at once. For one that ended in order, or is not open yet,
-        another is waited for.
+        After a dropped stream that is at once, and `dropped` is called if there is one. For a
+        stream that ended in order, or is not open yet, another is waited for.
         """
-        watch = _Watch(frozenset(names), gone)
+        watch = _Watch(frozenset(names), gone, dropped or gone)
         self._watches.add(watch)
         try:
             self._update(watch, dropped=False)
@@ -70,18 +76,30 @@ class Presence:
             if name is None:
                 await app(scope, receive, send)
                 return
-            complete = False
+            complete = closed = False
 
             async def watched_send(message: Message) -> None:
                 nonlocal complete
                 await send(message)
                 complete = message["type"] == "http.response.body" and not message.get("more_body")
 
+            async def watched_receive() -> Message:
+                message = await receive()
+                if message["type"] == "http.disconnect":  # before Gradio closes what it carried
+                    close()
+                return message
+
+            def close() -> None:
+                nonlocal closed
+                if not closed:
+                    closed = True
+                    self._change(name, -1, dropped=not complete)
+
             self._change(name, +1)
             try:
-                await app(scope, receive, watched_send)
+                await app(scope, watched_receive, watched_send)
             finally:
-                self._change(name, -1, dropped=not complete)
+                close()
 
         return counted
 
@@ -101,15 +119,17 @@ class Presence:
         if any(name in self._open for name in watch.names):
             return
         if dropped:
-            watch.gone()
+            watch.dropped()
         else:
             loop = asyncio.get_running_loop()
             watch.timer = loop.call_later(self.patience, watch.gone)
 
 
 class _Watch:
-    def __init__(self, names: frozenset[str], gone: Callable[[], None]):
-        self.names, self.gone = names, gone
+    def __init__(
+        self, names: frozenset[str], gone: Callable[[], None], dropped: Callable[[], None]
+    ):
+        self.names, self.gone, self.dropped = names, gone, dropped
         self.timer: asyncio.TimerHandle | None = None
 
     def cancel_timer(self) -> None:

@@ -11,7 +11,8 @@ import gradio as gr
 import gradio.http_server
 from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from causvid.log import set_up_logging, silence_loading_bars
@@ -98,6 +99,10 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
             state["running"], state["waiting"] = service.device.load
         return JSONResponse(state, status_code=200 if ready else 503)
 
+    async def leave(request: Request) -> Response:
+        page.leave((await request.json())["claim"])
+        return Response(status_code=204)
+
     # Gradio would keep every event for statistics, and make tables of them that nobody sees.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
@@ -127,7 +132,7 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
         max_threads=service.settings.viewers + service.settings.waiting + 40,
         state_session_capacity=SESSIONS,
         app_kwargs={
-            "routes": [Route("/healthz", health)],
+            "routes": [Route("/healthz", health), Route("/leave", leave, methods=["POST"])],
             "middleware": [Middleware(presence.middleware)],
             "exception_handlers": {**HANDLERS, WRONG_CALL: refuse_call},
         },

@@ -1,6 +1,6 @@
 /* The player with its strip and status line, from the server's messages.
  *
- * A message is the component's value: {kind: 'queue' | 'open' | 'chunk' | 'end' | 'error'}.
+ * A message is the component's value: {kind: 'queue' | 'open' | 'chunk' | 'end' | 'clip' | 'error'}.
  * `element`, `props` and `watch` are Gradio's. What was measured is kept in `element.report`, for
  * the benchmark and the browser tests.
  */
@@ -24,7 +24,10 @@ function frameShown(seconds, now) {
   strip.moveHead(seconds);
   report.frames.push([seconds, now]);
   const chunk = report.chunks.find((it) => it.shown === null && it.start <= seconds + 1e-3);
-  if (chunk) chunk.shown = now;
+  if (chunk) {
+    chunk.shown = now;
+    remember({ ...remembered(), shown: chunk.index });
+  }
   if (report.clicked !== null && report.first === null) {
     report.first = now - report.clicked;
     strip.setNumber('first', report.first / 1000, 's', 2);
@@ -61,9 +64,12 @@ function open(message) {
     root.dataset.shows = MediaSourceClass ? 'video' : 'canvas';
     player.open(message);
   }
+  remember({ claim: message.claim, shown: -1 });
+  for (const info of message.before || []) strip.add(info);
   strip.expect(message.seconds);
   offer(message.link);
-  setState('waiting', 'Making the first chunk …');
+  const again = 'The connection was lost; the video goes on …';
+  setState('waiting', message.before ? again : 'Making the first chunk …');
   keepInSight();
 }
 
@@ -115,14 +121,16 @@ function receive(message) {
   else if (message.kind === 'open') open(message);
   else if (message.kind === 'chunk') append(message);
   else if (message.kind === 'end') finish(message);
+  else if (message.kind === 'clip') playClip(message);
   else if (message.kind === 'error') {
+    if (message.claim === null) remember(null); // there is nothing to come back to
     if (!player.ended) player.finish();
     setState('failed', message.text);
   }
 }
 
-/* An example: a finished video from the server. While a run is shown, it stays; the example
- * that welcomes a visitor is for an empty player only. */
+/* A finished video from the server: an example, or a run that ended while its page was lost. While a
+ * run is shown, it stays; the example that welcomes a visitor is for an empty player only. */
 function playClip(message) {
   const { state } = root.dataset;
   if (state === 'live' || state === 'waiting' || (message.welcome && state !== 'idle')) return;
@@ -142,6 +150,7 @@ function playClip(message) {
 
 watch('value', () => receive(props.value));
 receive(props.value); // a run may have begun before the player was there
+takeUp();
 document.addEventListener('causvid:clip', (event) => playClip(event.detail));
 
 document.addEventListener('click', (event) => {
