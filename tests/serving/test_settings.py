@@ -6,7 +6,7 @@ from causvid.serving import models
 from causvid.serving.models import Models
 from causvid.serving.settings import Settings, SettingsError, variables
 
-ABOVE_OR_ZERO = ("WAITING", "SNAPSHOT_MB", "CLIENT_RUNS", "PROXIES")
+ABOVE_OR_ZERO = ("WAITING", "SNAPSHOT_MB", "CLIENT_RUNS", "PROXIES", "LOST_SECONDS")
 ABOVE_ZERO = (
     *("MAX_PIXELS", "MAX_WORK", "MAX_PROMPT", "MAX_CUES", "UPLOAD_MB", "UPLOAD_PIXELS"),
     *("LEAD", "CONNECTIONS", "KEEP_MINUTES", "GPU_SECONDS", "UPLOADS_MB", "CLIENT_UPLOADS_MB"),
