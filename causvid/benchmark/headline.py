@@ -13,7 +13,6 @@ trained on, its cheapest.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -30,6 +29,7 @@ from causvid.model.cache import TextCache
 from causvid.model.cpu import is_lowered, lower_transformer, use_onednn
 from causvid.model.transformer import CausalWanTransformer
 from causvid.pipeline import CausVidPipeline
+from causvid.presets.folder import TEACHER, check_teacher
 from causvid.presets.preset import Preset
 from causvid.training.teacher_model import TeacherModel, integrate, tokenise
 
@@ -105,14 +105,16 @@ def load_teacher(preset: Preset, pipe: CausVidPipeline) -> TeacherModel:
     """The teacher that a preset ships beside its student.
 
     Raises:
-        ValueError: if it ships none.
+        ValueError: if it ships none, or one that is damaged.
     """
-    folder = None if preset.folder is None else Path(preset.folder) / "teacher"
-    if folder is None or not folder.is_dir():
+    folder = None if preset.folder is None else preset.folder / TEACHER
+    if preset.folder is None or folder is None or not folder.is_dir():
         raise ValueError(
             f"{preset.name!r} ships no teacher to compare with: choose a model that has one, such "
             "as 'pocket'"
         )
+    with preset.cured():
+        check_teacher(preset.folder)
     transformer = CausalWanTransformer.from_pretrained(folder, torch_dtype=pipe.transformer.dtype)
     transformer.to(pipe.transformer.device).eval()
     use_onednn(transformer)

@@ -34,6 +34,7 @@ _KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "tiny_vae": (TinyAutoencoder,),
     "text_encoder": (UMT5EncoderModel,),
 }
+TEACHER = "teacher"  # beside the parts of a model that was distilled; not one of its components
 _LIBRARIES = ("causvid", "diffusers", "transformers")
 _STEMS = {"text_encoder": "model"}  # transformers' name of a weight file; diffusers' is the other
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -74,6 +75,16 @@ def check_folder(folder: Path) -> None:
         )
 
 
+def check_teacher(folder: Path) -> None:
+    """Whether the teacher beside a distilled model is whole, and what it was when exported.
+
+    Raises:
+        CheckpointError: names the file, and says what is wrong with it.
+    """
+    verify_checksums(folder, [TEACHER])
+    check_part(folder, TEACHER)
+
+
 def check_part(folder: Path, part: str, kind: str | None = None) -> nn.Module:
     """Whether the weights of one part are whole and those of its configuration.
 
@@ -104,7 +115,7 @@ def empty_part(folder: Path, part: str) -> nn.Module:
         CheckpointError: if that describes none.
     """
     path = folder / part / "config.json"
-    config, kinds = read_json(path), _KINDS[part]
+    config, kinds = read_json(path), _KINDS["transformer" if part == TEACHER else part]
     with _wrong_settings(path), torch.device("meta"):
         if part == "text_encoder":
             if config.get("model_type") != "umt5":

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
@@ -22,7 +23,8 @@ from causvid.model.transformer import CausalWanTransformer
 from causvid.presets.catalogue import POCKET, SELF_FORCING
 from causvid.presets.costs import modulation_flops, transformer_flops
 from causvid.presets.loading import load_preset
-from causvid.presets.preset import Preset, TransformerSize
+from causvid.presets.preset import Preset, PresetError, TransformerSize
+from causvid.presets.registry import get_preset
 from causvid.training.models import export
 from causvid.training.teacher_model import TeacherModel
 from tests.benchmark.baseline import PlainBaseline, count_baseline
@@ -270,7 +272,9 @@ def test_the_teacher_takes_every_step_once_however_often_it_pauses(pipeline, tea
     assert passes == [1] * (1 + 5)
 
 
-def test_headline_prints_ratios_and_what_they_are_made_of(pipeline, monkeypatch, capsys, tmp_path):
+@pytest.fixture
+def distilled(pipeline, tmp_path):
+    """The folder of a model that ships its teacher."""
     folder = tmp_path / "model"
     model = TeacherModel(copy.deepcopy(pipeline.transformer), copy.deepcopy(pipeline.text_encoder))
     export(
@@ -281,11 +285,43 @@ def test_headline_prints_ratios_and_what_they_are_made_of(pipeline, monkeypatch,
         pipeline.tokenizer,
         pipeline.generation,
     )
+    return folder
+
+
+DAMAGES = {
+    "a flipped bit": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+    "cut short": lambda data: data[: len(data) // 2],
+    "a pointer": lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n",
+    "emptied": lambda _: b"",
+}
+
+
+@pytest.mark.parametrize("name", ["config.json", "diffusion_pytorch_model.safetensors"])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_teacher_is_named_and_not_raced(pipeline, distilled, name, damage):
+    preset, file = get_preset(distilled), distilled / "teacher" / name
+    assert isinstance(load_teacher(preset, pipeline), TeacherModel)
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(PresetError, match=f"teacher/{name}"):
+        load_teacher(preset, pipeline)
+
+
+def test_a_teacher_that_is_not_there_or_no_teacher_is_told_without_checksums(pipeline, distilled):
+    (distilled / "SHA256SUMS").unlink()
+    shutil.copy(distilled / "vae" / "config.json", distilled / "teacher" / "config.json")
+    with pytest.raises(PresetError, match=r"teacher/config\.json describes no model"):
+        load_teacher(get_preset(distilled), pipeline)
+    (distilled / "teacher" / "config.json").unlink()
+    with pytest.raises(PresetError, match=r"there is no file .*teacher/config\.json"):
+        load_teacher(get_preset(distilled), pipeline)
+
+
+def test_headline_prints_ratios_and_what_they_are_made_of(pipeline, monkeypatch, capsys, distilled):
     monkeypatch.setattr(headline, "TEACHER_STEPS", 2)
     options = [
         "--headline",
         "--model",
-        str(folder),
+        str(distilled),
         "--seconds",
         "1",
         "--repeats",
