@@ -3,7 +3,8 @@
 Runs take turns chunk by chunk (round robin), so every viewer gets the same share and the first
 chunk of a newcomer waits for no more than one chunk of each other. A run loses its turn while its
 viewer is behind: unread chunks are bounded, and a watched video is made only some seconds ahead of
-its playback. Up to `viewers` runs share the device; later ones wait and know their place.
+its playback. Up to `viewers` runs share the device; later ones wait and know their place. The runs
+of one client take some of these places only, so that no newcomer waits for them to end.
 
 A turn is passes of the model and nothing else. Loading models, reading sources and writing
 snapshots happen in threads of the run, and meanwhile it has no turn.
@@ -15,7 +16,7 @@ import math
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -90,11 +91,21 @@ class SharedDevice:
         viewers: runs that share the device.
         waiting: further runs that may wait.
         lead: seconds that paced runs are made ahead of playback.
+        each: how many of the places at the device the runs of one client may take.
     """
 
-    def __init__(self, open_model: OpenModel, *, viewers: int, waiting: int, lead: float):
+    def __init__(
+        self,
+        open_model: OpenModel,
+        *,
+        viewers: int,
+        waiting: int,
+        lead: float,
+        each: int | None = None,
+    ):
         self._open_model = open_model
         self._viewers = viewers
+        self._each = viewers if each is None else each
         self._waiting = waiting
         self._lead = lead
         self._changed = threading.Condition()
@@ -135,11 +146,19 @@ class SharedDevice:
     # The device's own thread
 
     def _admit(self) -> None:
-        while self._queue and len(self._active) < self._viewers:
-            turn = self._queue.popleft()
+        while len(self._active) < self._viewers and (turn := self._first_waiting()) is not None:
+            self._queue.remove(turn)
             turn.began = time.perf_counter()
             self._active.append(turn)
             turn.open()
+
+    def _first_waiting(self) -> "_Turn | None":
+        """The run that has waited longest, of those whose client may take another place."""
+        taken = Counter(turn.job.client for turn in self._active)
+        for turn in self._queue:
+            if turn.job.client is None or taken[turn.job.client] < self._each:
+                return turn
+        return None
 
     def _work(self) -> None:
         while True:

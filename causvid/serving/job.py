@@ -57,6 +57,7 @@ class Job:
         continuation: set if it goes on from an earlier run.
         snapshot_bytes: the largest state to leave behind; 0 for none.
         paced: whether somebody watches while it is made; then there is no hurry to be far ahead.
+        client: where it was asked for, if anybody else may wait for the device, too.
         limit: seconds after which a run ends that has no other end, or that of a source only.
     """
 
@@ -68,6 +69,7 @@ class Job:
     continuation: Continuation | None = None
     snapshot_bytes: int = 0
     paced: bool = False
+    client: str | None = None
     limit: float = math.inf
 
     @property

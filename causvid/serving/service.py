@@ -155,6 +155,7 @@ class Service:
                 video=video,
                 snapshot_bytes=self.settings.snapshot_mb * 10**6,
                 paced=watched,
+                client=client,
                 limit=longest_run(request, self.settings),
             )
             muxer = FragmentMuxer(fps, *request.size, with_room=self.with_room)
@@ -205,6 +206,7 @@ class Service:
                 folder=folder,
                 video=video,
                 paced=watched,
+                client=client,
                 continuation=Continuation(
                     snapshot=snapshot,
                     manifest=earlier.ended.manifest,

@@ -8,6 +8,7 @@ not load models; it chooses the device they will be loaded to.
 
 import dataclasses
 import difflib
+import math
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -90,7 +91,7 @@ class Settings(BaseModel):
     waiting: int = _setting(20, "runs that may wait for a place", ge=0)
     lead: float = _setting(4.0, "seconds that a watched video is made ahead of playback", gt=0)
     client_runs: int = _setting(
-        0, "runs of one client, in the making and waiting; 0: three quarters of all places", ge=0
+        0, "runs of one client, in the making and waiting; 0: three quarters of either", ge=0
     )
     uploads_mb: int = _setting(4000, "uploads of all clients that are kept, megabytes", gt=0)
     client_uploads_mb: int = _setting(500, "uploads of one client, megabytes", gt=0)
@@ -157,6 +158,11 @@ class Settings(BaseModel):
     def runs_of_one(self) -> int:
         """Runs that one client may have in the making and waiting."""
         return self.client_runs or max(1, 3 * (self.viewers + self.waiting) // 4)
+
+    @property
+    def places_of_one(self) -> int:
+        """Runs of one client that share the device at a time; with few places, all of them."""
+        return min(self.viewers, self.client_runs or math.ceil(3 * self.viewers / 4))
 
     @property
     def longest(self) -> float:

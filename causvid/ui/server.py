@@ -61,7 +61,11 @@ def make_service(settings: Settings) -> Service:
         models = Models(settings)
         models.open(settings.model)
         device = SharedDevice(
-            models.open, viewers=settings.viewers, waiting=settings.waiting, lead=settings.lead
+            models.open,
+            viewers=settings.viewers,
+            waiting=settings.waiting,
+            lead=settings.lead,
+            each=settings.places_of_one,
         )
     return Service(settings, models, device, call_of)
 

@@ -128,6 +128,33 @@ def test_later_runs_wait_know_their_place_and_begin_when_one_ends(device, tmp_pa
     endless[1].ticket.cancel()
 
 
+@pytest.mark.parametrize("each", [1, 2])
+def test_the_runs_of_one_client_leave_a_place_to_a_newcomer(pipeline, preset, tmp_path, each):
+    """Runs of `crowd` come first and have no end; then one of somebody else."""
+    device = SharedDevice(
+        lambda _: (pipeline, preset), viewers=each + 1, waiting=4, lead=4, each=each
+    )
+    log: list[str] = []
+    crowd = [
+        submit(device, tmp_path, log, f"crowd {n}", request=ask(seconds=1000.0), client="crowd")
+        for n in range(each + 2)
+    ]
+    assert device.load == (each, 2), "the last ones wait, though a place is free"
+    newcomer = submit(device, tmp_path, log, "new", client="else")
+    assert newcomer.ticket.place() == 0 and newcomer.over.wait(60)
+    assert [made for made in log if made == "new"]
+    crowd[0].ticket.cancel()
+    deadline = time.monotonic() + 60
+    while crowd[each].ticket.place() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [run.ticket.place() for run in crowd] == [*[0] * (each + 1), 1], "and they move up"
+    nobody = [submit(device, tmp_path, log, f"unknown {n}") for n in range(2)]
+    assert device.load[0] == each + 1, "those of nobody in particular are not held back"
+    for run in (*crowd, *nobody):
+        run.ticket.cancel()
+    device.close()
+
+
 def test_a_run_that_nobody_reads_makes_no_more_than_a_few_chunks(device, tmp_path):
     log: list[str] = []
     run = submit(device, tmp_path, log, "slow", request=ask(seconds=1000.0))

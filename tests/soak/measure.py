@@ -112,7 +112,7 @@ def phases(folder: Path) -> Iterator[Row]:
 
 def share(folder: Path, viewers: int = 4) -> Iterator[Row]:
     """Chunks that viewers of equal videos get while all are there."""
-    with server(folder, CAUSVID_VIEWERS=str(viewers)) as app:
+    with server(folder, CAUSVID_VIEWERS=str(viewers), CAUSVID_CLIENT_RUNS=str(viewers)) as app:
         visitor = Visitor(app.url)
         counts, stop = [0] * viewers, Event()
 

@@ -1,5 +1,6 @@
 """What one client may take is limited, and what breaks off leaves nothing."""
 
+import contextlib
 import os
 import socket
 import time
@@ -167,3 +168,23 @@ def test_one_client_leaves_room_for_others(app):
 def test_by_default_one_client_leaves_a_quarter_of_the_places(app):
     settings = app.service.settings.model_copy(update={"client_runs": 0})
     assert settings.runs_of_one == 4 < settings.viewers + settings.waiting == 6
+
+
+@pytest.mark.parametrize(
+    ("viewers", "client_runs", "places"),
+    [(4, 0, 3), (8, 0, 6), (20, 0, 15), (1, 0, 1), (2, 0, 2), (4, 1, 1), (4, 2, 2), (4, 24, 4)],
+)
+def test_one_client_shares_the_device_with_so_many_runs(app, viewers, client_runs, places):
+    changes = {"viewers": viewers, "client_runs": client_runs}
+    assert app.service.settings.model_copy(update=changes).places_of_one == places
+
+
+def test_of_the_default_places_one_client_gets_three_and_a_newcomer_is_served(tmp_path):
+    runs = {"viewers": 4, "waiting": 4, "endless_seconds": 1e5, "proxies": 1}
+    with running(tmp_path, **runs) as app, contextlib.ExitStack() as streams:
+        for _ in range(4):
+            streams.enter_context(httpx.stream("GET", call(app, "1.1.1.1"), timeout=60))
+        assert app.reaches(3, 1)
+        newcomer = call(app, "2.2.2.2", prompt="a ball", seconds=0.5)
+        assert "event: complete" in httpx.get(newcomer, timeout=120).text
+        assert app.service.device.load == (3, 1)
