@@ -4,6 +4,7 @@
     videofile  VideoInfo; opening and decoding files that strangers made
     reader     probe, VideoReader: any video, lazily, at a constant rate and size
     writer     write_video, VideoWriter: MP4 files
+    animation  write_animation: WebP and GIF
     fragments  FragmentMuxer: chunks that a browser plays while the next is being made
     display    decoded frames as people see them: HDR, wide gamuts, transparency
     sound      add_sound: the sound of a source beside what was made from it
@@ -13,6 +14,7 @@ Pictures are uint8 `[h, w, 3]` and clips uint8 `[t, h, w, 3]`, always RGB in sRG
 a `ValueError` that names the file without its folder. No ffmpeg binary is needed.
 """
 
+from causvid.media.animation import write_animation
 from causvid.media.fragments import Fragment, FragmentMuxer
 from causvid.media.images import ImageSource, fit, read_image
 from causvid.media.place import NoRoomError, check_place, lacks_room
@@ -37,5 +39,6 @@ __all__ = [
     "lacks_room",
     "probe",
     "read_image",
+    "write_animation",
     "write_video",
 ]

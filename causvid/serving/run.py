@@ -8,13 +8,14 @@ import asyncio
 import dataclasses
 import logging
 import math
+import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from causvid.media import FragmentMuxer, NoRoomError, add_sound
+from causvid.media import FragmentMuxer, NoRoomError, add_sound, write_animation
 from causvid.media.fragments import WithRoom
 from causvid.serving.device import Device, Ticket
 from causvid.serving.job import Ended, Event, Failed, Job, Made
@@ -166,6 +167,28 @@ class Run:
         sound = None if self.job.video is None else add_sound(video, self.job.video)
         self._with_room(lambda: manifest.save(record))
         return Results(video, record, manifest, silent=sound is False)
+
+    def save_animation(self, suffix: str) -> Path:
+        """After `save`: the video as a WebP or a GIF, by its suffix, made when it is first wanted.
+
+        Raises:
+            ValueError: if it left no video, or it is too long.
+            NoRoomError: if the disk is full.
+        """
+        video, target = (self.results / f"{self.id}{it}" for it in (".mp4", suffix))
+        if not video.exists():
+            raise ValueError("this run left no video")
+        if not target.exists():
+            height, width = self.job.request.size
+            part = target.with_name(f"{secrets.token_hex(8)}{suffix}")  # two may want it at once
+            try:
+                self._with_room(
+                    lambda: write_animation(video, part, width=width, height=height, fps=self.fps)
+                )
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
+        return target
 
     @property
     def shortened(self) -> bool:

@@ -217,6 +217,18 @@ class Service:
             )
             return self._begin(job, owner, client, earlier.muxer.copy(), earlier.fps)
 
+    async def animation(self, run: str, suffix: str) -> Path:
+        """The video of a finished run as a WebP or a GIF, made in a thread when it is its turn.
+
+        Raises:
+            ValueError: if there is no such run any more, it goes on, or it is too long.
+        """
+        finished = self._find(run)
+        if finished.ended is None:
+            raise ValueError("this video is still being made: stop it first, or wait for its end")
+        with self._holding(finished):
+            return await self._in_turn(finished.save_animation, suffix)
+
     def steer(self, run: str, prompt: str, handover: str = "recache") -> None:
         """Change the prompt of a live run from its next chunk on.
 

@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import re
 from collections.abc import Collection
 
 from tokenizers.models import WordLevel
@@ -24,26 +25,39 @@ def known_words(preset: Preset) -> frozenset[str]:
 
 def remark(preset: Preset, prompt: str) -> str:
     """A sentence on the words that the model cannot know; empty if it knows all."""
-    tokenizer = _word_tokenizer(preset)
-    if tokenizer is None:
-        return ""
-    backend, known = tokenizer.backend_tokenizer, tokenizer.get_vocab()
-    text = backend.normalizer.normalize_str(prompt)
-    used = dict.fromkeys(word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text))
-    unknown = [word for word in used if word not in known]
+    unknown = nearest_words(preset, prompt)
     if not unknown:
         return ""
-    words = ", ".join(_quoted(word, known) for word in unknown[:_MOST_NAMED])
+    words = ", ".join(
+        f"“{word}” (like “{near}”?)" if near else f"“{word}”"
+        for word, near in list(unknown.items())[:_MOST_NAMED]
+    )
     more = " and more" if len(unknown) > _MOST_NAMED else ""
     verb = "is not a word" if len(unknown) == 1 else "are not words"
     return f"{words}{more} {verb} that this small model knows; it will make of it what it can."
 
 
-def _quoted(word: str, known: Collection[str]) -> str:
-    """An unknown word, with the known one that is spelt most like it, if any is."""
+def nearest_words(preset: Preset, prompt: str) -> dict[str, str | None]:
+    """The words that the model cannot know, in lower case, each with the known one that is spelt
+    most like it, if any is."""
+    tokenizer = _word_tokenizer(preset)
+    if tokenizer is None:
+        return {}
+    backend, known = tokenizer.backend_tokenizer, tokenizer.get_vocab()
+    text = backend.normalizer.normalize_str(prompt)
+    used = dict.fromkeys(word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text))
+    return {word: _nearest(word, known) for word in used if word not in known}
+
+
+def replaced(prompt: str, word: str, other: str) -> str:
+    """The prompt with `other` wherever `word` stands as a whole word, in any case."""
+    return re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", lambda _: other, prompt, flags=re.I)
+
+
+def _nearest(word: str, known: Collection[str]) -> str | None:
     long = [other for other in known if len(other) >= _LONG] if len(word) >= _LONG else []
     near = difflib.get_close_matches(word, long, n=1, cutoff=_ALIKE)
-    return f"“{word}” (like “{near[0]}”?)" if near else f"“{word}”"
+    return near[0] if near else None
 
 
 @functools.lru_cache(maxsize=16)

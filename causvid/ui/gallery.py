@@ -16,7 +16,7 @@ from causvid.serving.service import Service
 from causvid.ui import PRIVATE
 from causvid.ui.files import static
 from causvid.ui.links import link_of
-from causvid.ui.playback import jpeg
+from causvid.ui.playback import address_of, jpeg
 
 _WELCOME = "Made beforehand from this prompt. Generate makes a new one, live."
 FOLDER = ROOT / "examples" / "gallery"
@@ -77,12 +77,12 @@ def _show(clips: list[Clip], prompt: gr.Textbox, *, welcome: bool) -> None:
 
 def _card(clip: Clip, *, welcome: bool) -> str:
     """`welcome`: whether it plays in the empty player, as what the first click would make."""
-    source, prompt = (html.escape(it) for it in (f"gradio_api/file={clip.path}", clip.prompt))
+    source, prompt = (html.escape(it) for it in (address_of(clip.path), clip.prompt))
     video, link = clip.manifest.video, link_of(clip.manifest.request)
     greeting = f' data-welcome="{html.escape(_WELCOME)}"' if welcome else ""
     return (
         f'<div class="cv-card"><button type="button" data-url="{source}" data-link="{link}" '
-        f'data-width="{video.width}" data-height="{video.height}" '
+        f'data-width="{video.width}" data-height="{video.height}" data-fps="{video.fps}" '
         f'data-prompt="{prompt}" aria-label="Play: {prompt}" '
         f'data-summary="Made beforehand, {video.seconds:.1f} s long"{greeting}>'
         # A poster, as previews that load themselves would take all of a browser's connections.

@@ -3,6 +3,7 @@
 import logging
 import re
 import secrets
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ import gradio as gr
 from causvid.serving.request import Request
 from causvid.serving.run import Run, RunError
 from causvid.serving.service import Service
-from causvid.ui.playback import Message, Playback, Screen
+from causvid.ui.playback import Message, Playback, Screen, address_of
 from causvid.ui.player import PlayerColumn, Updates
 from causvid.ui.presence import Presence, listeners
 from causvid.ui.quota import caller
@@ -116,6 +117,16 @@ class Handlers:
         """Change the prompt of the run that is shown."""
         with explained():
             self._service.steer(self._run_of(request), prompt, handover)
+
+    def animate(self, suffix: str) -> Callable[..., Awaitable[Message]]:
+        """The handler that downloads the video that is shown as a WebP or a GIF."""
+
+        async def animate(request: gr.Request) -> Message:
+            with explained():
+                path = await self._service.animation(self._run_of(request), suffix)
+            return {"kind": "file", "url": address_of(path), "name": path.name, "at": time.time()}
+
+        return animate
 
     def stop(self, request: gr.Request) -> None:
         """End the run that is shown; what was made stays."""

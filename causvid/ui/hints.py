@@ -1,14 +1,19 @@
 """Hints for prompts: examples that suit a model, and words that it does not know."""
 
+import html
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import gradio as gr
 
 from causvid.serving.service import Service
-from causvid.serving.words import known_words, remark
+from causvid.serving.words import known_words, nearest_words, remark, replaced
 from causvid.ui import PRIVATE
 
+_CLICKED = """element.addEventListener('click', ({ target }) => {
+  const { word, near } = target.dataset;
+  if (near) trigger('replace', { word, near });
+})"""
 Kind = Literal["words", "any"]
 """Models of a small world know few words; the others, any."""
 
@@ -102,7 +107,13 @@ class Remark:
 
     def __init__(self, service: Service):
         self._service = service
-        self._line = gr.Markdown(visible=False, elem_classes="cv-remark")
+        self._line = gr.HTML(
+            visible=False,
+            js_on_load=_CLICKED,
+            apply_default_css=False,
+            elem_classes="cv-words",
+            padding=False,
+        )
 
     def show_for(self, prompt: gr.Textbox, model: gr.components.Component | None) -> None:
         """Remark on the text of `prompt`, for the model named by `model`, or the only one."""
@@ -115,7 +126,26 @@ class Remark:
             trigger_mode="always_last",
             **PRIVATE,
         )
+        self._line.replace(_replace, prompt, prompt, **PRIVATE)
 
     def _show(self, text: str, model: str | None = None) -> Any:
-        sentence = remark_on(self._service, model or self._service.settings.model, text)
-        return gr.Markdown(sentence, visible=bool(sentence))
+        preset = self._service.models.preset(model or self._service.settings.model)
+        sentence = remark(preset, text or "")
+        if not sentence:
+            return gr.HTML("", visible=False)
+        buttons = "".join(
+            f' <button type="button" data-word="{html.escape(word)}" data-near="{near}">'
+            f"Use “{near}” for “{html.escape(word)}”</button>"
+            for word, near in nearest_words(preset, text).items()
+            if near
+        )
+        line = f'<p class="cv-remark" role="status">{html.escape(sentence)}{buttons}</p>'
+        return gr.HTML(line, visible=True)
+
+
+def _replace(prompt: str, event: gr.EventData) -> str:
+    """The prompt with a known word in place of an unknown one."""
+    try:
+        return replaced(prompt or "", str(event.word), str(event.near))
+    except (AttributeError, TypeError, KeyError):  # not of our page
+        raise gr.Error("expected a word and another for it", print_exception=False) from None

@@ -175,6 +175,13 @@ def build_page(
                 remix.build()
             with gr.Column(scale=1, min_width=440, elem_classes="cv-side"):
                 column = PlayerColumn(service)
+        gr.HTML(
+            static("runs.html"),
+            js_on_load=static("runs.js"),
+            apply_default_css=False,
+            elem_classes="cv-gallery cv-runs",
+            padding=False,
+        )
         gallery = Gallery(service, tabs[TextTab].prompt)
         with gr.Accordion("How it works", open=False, elem_classes="cv-about"):
             gr.HTML(static("about.html"))
@@ -218,6 +225,8 @@ def build_page(
             handlers.extend, [*longer, *changed], column.outputs, js=GOES_ON, **STREAMED
         )
         gr.on([column.steer.click, column.prompt.submit], handlers.steer, changed, None, **STREAMED)
+        for suffix, button in column.animations.items():
+            button.click(handlers.animate(suffix), None, column.player, **STREAMED)
         column.stop.click(handlers.stop, None, None, **PRIVATE)
         take_up = gr.Button(visible="hidden", elem_id="take-up")  # `static/claim.js` presses it
         take_up.click(handlers.take_up, screen, column.outputs, js=_CLAIM, **STREAMED)

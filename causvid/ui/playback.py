@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +23,8 @@ SILENT = "The sound of the source could not be taken along."
 _SHORTENED = " The server's disk was full: the MP4 ends earlier."
 
 Message = dict[str, Any]
-"""What `static/stage.js` understands; `kind` is "queue", "open", "chunk", "end" or "error"."""
+"""What `static/stage.js` understands; `kind` is "queue", "open", "chunk", "end", "error" or "file"
+(one to download)."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ class Playback:
                         if self.results and self.results.silent:
                             text = f"{text} {SILENT}"
                         link = link_of(event.manifest.request)  # with all that was steered
-                        yield {"kind": "end", "run": run.id, "text": text, "link": link}
+                        url = address_of(self.results.video) if self.results else None
+                        yield {"kind": "end", "run": run.id, "text": text, "link": link, "url": url}
                         return
                     yield await asyncio.to_thread(self._chunk, event, muxer)
         except (ValueError, RunError):
@@ -124,6 +127,11 @@ class Playback:
         info = made.info.model_dump(mode="json")
         sent = time.time() * 1000
         return {"kind": "chunk", "run": self.run.id, "info": info, **data, "sent": sent}
+
+
+def address_of(file: Path) -> str:
+    """Of a file that viewers may fetch, relative to the page."""
+    return f"gradio_api/file={file}"
 
 
 def jpeg(frame: np.ndarray) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from causvid.media.animation import SUFFIXES
 from causvid.serving.service import Service
 from causvid.ui.files import static
 from causvid.ui.form import handover_choice
@@ -21,7 +22,7 @@ class PlayerColumn:
     """The player, its controls, and what these become when a run begins and ends."""
 
     def __init__(self, service: Service):
-        scripts = ("player.js", "strip.js", "claim.js", "stage.js")
+        scripts = ("player.js", "strip.js", "controls.js", "claim.js", "stage.js")
         self.player = gr.HTML(
             html_template=static("stage.html"),
             js_on_load="\n".join(map(static, scripts)),
@@ -56,6 +57,10 @@ class PlayerColumn:
             self.video = gr.DownloadButton(
                 "Download MP4", variant="primary", size="md", min_width=130
             )
+            self.animations = {
+                suffix: gr.Button(name, size="md", min_width=70)
+                for suffix, name in zip(SUFFIXES, ("WebP", "GIF"), strict=True)
+            }
             self.record = gr.DownloadButton("Manifest as JSON", size="md", min_width=130)
         with gr.Accordion("Manifest", open=False, visible=False) as self.details:
             self.manifest = gr.JSON(show_label=False, max_height=420)

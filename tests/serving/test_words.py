@@ -3,7 +3,7 @@
 import pytest
 
 from causvid.presets.registry import get_preset
-from causvid.serving.words import remark
+from causvid.serving.words import nearest_words, remark, replaced
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,12 @@ def test_an_unknown_word_is_named_with_the_nearest_known_one(prompt, expected):
 
 def test_nothing_is_said_of_a_prompt_of_known_words():
     assert remark(get_preset("pocket"), "a red balloon rises at night") == ""
+
+
+def test_a_known_word_takes_the_place_of_an_unknown_one():
+    near = nearest_words(get_preset("pocket"), "A red Baloon and a zeppelin")
+    assert near["baloon"] == "balloon" and near["zeppelin"] is None
+    assert replaced("a Baloon, baloons, baloon", "baloon", "balloon") == (
+        "a balloon, baloons, balloon"
+    )
+    assert replaced("a (b) c", "(b)", r"\1") == r"a \1 c", "neither is a pattern"

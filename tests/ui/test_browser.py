@@ -6,6 +6,7 @@ Chromium is found on the path; without it these tests are skipped, except in CI.
 
 import base64
 import os
+import re
 import time
 from pathlib import Path
 
@@ -247,9 +248,48 @@ def test_an_example_plays_at_once_and_fills_in_its_prompt(visit, without):
     wait_for(page, lambda: prompt.input_value() == card.get_attribute("data-prompt"))
 
 
+VIDEO = "document.querySelector('.cv-stage video')"
+
+
 def noted(page) -> str:
     """What the page says of a link or a manifest."""
     return page.locator(".block.cv-remixed").text_content()
+
+
+def test_a_finished_run_is_downloaded_kept_and_played_again(visit, monkeypatch):
+    """As WebP; in *My runs*, also after another video and in another page; then cleared."""
+    monkeypatch.setattr(measure, "CHUNKS", 3)
+    with measure.ticking(measure.Metronome(16, (128, 224), 30)) as url:
+        page = visit(url=url)
+        generate(page)
+        wait_for_end(page)
+        with page.expect_download() as download:
+            page.get_by_role("button", name="WebP").click()
+        with PIL.Image.open(download.value.path()) as moving:
+            assert (moving.format, moving.size, moving.n_frames) == ("WEBP", (224, 128), 36)
+        run = report(page)["run"]
+        own = page.locator(".cv-runs .cv-card")
+        assert own.count() == 1
+        own.locator("[data-run]").click()
+        wait_for(page, lambda: plays(page) and run in page.evaluate(f"{VIDEO}.src"))
+
+        page.get_by_label("Speed").select_option("0.5")
+        page.get_by_role("button", name="Loop").click()
+        assert page.evaluate(f"[{VIDEO}.playbackRate, {VIDEO}.loop]") == [0.5, False]
+        page.evaluate(f"{VIDEO}.pause(), {VIDEO}.currentTime = 1.03125")
+        page.get_by_role("button", name="One picture on").click()
+        wait_for(page, lambda: page.evaluate(f"{VIDEO}.currentTime * 16") == 17.5)
+        page.get_by_role("button", name="One picture back").click()
+        wait_for(page, lambda: page.evaluate(f"{VIDEO}.currentTime * 16") == 16.5)
+
+        page.route(re.compile("gradio_api/file="), lambda route: route.abort())
+        own.locator("[data-run]").click()
+        wait_for(page, lambda: "not on the server any more" in own.text_content())
+        own.locator("[data-remix]").click()
+        wait_for(page, lambda: "Filled in" in noted(page))
+        page.locator(".cv-runs [data-clear]").click()
+        wait_for(page, lambda: own.count() == 0)
+        page.close()
 
 
 DROP = """(text) => {
@@ -722,8 +762,13 @@ def test_all_four_tabs_are_in_sight_at_any_width(visit, width):
 
 def test_unknown_words_are_pointed_out(visit):
     page = visit()
-    page.locator(".cv-prompt textarea:visible").fill("a red dragon drives")
-    wait_for(page, lambda: "dragon" in (page.locator(".cv-remark").first.text_content() or ""))
+    prompt = page.locator(".cv-prompt textarea:visible")
+    prompt.fill("a red Balloons and a dragon fly")
+    words = page.locator(".cv-words .cv-remark")
+    wait_for(page, lambda: words.count() == 1 and "dragon" in words.text_content())
+    words.get_by_role("button", name="Use “balloon” for “balloons”").click()
+    wait_for(page, lambda: prompt.input_value() == "a red balloon and a dragon fly")
+    wait_for(page, lambda: "balloons" not in words.text_content())
 
 
 @pytest.fixture(scope="module")
@@ -742,7 +787,7 @@ def choose_model(page, name: str) -> None:
 def test_what_the_page_says_is_about_the_model_chosen(visit, two_models):
     page = visit(url=two_models.url)
     prompt = page.locator(".cv-prompt textarea:visible")
-    remark = page.locator(".block.cv-remark:visible")
+    remark = page.locator(".block.cv-words:visible")
     chips = page.locator(".cv-chip:visible")
     prompt.fill("a red dragon")
     wait_for(page, lambda: remark.count() == 1)

@@ -24,6 +24,8 @@ class MediaPlayer {
     this.keep = keep;
     this.queue = [];
     this.ended = true;
+    this.loops = true;
+    this.speed = 1; // of a video that is whole
     this.stalls = 0;
     this.opened = 0; // when, as performance.now()
     video.addEventListener('waiting', () => {
@@ -92,7 +94,7 @@ class MediaPlayer {
   finish() {
     this.ended = true;
     clearInterval(this.timer);
-    this.video.playbackRate = 1;
+    this.video.playbackRate = this.speed;
     this.pump();
     this.start();
   }
@@ -128,7 +130,7 @@ class MediaPlayer {
     this.stayInside(); // a continuation is seen from here on
     if (this.ended && this.media.readyState === 'open') {
       this.media.endOfStream();
-      this.video.loop = true;
+      this.video.loop = this.loops;
       return;
     }
     this.trim(this.keep);

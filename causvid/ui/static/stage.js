@@ -16,6 +16,7 @@ element.report = report;
 const player = MediaSourceClass
   ? new MediaPlayer(video, frameShown, Number(root.dataset.keep))
   : new CanvasPlayer(canvas, frameShown);
+const controls = new Controls(root, video, player, () => report.run && !player.ended);
 root.dataset.transport = MediaSourceClass ? 'media' : 'canvas';
 root.dataset.shows = 'video'; // an example does even without MediaSource
 
@@ -62,6 +63,8 @@ function open(message) {
     delete root.dataset.beside;
     if (message.beside) root.dataset.beside = message.beside; // source and result in one picture
     root.dataset.shows = MediaSourceClass ? 'video' : 'canvas';
+    video.removeAttribute('poster');
+    controls.fps = message.fps;
     player.open(message);
   }
   remember({ claim: message.claim, shown: -1 });
@@ -109,10 +112,35 @@ function finish(message) {
   report.ended = performance.now();
   report.stalls = player.stalls;
   player.finish();
+  shelve(message);
   strip.setNumber('buffer', null); // from here on the video is repeated
   strip.expect(0); // stopped early or not: what there is fills the strip
   offer(message.link);
   setState('ended', message.text);
+}
+
+/* For the list of this browser's runs. */
+function shelve({ run, link, url }) {
+  if (!url || !report.chunks.length) return;
+  const shown = root.dataset.shows === 'video' ? video : canvas;
+  const width = shown.videoWidth || shown.width;
+  const height = shown.videoHeight || shown.height;
+  const small = document.createElement('canvas');
+  small.width = 160;
+  small.height = Math.round((160 * height) / width) || 90;
+  small.getContext('2d').drawImage(shown, 0, 0, small.width, small.height);
+  const picture = small.toDataURL('image/jpeg', 0.7);
+  const prompt = strip.prompts.join(' → ').slice(0, 200);
+  const detail = { run, link, url, width, height, fps: controls.fps, picture, prompt };
+  document.dispatchEvent(new CustomEvent('causvid:made', { detail }));
+}
+
+function download({ url, name }) {
+  const link = document.createElement('a');
+  Object.assign(link, { href: url, download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
 }
 
 function receive(message) {
@@ -122,6 +150,7 @@ function receive(message) {
   else if (message.kind === 'chunk') append(message);
   else if (message.kind === 'end') finish(message);
   else if (message.kind === 'clip') playClip(message);
+  else if (message.kind === 'file') download(message);
   else if (message.kind === 'error') {
     if (message.claim === null) remember(null); // there is nothing to come back to
     if (!player.ended) player.finish();
@@ -140,8 +169,11 @@ function playClip(message) {
   root.dataset.shows = 'video';
   strip.clear();
   root.style.setProperty('--aspect', `${message.width} / ${message.height}`);
+  if (message.poster) video.poster = message.poster;
+  else video.removeAttribute('poster');
+  if (message.fps) controls.fps = Number(message.fps);
   video.src = message.url;
-  video.loop = true;
+  controls.apply();
   const still = message.welcome && matchMedia('(prefers-reduced-motion: reduce)').matches;
   if (!still) video.play().catch(() => {});
   offer(message.link);
