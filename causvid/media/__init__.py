@@ -2,6 +2,7 @@
 
     images     read_image, fit
     videofile  VideoInfo; opening and decoding files that strangers made
+    webp       the same for animated WebP
     reader     probe, VideoReader: any video, lazily, at a constant rate and size
     writer     write_video, VideoWriter: MP4 files
     animation  write_animation: WebP and GIF

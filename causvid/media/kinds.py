@@ -15,7 +15,7 @@ KINDS = {
 
 SUFFIXES = (
     *(suffix for suffixes in KINDS.values() for suffix in suffixes),
-    *(".apng", ".avif", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".3gp", ".flv", ".wmv"),
+    *(".apng", ".avif", ".webp", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".3gp", ".flv", ".wmv"),
     *(".asf", ".ogv", ".mxf", ".dv", ".ivf", ".y4m"),
 )
 

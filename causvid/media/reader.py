@@ -3,8 +3,7 @@
 A `VideoReader` decodes while its frames are asked for, so its memory does not depend on the length
 of the video. Frames are placed by presentation time: a variable rate, a slide show and a 60 Hz
 recording all come out at the rate that was asked for. The rotation flag of telephones and
-non-square pixels are honoured. `videofile.py` opens the files, whoever made
-them.
+non-square pixels are honoured. `videofile.py` and `webp.py` open the files, whoever made them.
 """
 
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from causvid.media.display import displayed
 from causvid.media.images import fit
 from causvid.media.interlacing import progressive
 from causvid.media.videofile import VideoFile, VideoInfo, VideoSource
+from causvid.media.webp import WebpFile, is_webp
 
 MAX_VIDEO_PIXELS = 7680 * 4320  # 8K: a larger frame is more likely an attack than a recording
 
@@ -38,8 +38,13 @@ def probe(
     Raises:
         ValueError: as `VideoReader`.
     """
-    with VideoFile(source, max_pixels, max_seconds) as file:
+    with _open(source, max_pixels, max_seconds) as file:
         return file.info if file.info.duration and not whole else file.counted()
+
+
+def _open(source: VideoSource, max_pixels: int, max_seconds: float | None) -> VideoFile | WebpFile:
+    kind = WebpFile if is_webp(source) else VideoFile
+    return kind(source, max_pixels, max_seconds)
 
 
 class VideoReader:
@@ -80,7 +85,7 @@ class VideoReader:
         """
         self._size = (height, width)
         rate = as_rate(fps)
-        self._file = VideoFile(source, max_pixels, max_seconds)
+        self._file = _open(source, max_pixels, max_seconds)
         self.info = self._file.info
         self._frames = at_rate(progressive(self._file.frames()), rate, self._shape)
 

@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 
 from causvid.media.place import part_of, put_in_place
 from causvid.media.videofile import container_options
+from causvid.media.webp import is_webp
 from causvid.media.writer import open_mp4
 
 _RATE = 48_000  # samples a second
@@ -30,6 +31,8 @@ def add_sound(video: Path, source: Path) -> bool | None:
     Returns:
         Whether that could be done, or `None` if there is no sound; else the video is as it was.
     """
+    if is_webp(source):
+        return None
     part = part_of(video)
     try:
         with (

@@ -12,7 +12,7 @@ import dataclasses
 import io
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -31,6 +31,8 @@ from causvid.media.kinds import EXPECTED
 
 # Containers round their length up, to a whole packet of sound for instance.
 _GRACE = 0.5  # seconds
+
+ON_WHITE = "What is transparent in it is laid on white."
 
 # Self-contained formats, as libavformat names its demuxers. The last four hold no pictures; they
 # are here so that a sound file can be called one.
@@ -66,21 +68,46 @@ def container_options() -> dict[str, str]:
     return {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
 
 
+def name_of(source: VideoSource) -> str:
+    """What a file is called in errors."""
+    return Path(source).name if isinstance(source, str | Path) else "the file"
+
+
+@contextmanager
+def opened(source: VideoSource) -> Iterator[BinaryIO]:
+    """The file of a path, closed at the end; or bytes, or a file that is its owner's to close.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    if not isinstance(source, str | Path):
+        yield io.BytesIO(source) if isinstance(source, bytes) else source
+        return
+    try:
+        file = Path(source).open("rb")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise ValueError(f"cannot read {name_of(source)}: {error.strerror}") from None
+    with file:
+        yield file
+
+
+def check_duration(name: str, seconds: float, allowed: float | None) -> None:
+    """
+    Raises:
+        ValueError: if a file is longer than allowed, with some grace.
+    """
+    if allowed is not None and seconds > allowed + _GRACE:
+        raise ValueError(f"{name} is {seconds:.1f} s long; allowed are {allowed:g} s")
+
+
 class VideoFile:
     """An opened video file whose first frame has been decoded."""
 
     def __init__(self, source: VideoSource, max_pixels: int, max_seconds: float | None):
-        self.name = Path(source).name if isinstance(source, str | Path) else "the file"
+        self.name = name_of(source)
         self._max_seconds = max_seconds
-        file: BinaryIO
         with ExitStack() as stack:
-            if isinstance(source, str | Path):
-                try:
-                    file = stack.enter_context(Path(source).open("rb"))
-                except OSError as error:
-                    raise ValueError(f"cannot read {self.name}: {error.strerror}") from None
-            else:
-                file = io.BytesIO(source) if isinstance(source, bytes) else source
+            file = stack.enter_context(opened(source))
             self._container = stack.enter_context(self._open(file, max_pixels))
             self._stream = self._video_stream()
             self._stored = PlayingTime(self._step)  # of packets, in the order of the file
@@ -146,11 +173,6 @@ class VideoFile:
         try:
             return av.open(file, "r", options=options, metadata_errors="replace")
         except (av.FFmpegError, OSError, ValueError):
-            file.seek(0)
-            if (head := file.read(12))[:4] == b"RIFF" and head[8:] == b"WEBP":
-                raise ValueError(
-                    f"{self.name} is not a video that can be read, but WebP: save it as GIF or MP4"
-                ) from None
             raise ValueError(f"{self.name} is not a video, or is damaged; {EXPECTED}") from None
 
     def _video_stream(self) -> VideoStream:
@@ -180,11 +202,7 @@ class VideoFile:
         codec.thread_count = 2  # enough to outrun playback; many viewers may share the machine
 
     def _check_duration(self, info: VideoInfo) -> None:
-        allowed = self._max_seconds
-        if allowed is not None and (info.duration or 0) > allowed + _GRACE:
-            raise ValueError(
-                f"{self.name} is {info.duration:.1f} s long; allowed are {allowed:g} s"
-            )
+        check_duration(self.name, info.duration or 0, self._max_seconds)
 
     def _packets(self) -> Iterator[av.Packet]:
         packets, budget = self._container.demux(self._stream), Budget(self.name)
@@ -264,7 +282,7 @@ def _remarks(frame: av.VideoFrame) -> Iterator[str]:
     if frame.interlaced_frame:
         yield "It is interlaced, and is made progressive."
     if has_alpha(frame) and frame.format.name != "pal8":
-        yield "What is transparent in it is laid on white."
+        yield ON_WHITE
 
 
 def _decoder(stream: VideoStream, max_pixels: int) -> VideoCodecContext:

@@ -201,7 +201,8 @@ VIDEOS: dict[str, tuple[Callable[[], bytes], str]] = {
         r"long.gif is 20\.0 s long; allowed are 5 s",
     ),
     "long.png": (lambda: animation("PNG", 60, duration=500), r"is 30\.0 s long; allowed are 5 s"),
-    "moving.webp": (lambda: animation("WEBP", 20), "moving.webp is not a video"),
+    "still.webp": (lambda: animation("WEBP", 1), "still.webp is not a video, but a WebP picture"),
+    "long.webp": (lambda: animation("WEBP", 60, duration=500), r"is 30\.0 s long; allowed are 5 s"),
     "canvas.gif": (lambda: huge_canvas(60_000, 60_000), "canvas.gif"),
     "fast.gif": (
         lambda: huge_canvas(4000, 2800, frames=200),

@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import re
 import struct
 import tracemalloc
 import wave
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from causvid.media import VideoReader, fit, probe, read_image, write_video
+from causvid.media import VideoReader, add_sound, fit, probe, read_image, write_video
 from causvid.media.clock import Timed, at_rate
 
 RED, GREEN, BLUE, GREY = (220, 30, 30), (30, 200, 40), (30, 40, 210), (128, 128, 128)
@@ -637,15 +638,102 @@ def test_a_result_that_is_fed_back_in_keeps_its_colours(tmp_path, colour, crf):
     assert np.abs(clip[3, 32, 48].astype(int) - colour).max() <= 2
 
 
-def test_a_webp_is_named_where_a_video_is_wanted(tmp_path):
-    pictures = [Image.new("RGB", (16, 16), (shade, 0, 0)) for shade in (0, 90, 200)]
+MOVING = {"GIF": {}, "PNG": {}, "WEBP": {"lossless": True}, "AVIF": {"quality": 100}}
+
+
+def moving(kind: str, lengths: list[int], mode: str = "RGB", **options) -> bytes:
+    """An animation that becomes brighter; each picture is shown for so many milliseconds."""
+    shades = np.linspace(20, 220, len(lengths)).astype(int)
+    pictures = [
+        Image.new(mode, (32, 24), (shade,) * 3 + (255,) * (len(mode) - 3))
+        for shade in map(int, shades)
+    ]
+    file = io.BytesIO()
+    options = {"save_all": True, "append_images": pictures[1:], "duration": lengths, **options}
+    pictures[0].save(file, kind, **MOVING[kind], **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", MOVING)
+@pytest.mark.parametrize("lengths", [[100] * 5, [50, 400, 100, 250], [1000, 40, 40, 40, 1000]])
+def test_animations_are_read_with_their_own_times(kind, lengths):
+    data = moving(kind, lengths)
+    info = probe(data, whole=True)
+    assert info.frames == len(lengths) and info.duration == pytest.approx(sum(lengths) / 1000)
+    with VideoReader(data, 50, 24, 32) as video:
+        shades = video.read(999).mean((1, 2, 3))
+    assert len(shades) == pytest.approx(sum(lengths) / 20, abs=1)
+    steps = np.flatnonzero(np.diff(shades) > 5) + 1
+    np.testing.assert_allclose(steps, np.cumsum(lengths)[:-1] / 20, atol=1)
+    assert (np.diff(shades) > -2).all() and shades[0] < 30 and shades[-1] > 210
+
+
+@pytest.mark.parametrize("suffix", ["webp", "mp4", "jpg", ""])
+def test_an_animated_webp_is_one_whatever_its_name(tmp_path, suffix):
+    path = tmp_path / f"moving.{suffix}"
+    path.write_bytes(moving("WEBP", [100] * 4))
+    assert probe(path).frames == 4
+    with path.open("rb") as file, VideoReader(file, 10, 24, 32) as video:
+        assert len(video.read(9)) == 4
+    assert add_sound(path, path) is None, "it has none, and that is told as of a silent film"
+
+
+def test_an_animated_webp_without_times_is_shown_as_browsers_show_it():
+    assert probe(moving("WEBP", [0, 0, 0, 0])).duration == pytest.approx(0.4)
+
+
+def test_an_animated_webp_lies_on_white_where_it_is_transparent():
+    pictures = [Image.new("RGBA", (32, 24), (255, 0, 0, 0)) for _ in range(3)]
+    for number, picture in enumerate(pictures):
+        picture.paste((0, 0, 200, 255), (0, 0, 8 + number, 24))
+    file = io.BytesIO()
+    pictures[0].save(
+        file, "WEBP", save_all=True, append_images=pictures[1:], duration=100, lossless=True
+    )
+    with VideoReader(file.getvalue(), 10, 24, 32) as video:
+        seen = video.read(9)
+    assert len(seen) == 3 and (seen[:, :, 20:] == 255).all() and (seen[:, :, :6, 2] > 190).all()
+    assert any("white" in remark for remark in probe(file.getvalue()).remarks)
+
+
+def canvas(width: int, height: int, pictures: int = 2, milliseconds: int = 100) -> bytes:
+    """The chunks of an animation, with nothing in them."""
+    chunk = lambda kind, data: kind + struct.pack("<I", len(data)) + data  # noqa: E731
+    sides = b"".join((side - 1).to_bytes(3, "little") for side in (width, height))
+    time = milliseconds.to_bytes(3, "little")
+    frame = chunk(b"ANMF", bytes(6) + sides + time + bytes(1))
+    body = b"WEBP" + chunk(b"VP8X", b"\2" + bytes(3) + sides) + chunk(b"ANIM", bytes(6))
+    return chunk(b"RIFF", body + frame * pictures)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (canvas(16_000, 16_000), "16000x16000, 256,000,000 pixels; allowed are 8,294,400"),
+        (canvas(64, 48, pictures=100_001), "more than 100,000 pictures"),
+        (canvas(64, 48, pictures=700), "is 70.0 s long; allowed are 60 s"),
+        (canvas(64, 48), "is an animated WebP that is damaged"),
+        (moving("WEBP", [100] * 5)[:-60], "is an animated WebP that is damaged"),
+        (moving("WEBP", [100])[:40], "a WebP picture; expected a video such as"),
+        (b"RIFF\0\0\0\0WEBP", "a WebP picture; expected a video such as"),
+        (b"RIFF\0\0\0\0WEB", "is not a video, or is damaged"),
+    ],
+)
+def test_a_webp_that_cannot_be_read_as_a_video_is_refused_by_its_name(tmp_path, data, said):
     path = tmp_path / "moving.webp"
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100)
-    for source, name in ((path, r"moving\.webp"), (path.read_bytes(), "the file")):
-        with pytest.raises(
-            ValueError, match=f"{name} is not a video .*WebP: save it as GIF or MP4"
-        ):
-            probe(source)
-    path.write_bytes(path.read_bytes()[:11])
-    with pytest.raises(ValueError, match="is not a video, or is damaged"):
-        probe(path)
+    path.write_bytes(data)
+    for source, name in ((path, "moving.webp"), (data, "the file")):
+        with pytest.raises(ValueError, match=re.escape(said)) as caught:
+            probe(source, max_seconds=60)
+        assert name in str(caught.value) and str(tmp_path) not in str(caught.value)
+
+
+def test_an_animated_webp_has_the_budget_of_any_video():
+    fast = moving("WEBP", [1] * 6)
+    assert probe(fast, whole=True).fps == 1000
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("causvid.media.clock.MAX_PIXEL_RATE", 32 * 24 * 3)
+        with pytest.raises(ValueError, match="million pixels a second"):
+            probe(fast, whole=True)
+        with pytest.raises(ValueError, match="million pixels a second"):
+            VideoReader(fast, 1000, 24, 32).read(9)
