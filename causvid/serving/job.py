@@ -234,7 +234,10 @@ class Production:
         recorder = self._recorder
         if recorder is None or not recorder.frames:
             return Failed(error)
-        return Failed(error, Ended(recorder.manifest(self.job.run, "failure")))
+        try:
+            return Failed(error, Ended(recorder.manifest(self.job.run, "failure")))
+        except Exception:  # the record itself may be what broke; its viewer is told in any case
+            return Failed(error)
 
     def close(self) -> None:
         if self._stream is not None:

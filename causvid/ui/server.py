@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from causvid.log import set_up_logging, silence_loading_bars
+from causvid.log import set_up_logging, silence_loading_bars, withhold_texts
 from causvid.serving.device import Device, SharedDevice
 from causvid.serving.job import Event, Job
 from causvid.serving.models import Models
@@ -205,7 +205,10 @@ def main(process: ServerProcess) -> None:
     raise_descriptor_limit()
     set_up_logging(sys.stdout)
     silence_loading_bars()
-    service = make_service(Settings.from_environment())
+    settings = Settings.from_environment()
+    if not settings.log_prompts:
+        withhold_texts()
+    service = make_service(settings)
     with Uploads(keep=kept_seconds(service.settings)):
         host = os.environ.get("GRADIO_SERVER_NAME")
         port = int(os.environ.get("GRADIO_SERVER_PORT", PORT))

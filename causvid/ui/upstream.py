@@ -13,6 +13,8 @@ from collections import OrderedDict
 from typing import Any
 
 import gradio.queueing
+import gradio.route_utils
+import gradio.routes
 
 from causvid.ui.presence import Presence, heartbeat_of
 
@@ -20,6 +22,19 @@ UNHEARD = 60.0  # seconds that messages wait for somebody to listen
 MOST_UNHEARD = 2000  # sessions that nobody listens to
 
 log = logging.getLogger("causvid.server")
+
+
+class Reported:
+    """In place of `traceback` in Gradio's modules: what they would print goes to our log, which may
+    withhold what a viewer wrote."""
+
+    @staticmethod
+    def print_exc(*_: Any) -> None:
+        log.exception("Gradio could not answer a call")
+
+
+for _module in (gradio.queueing, gradio.routes, gradio.route_utils):
+    _module.traceback = Reported
 
 
 class Mailboxes(dict[str, asyncio.Queue]):
