@@ -15,6 +15,10 @@ DIGITS = 1000  # of an integer: Python takes the square of its length to read it
 DEPTH = 64  # lists and objects in one another
 
 
+BROKE = "something broke here"
+"""How the answer to an error of the inside begins, which the log has by the name that follows."""
+
+
 class Refused(Exception):
     """A request that is answered with a status and one sentence."""
 

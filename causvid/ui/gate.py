@@ -34,7 +34,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from causvid.media import lacks_room
 from causvid.serving.service import FULL
-from causvid.ui.bodies import Body, Refused, read_json, write_json
+from causvid.ui.bodies import BROKE, Body, Refused, read_json, write_json
 from causvid.ui.quota import Quota, client_of
 
 MOST_PATH = 1000  # characters: files have the longest ones
@@ -54,6 +54,7 @@ _WRITE = re.compile(
     rf"/leave|{_API}/(upload|reset/?|cancel|queue/join|mcp/?.*)|{_API}/(call/v2|call|run|api)/[^/]+/?",
     re.DOTALL,
 )
+_CALLS = (f"{_API}/run/", f"{_API}/api/")  # those that are answered at once
 _METHODS = {"GET": _READ, "HEAD": _READ, "POST": _WRITE}
 # What a browser or a client makes up for itself; a short one could be guessed.
 _SESSION, _OWNER = re.compile(r"[\w.:-]{1,128}", re.ASCII), re.compile(r"[\w.:-]{8,128}", re.ASCII)
@@ -116,12 +117,23 @@ class Gate:
         client = client_of(scope, self._proxies)
         scope = {**scope, "client": (client, (scope.get("client") or ("", 0))[1])}
         began = False
+        held: Message | None = None
 
         async def dressed(message: Message) -> None:
-            nonlocal began
+            nonlocal began, held
             if message["type"] == "http.response.start":
                 began = True
                 self._dress(scope, message)
+                if message["status"] == 500:
+                    held = message
+                    return
+            elif held is not None:  # Gradio answers mistakes as if they were errors of its own
+                if scope["path"].startswith(_CALLS) and BROKE.encode() not in message.get(
+                    "body", b""
+                ):
+                    held["status"] = 422
+                await send(held)
+                held = None
             await send(message)
 
         try:
@@ -323,7 +335,7 @@ def broken(scope: Scope, error: Exception) -> Response:
         name = error.request_name = secrets.token_urlsafe(9)  # type: ignore[attr-defined]
         where = f"{scope['method']} {scope['path'].encode('ascii', 'backslashreplace').decode()}"
         log.error("request %s failed: %.200s", name, where, exc_info=error)
-    detail = f"something broke here; if you report it, name request {name}"
+    detail = f"{BROKE}; if you report it, name request {name}"
     return JSONResponse({"detail": detail}, status_code=500)
 
 

@@ -14,6 +14,7 @@ import gradio as gr
 from causvid.serving.request import Request
 from causvid.serving.run import Run, RunError
 from causvid.serving.service import Service
+from causvid.ui.bodies import BROKE
 from causvid.ui.playback import Message, Playback, Screen, address_of
 from causvid.ui.player import PlayerColumn, Updates
 from causvid.ui.presence import Presence, listeners
@@ -42,9 +43,7 @@ def explained(run: str | None = None) -> Iterator[None]:
     except Exception:
         name = f"run {run}" if run else f"call {secrets.token_urlsafe(9)}"
         log.exception("%s failed", name)
-        raise gr.Error(
-            f"something broke here; if you report it, name {name}", print_exception=False
-        ) from None
+        raise gr.Error(f"{BROKE}; if you report it, name {name}", print_exception=False) from None
 
 
 def without_long_numbers(sentence: str) -> str:

@@ -197,6 +197,41 @@ def test_a_body_that_is_no_call_is_refused_with_a_sentence(app, body, said, capf
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
+WRONG = (None, 5, "x", [], {"a": 1}, 10**400, "half \ud83d", {"path": "/etc/passwd"}, True)
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=[repr(it)[:12] for it in WRONG])
+def test_a_mistake_in_a_call_of_the_page_is_no_error_of_the_server(app, post, wrong):
+    for fn in private(app):
+        if "run" not in doors(fn):
+            continue
+        body = {"data": [wrong] * len(fn.inputs), "session_hash": "visitor-1", "fn_index": fn._id}
+        answer = post("run/predict", body)
+        if answer.status_code != 200:
+            assert answer.status_code == 422, (fn.name, answer.text)
+            told = answer.json()
+            assert len((told.get("error") or told["detail"]).split()) > 3
+
+
+@pytest.mark.parametrize("door", ["run", "api"])
+def test_a_mistake_in_a_call_that_is_answered_at_once_is_the_callers(app, post, door):
+    call = f"{door}/steer"
+    answer = post(call, {"data": ["nothing", "a red car", None]})
+    assert answer.status_code == 422 and "there is no run" in answer.json()["error"]
+    for data in (["nothing", "", None], [5, 5, 5], ["nothing", "a car", "leap"]):
+        assert post(call, {"data": data}).status_code == 422
+
+
+def test_an_error_of_the_inside_is_one_of_the_server(app, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(type(app.service), "steer", broken)
+    body = {"data": ["nothing", "a red car", None]}
+    answer = httpx.post(f"{app.url}/gradio_api/run/steer", json=body, timeout=60)
+    assert answer.status_code == 500 and "something broke here" in answer.json()["error"]
+
+
 @pytest.mark.parametrize(
     "path",
     [
