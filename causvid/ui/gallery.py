@@ -72,7 +72,7 @@ def _show(clips: list[Clip], prompt: gr.Textbox, *, welcome: bool) -> None:
         elem_classes="cv-gallery",
         label="Examples",
     )
-    gallery.choose(_chosen, None, prompt, **PRIVATE)
+    gallery.choose(chosen, None, prompt, **PRIVATE)
 
 
 def _card(clip: Clip, *, welcome: bool) -> str:
@@ -86,7 +86,7 @@ def _card(clip: Clip, *, welcome: bool) -> str:
         f'data-prompt="{prompt}" aria-label="Play: {prompt}" '
         f'data-summary="Made beforehand, {video.seconds:.1f} s long"{greeting}>'
         # A poster, as previews that load themselves would take all of a browser's connections.
-        f'<video src="{source}" poster="{_poster(clip)}" preload="none" muted playsinline loop>'
+        f'<video src="{source}" poster="{poster(clip)}" preload="none" muted playsinline loop>'
         f"</video><span>{prompt}</span></button>"
         f'<p><button type="button" data-remix="{link}" aria-label="Remix this: {prompt}">'
         f'Remix this</button> <button type="button" data-copy="{link}" '
@@ -94,14 +94,15 @@ def _card(clip: Clip, *, welcome: bool) -> str:
     )
 
 
-def _poster(clip: Clip) -> str:
+def poster(clip: Clip) -> str:
     """The picture after one second, as a data URL."""
     size = clip.manifest.video
     with VideoReader(clip.path, fps=1, height=size.height, width=size.width) as video:
         return f"data:image/jpeg;base64,{jpeg(video.read(2)[-1])}"
 
 
-def _chosen(event: gr.EventData) -> str:
+def chosen(event: gr.EventData) -> str:
+    """The prompt of an example that was clicked."""
     try:
         return str(event.prompt)
     except (AttributeError, TypeError, KeyError):  # not of our page

@@ -182,6 +182,10 @@ def _theme() -> gr.themes.Base:
         input_shadow="none",
         input_shadow_focus="none",
         button_secondary_shadow="none",
+        # White on the hue's usual shade is too faint to be read by everybody.
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        checkbox_label_background_fill_selected="*primary_600",
         body_background_fill="*neutral_50",
         block_border_width="1px",
         block_shadow="none",

@@ -20,6 +20,7 @@ from causvid.ui import PRIVATE, STREAMED
 from causvid.ui.files import static
 from causvid.ui.form import Options, Updates
 from causvid.ui.hints import PROMPTS, Chips, Remark, kind_of
+from causvid.ui.samples import Samples
 
 Inputs = dict[str, Any]
 """What `Service.start` takes besides the request: a picture or a video."""
@@ -161,6 +162,7 @@ class ImageTab(Tab):
                 label="First frame",
                 interactive=False,
                 buttons=[],
+                visible=False,
                 height=220,
                 min_width=160,
                 elem_classes="cv-crop",
@@ -171,10 +173,12 @@ class ImageTab(Tab):
             apply_default_css=False,
             elem_classes="cv-note",
         )
+        self._samples = Samples(self._service, "image")
         return picture
 
     def connect(self) -> None:
         super().connect()
+        self._samples.fill(self.prompt)
         assert self._source is not None
         size = self.options["size"]
         gr.on(
@@ -185,15 +189,16 @@ class ImageTab(Tab):
             **STREAMED,
         )
 
-    async def _show_crop(self, path: str | None, size: str) -> PIL.Image.Image | None:
+    async def _show_crop(self, path: str | None, size: str) -> gr.Image:
         """The part of the picture that the video begins with."""
         shape = parse_size(size)
         if path is None or shape is None:
-            return None
+            return gr.Image(visible=False)
         try:
-            return PIL.Image.fromarray(await self._service.read_image(path, *shape))
+            picture = PIL.Image.fromarray(await self._service.read_image(path, *shape))
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from None
+        return gr.Image(picture, visible=True)
 
     async def read_source(self, request: Request, path: str | None) -> Inputs:
         return {"image": await self._service.read_image(path, *request.size)}
@@ -220,7 +225,12 @@ class VideoTab(Tab):
             apply_default_css=False,
             elem_classes="cv-note",
         )
+        self._samples = Samples(self._service, "video")
         return video
+
+    def connect(self) -> None:
+        super().connect()
+        self._samples.fill(self.prompt)
 
     async def read_source(self, request: Request, path: str | None) -> Inputs:
         for remark in (await self._service.read_video(path, request)).remarks:

@@ -292,6 +292,19 @@ def test_a_finished_run_is_downloaded_kept_and_played_again(visit, monkeypatch):
         page.close()
 
 
+def test_a_sample_is_tried_at_a_click_in_every_tab_that_wants_a_file(visit):
+    page = visit()
+    for tab, loaded in (("Image", ".cv-crop img"), ("Video", ".cv-source video")):
+        choose(page, f"{tab} to video")
+        for _ in range(2):  # also in place of another
+            sample = page.locator("[data-sample]:visible").first
+            words = sample.get_attribute("data-prompt")
+            sample.click()
+            page.locator(loaded).first.wait_for()
+            prompt = page.locator(".cv-prompt textarea:visible")
+            wait_for(page, lambda prompt=prompt, words=words: prompt.input_value() == words)
+
+
 DROP = """(text) => {
   const dataTransfer = new DataTransfer();
   dataTransfer.items.add(new File([text], 'manifest.json', {type: 'application/json'}));

@@ -16,3 +16,8 @@ document.addEventListener('paste', async (event) => {
   input().files = files.files;
   input().dispatchEvent(new Event('change', { bubbles: true }));
 });
+
+/* Gradio puts a picture into a button that has no name. */
+document.addEventListener('load', ({ target }) => {
+  if (target.matches?.('.cv-crop img')) target.alt = 'The first frame';
+}, true);

@@ -1,0 +1,43 @@
+"""Something to try where a picture or a video is asked for: frames and clips of the gallery."""
+
+import html
+from typing import Literal
+
+import gradio as gr
+
+from causvid.serving.service import Service
+from causvid.ui import PRIVATE
+from causvid.ui.files import static
+from causvid.ui.gallery import chosen, clips_of, poster
+from causvid.ui.playback import address_of
+
+MOST = 4
+
+
+class Samples:
+    """A row of buttons, where it is built; none if the first model has no gallery."""
+
+    def __init__(self, service: Service, kind: Literal["image", "video"]):
+        buttons = []
+        for clip in clips_of(service.settings.model)[:MOST]:
+            picture, name = poster(clip), clip.path.stem
+            source = "" if kind == "image" else address_of(clip.path)  # or the picture itself
+            buttons.append(
+                f'<button type="button" data-sample="{html.escape(source)}" '
+                f'data-name="{name}{".jpg" if kind == "image" else ".mp4"}" '
+                f'data-type="{"image/jpeg" if kind == "image" else "video/mp4"}" '
+                f'data-prompt="{html.escape(clip.prompt)}">'
+                f'<img src="{picture}" alt="">Try {html.escape(name.replace("-", " "))}</button>'
+            )
+        self._row = gr.HTML(
+            "".join(buttons),
+            visible=bool(buttons),
+            js_on_load=static("samples.js"),
+            apply_default_css=False,
+            elem_classes="cv-note cv-samples",
+            padding=False,
+        )
+
+    def fill(self, prompt: gr.Textbox) -> None:
+        """Let a sample bring its words."""
+        self._row.choose(chosen, None, prompt, **PRIVATE)
