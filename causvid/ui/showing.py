@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
-from causvid.ui.playback import Message, Playback
+from causvid.ui.playback import Message, Playback, address_of
 from causvid.ui.relay import Relay
 
 KEPT = 40  # messages: half a minute of chunks of 12 pictures
@@ -36,7 +36,7 @@ class Showing:
         self._wait = wait
         self._opening: Message | None = None
         self._infos: list[dict[str, Any]] = []
-        self._text = ""  # how it ended
+        self._text, self._link = "", ""  # how it ended, and its request
         self._timer: asyncio.TimerHandle | None = None
         self._relay = Relay(self._noted(), keep=KEPT)
 
@@ -107,6 +107,7 @@ class Showing:
                     self._infos.append(message["info"])
                 elif message["kind"] == "end":
                     self._text += message["text"]
+                    self._link = message["link"]
                 yield message
 
     def _clip(self) -> Message:
@@ -115,7 +116,9 @@ class Showing:
         height, width = self.run.job.request.size
         return {
             "kind": "clip",
-            "url": f"gradio_api/file={self.playback.results.video}",
+            "url": address_of(self.playback.results.video),
+            "link": self._link,
+            "fps": self.run.fps,
             "width": width,
             "height": height,
             "text": self._text,
