@@ -27,6 +27,7 @@ import causvid.transformer  # noqa: F401  pipelines saved by version 0.1 name th
 from causvid.generation.config import GenerationConfig
 from causvid.generation.generator import Generator
 from causvid.generation.geometry import LatentGrid
+from causvid.generation.live import LiveFeed, LiveSource
 from causvid.generation.parameters import DEFAULT_SECONDS, Decoder, check_decoder, check_seed
 from causvid.generation.prompts import PromptSchedule
 from causvid.generation.snapshot import unpack
@@ -57,7 +58,8 @@ _ELSEWHERE = {  # habits from other pipelines → what to do here
 }
 
 ImageInput = str | Path | bytes | PIL.Image.Image | np.ndarray
-VideoInput = str | Path | bytes | Iterable[PIL.Image.Image | np.ndarray]
+Recorded = str | Path | bytes | Iterable[PIL.Image.Image | np.ndarray]
+VideoInput = Recorded | LiveFeed
 
 
 @dataclass
@@ -155,7 +157,8 @@ class CausVidPipeline(DiffusionPipeline, LoraLoader):
         Args:
             prompt: what to show, or a schedule of prompts.
             image: image-to-video: a file, its bytes, or a picture; cropped to the video's shape.
-            video: video-to-video: a file, or pictures at the model's rate; cropped likewise.
+            video: video-to-video: a file, pictures at the model's rate, or a `LiveFeed` of pictures
+                that come meanwhile; cropped likewise.
             seconds: length, rounded up to whole chunks; `math.inf` for no end. By default 5, or
                 the whole source of video-to-video, which ends its stream in any case.
             seed: of the noise, 0 … 2**63 - 1.
@@ -192,8 +195,7 @@ class CausVidPipeline(DiffusionPipeline, LoraLoader):
         size = (generator.grid.height, generator.grid.width)
         source = None
         if video is not None:
-            frames = _frames(video, generator)
-            source = VideoSource(frames, strength=strength, adaptive=adaptive_strength)
+            source = _source(video, generator, strength=strength, adaptive=adaptive_strength)
         return Stream(
             generator,
             self.codec(decoder),
@@ -216,7 +218,7 @@ class CausVidPipeline(DiffusionPipeline, LoraLoader):
 
         Args:
             snapshot: the snapshot, or a file that holds it.
-            video: the source of a video-to-video stream, from its beginning.
+            video: the source of a video-to-video stream, from its beginning unless it is live.
 
         Raises:
             ValueError: if it is no snapshot of this model.
@@ -225,7 +227,7 @@ class CausVidPipeline(DiffusionPipeline, LoraLoader):
         settings, _ = unpack(data)
         generator = self.generator(height=settings.height, width=settings.width)
         generator = dataclasses.replace(generator, config=settings.generation)
-        source = None if video is None else VideoSource(_frames(video, generator))
+        source = None if video is None else _source(video, generator)
         return Stream.resume(
             data, generator, self.codec(decoder), self._encode_prompts, source=source
         )
@@ -329,7 +331,14 @@ def _unknown_argument(method: str, name: str, known: list[str]) -> str:
     return f"CausVidPipeline.{method}() has no argument {name!r}: {_ELSEWHERE.get(name, guess)}"
 
 
-def _frames(video: VideoInput, generator: Generator) -> Iterable[np.ndarray]:
+def _source(video: VideoInput, generator: Generator, **options: Any) -> VideoSource:
+    grid, fps = generator.grid, generator.config.fps
+    if isinstance(video, LiveFeed):
+        return LiveSource(video, fps=fps, height=grid.height, width=grid.width, **options)
+    return VideoSource(_frames(video, generator), **options)
+
+
+def _frames(video: Recorded, generator: Generator) -> Iterable[np.ndarray]:
     """The pictures of a file at the generator's rate and size; other pictures at its size."""
     grid = generator.grid
     if not isinstance(video, str | Path | bytes):

@@ -66,6 +66,8 @@ class Metronome:
         speed: chunks come at this multiple of playback speed.
     """
 
+    takes_live = False
+
     def __init__(self, fps: int, size: tuple[int, int], speed: float = 1.0):
         self._fps, self._size, self.speed = fps, size, speed
 

@@ -1,4 +1,5 @@
-"""`python -m causvid schema`: write the JSON schema of requests, chunk infos and manifests."""
+"""`python -m causvid schema`: write the JSON schema of requests, chunk infos, manifests and of the
+socket's messages."""
 
 import argparse
 import json
@@ -16,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def schemas() -> dict[str, dict[str, Any]]:
     """File name → JSON schema: of requests as they may be written, of the rest as we write it."""
+    from causvid.realtime.messages import schemas as messages
     from causvid.serving.record import ChunkInfo, Manifest
     from causvid.serving.request import Request
 
@@ -23,6 +25,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         "request.json": Request.model_json_schema(),
         "info.json": ChunkInfo.model_json_schema(mode="serialization"),
         "manifest.json": Manifest.model_json_schema(mode="serialization"),
+        **{f"realtime_{side}.json": schema for side, schema in messages().items()},
     }
 
 

@@ -88,6 +88,7 @@ class FrameChunk:
         timings: seconds that each part took.
         source: the source's pictures, like `frames`; video-to-video only.
         strength: noise level the source was raised to; video-to-video only.
+        source_time: time stamp of the newest of the source's pictures; of a live source only.
     """
 
     index: int
@@ -102,3 +103,4 @@ class FrameChunk:
     timings: Timings
     source: np.ndarray | None = None
     strength: float | None = None
+    source_time: float | None = None

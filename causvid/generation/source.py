@@ -43,11 +43,13 @@ class SourceChunk:
         frames: the pictures themselves, uint8 `[t, h, w, 3]`; fewer than a whole chunk at the end
             of the source.
         strength: noise level σ to start from, in (0, 1].
+        time: time stamp of the newest picture of a live source, seconds.
     """
 
     latents: Tensor
     frames: np.ndarray
     strength: float
+    time: float | None = None
 
 
 class VideoSource:
@@ -76,6 +78,7 @@ class VideoSource:
         check_strength(strength)
         self._frames: Iterator[np.ndarray] = iter(frames)
         self._read: list[np.ndarray] = []  # of the next chunk
+        self._time: float | None = None  # of the newest of them, where that is known
         self._skip = 0  # pictures to be dropped first
         self.strength = strength
         self.adaptive = adaptive
@@ -122,7 +125,7 @@ class VideoSource:
         latents = codec.encode(to_pixels(filled, device, torch.float32), state)
         self._read = []
         self.position += len(frames)
-        return SourceChunk(latents, frames, self._strength_for(frames))
+        return SourceChunk(latents, frames, self._strength_for(frames), self._time)
 
     def close(self) -> None:
         """Release the reader behind the pictures, where there is one."""

@@ -405,6 +405,7 @@ class Stream:
             timings=Timings(**clock.seconds()),
             source=None if source is None else source.frames,
             strength=None if source is None else source.strength,
+            source_time=None if source is None else source.time,
         )
 
     def _read_source(self, index: int) -> SourceChunk | None:

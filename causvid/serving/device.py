@@ -11,6 +11,7 @@ snapshots happen in threads of the run, and meanwhile it has no turn.
 """
 
 import contextlib
+import itertools
 import logging
 import math
 import os
@@ -31,8 +32,8 @@ _NICENESS = 5  # of what runs beside the passes: a third of a core that is wante
 class Ticket:
     """One run on a device, as its owner sees it; callable from any thread.
 
-    A device subclasses it: `stop` is needed, `taken`, `steer` and `place` are where it has a use
-    for them.
+    A device subclasses it: `stop` is needed, `taken`, `permit`, `steer` and `place` are where it
+    has a use for them.
 
     Attributes:
         began: when it left the queue, on the clock of `perf_counter`.
@@ -43,12 +44,21 @@ class Ticket:
         self.silent = False
         self.began: float | None = None
         self._deliver = deliver
+        self._changes = itertools.count(1)
 
     def taken(self) -> None:
         """The owner has taken a chunk."""
 
-    def steer(self, prompt: str, handover: str) -> None:
-        """Change the prompt from the next chunk on, of a run that waits from its first."""
+    def permit(self, until: float) -> None:
+        """Begin no chunk while the video has `until` seconds or more."""
+
+    def steer(self, prompt: str, handover: str) -> int:
+        """Change the prompt from the next chunk on, of a run that waits from its first.
+
+        Returns:
+            The number of this change, from 1, which chunks that are made under it carry.
+        """
+        return next(self._changes)
 
     def stop(self) -> None:
         """End soon, and tell with `Ended` what was made."""
@@ -70,7 +80,13 @@ class Ticket:
 
 
 class Device(Protocol):
-    """Where jobs are carried out."""
+    """Where jobs are carried out.
+
+    Attributes:
+        takes_live: whether a job may follow a camera.
+    """
+
+    takes_live: bool
 
     def submit(self, job: Job, deliver: Callable[[Event], None]) -> Ticket:
         """Carry out `job`; `deliver` is called from another thread, an `Ended` or `Failed` last.
@@ -84,7 +100,7 @@ class Device(Protocol):
 
 
 class SharedDevice:
-    """A device in this process.
+    """A device in this process, which pictures can reach while a run is made.
 
     Args:
         open_model: gives the pipeline of a job's model.
@@ -93,6 +109,8 @@ class SharedDevice:
         lead: seconds that paced runs are made ahead of playback.
         each: how many of the places at the device the runs of one client may take.
     """
+
+    takes_live = True
 
     def __init__(
         self,
@@ -206,6 +224,9 @@ class _Turn(Ticket):
         self._device = device
         self._away = True  # one of its own threads works for it, or is to
         self._unread = 0
+        before = job.continuation
+        self._before = before.manifest.video.seconds if before else 0.0  # of an earlier run
+        self._permitted = math.inf  # seconds of video
         self._playback: float | None = None  # when the first frame could be seen
         self._made = 0.0  # seconds of video
         self._left = math.inf  # when the last step ended
@@ -218,8 +239,17 @@ class _Turn(Ticket):
             self._unread -= 1
             self._device._changed.notify_all()
 
-    def steer(self, prompt: str, handover: str) -> None:
-        self.production.steer(prompt, handover)
+    def permit(self, until: float) -> None:
+        with self._device._changed:
+            if self._held_back:
+                self._wanted = time.perf_counter()
+            self._permitted = until
+            self._device._changed.notify_all()
+
+    def steer(self, prompt: str, handover: str) -> int:
+        number = super().steer(prompt, handover)
+        self.production.steer(prompt, handover, number)
+        return number
 
     def stop(self) -> None:
         device = self._device
@@ -244,7 +274,7 @@ class _Turn(Ticket):
             return math.inf
         if self.stopping:
             return 0.0
-        if self._unread >= MAX_UNREAD or not self.production.ready:
+        if self._unread >= MAX_UNREAD or self._held_back or not self.production.ready:
             return math.inf
         return self._paced()
 
@@ -273,6 +303,10 @@ class _Turn(Ticket):
         self._made += len(made.chunk.frames) / made.info.fps
         self._unread += 1
         self.report(made)
+
+    @property
+    def _held_back(self) -> bool:
+        return self._before + self._made >= self._permitted
 
     def _paced(self) -> float:
         if not self.job.paced or self._playback is None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from causvid.generation.chunk import FrameChunk
+from causvid.generation.live import LiveFeed
 from causvid.generation.stream import Stream, StreamInterrupted
 from causvid.media import lacks_room
 from causvid.pipeline import CausVidPipeline
@@ -46,7 +47,7 @@ class Continuation:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What a run is to make; picklable.
+    """What a run is to make; picklable, unless it is live.
 
     Args:
         run: its id, not to be guessed by strangers.
@@ -54,6 +55,7 @@ class Job:
         folder: for everything that the run leaves behind.
         image: image-to-video: the picture, uint8 `[h, w, 3]`, of the video's size.
         video: video-to-video: the file.
+        live: video-to-video: pictures that come while it is made.
         continuation: set if it goes on from an earlier run.
         snapshot_bytes: the largest state to leave behind; 0 for none.
         paced: whether somebody watches while it is made; then there is no hurry to be far ahead.
@@ -66,6 +68,7 @@ class Job:
     folder: Path
     image: np.ndarray | None = None
     video: Path | None = None
+    live: LiveFeed | None = None
     continuation: Continuation | None = None
     snapshot_bytes: int = 0
     paced: bool = False
@@ -146,7 +149,10 @@ class Production:
         self._changed = changed
         self._stream: Stream | None = None
         self._recorder: Recorder | None = None
-        self._prompts: deque[tuple[str, str]] = deque(maxlen=1)  # the newest, if it is not in use
+        # The newest prompt, if it is not in use: its words, hand-over and number.
+        self._prompts: deque[tuple[str, str, int]] = deque(maxlen=1)
+        self._changes: deque[tuple[int, int]] = deque()  # first chunk and number, in order
+        self._change: int | None = None  # number of the newest that is in force
         self._interrupted: Reason | None = None
         self._stopped_by: Reason | None = None
         self._kept = True
@@ -176,7 +182,8 @@ class Production:
         stream, recorder = self._opened()
         recorder.idle(idle)
         if self._prompts:
-            stream.steer(*self._prompts.pop())
+            prompt, handover, number = self._prompts.pop()
+            self._changes.append((stream.steer(prompt, handover), number))
         try:
             chunk = stream.step()
         except StreamInterrupted:
@@ -189,12 +196,14 @@ class Production:
                 raise SourceOver(going_on.manifest)
             self._settle(stream)
             return None
-        recorder.add(chunk)
+        while self._changes and self._changes[0][0] <= chunk.index:
+            self._change = self._changes.popleft()[1]
+        recorder.add(chunk, self._change)
         return Made(chunk, recorder.info(self.job.run))
 
-    def steer(self, prompt: str, handover: str) -> None:
+    def steer(self, prompt: str, handover: str, number: int) -> None:
         """Change the prompt from the next chunk on. One that is replaced before is never used."""
-        self._prompts.append((prompt, handover))
+        self._prompts.append((prompt, handover, number))
 
     def interrupt(self, reason: Reason = "viewer", *, kept: bool = True) -> None:
         """End between two layers.
@@ -261,11 +270,12 @@ class Production:
 def _open(pipeline: CausVidPipeline, job: Job) -> Stream:
     request, earlier = job.request, job.continuation
     if earlier is None:
-        stream = request.open(pipeline, image=job.image, video=job.video)
+        stream = request.open(pipeline, image=job.image, video=job.live or job.video)
         if request.seconds in (None, math.inf) and job.limit != math.inf:
             stream.chunk_count = stream.generator.timeline.chunk_count(job.limit)
         return stream
-    stream = pipeline.resume(earlier.snapshot, video=job.video, decoder=request.decoder)
+    source = job.live or job.video
+    stream = pipeline.resume(earlier.snapshot, video=source, decoder=request.decoder)
     timeline = stream.generator.timeline
     stream.chunk_count = max(
         stream.position + 1, timeline.chunk_count(stream.seconds + earlier.seconds)

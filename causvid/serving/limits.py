@@ -12,6 +12,8 @@ from causvid.presets.preset import Preset
 from causvid.serving.request import Request
 from causvid.serving.settings import Settings
 
+FRAME_BYTES = 2_000_000  # of one picture of a camera, compressed
+FRAME_PIXELS = 1920 * 1088  # a camera's client makes them no larger than the model's
 GRACE = 0.5  # seconds that a source may be longer, as containers round their length up
 
 
@@ -109,6 +111,19 @@ def check_image(path: str | Path | None, height: int, width: int, settings: Sett
     _check_bytes(path, settings)
     picture = read_image(Path(path), max_pixels=settings.upload_pixels, to_fit=(height, width))
     return fit(picture, height, width)
+
+
+def check_frame(data: bytes, height: int, width: int) -> np.ndarray:
+    """One picture of a camera, likewise. What is sent many times a second is to be small.
+
+    Raises:
+        ValueError: if it is too large, or cannot be read.
+    """
+    if len(data) > FRAME_BYTES:
+        raise ValueError(
+            f"the picture has {len(data):,} bytes; of a camera, allowed are {FRAME_BYTES:,}"
+        )
+    return fit(read_image(data, max_pixels=FRAME_PIXELS), height, width)
 
 
 def check_video(path: str | Path | None, request: Request, settings: Settings) -> VideoInfo:

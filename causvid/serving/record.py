@@ -53,12 +53,21 @@ class ChunkRecord(Record):
     strength: float | None = Field(
         description="video-to-video: the noise level that the source was raised to"
     )
+    change: int | None = Field(
+        None,
+        description="the newest change of prompt in force, counted from 1 as the run received them",
+    )
+    source_time: float | None = Field(
+        None,
+        description="live: the time stamp of the newest picture that it is made from, seconds",
+    )
     drift: Looks = Field(description="statistics against the first chunk's; 1 is unchanged")
     timings: ChunkTimings
 
     @classmethod
-    def of(cls, chunk: FrameChunk) -> Self:
-        return cls.model_validate(chunk, from_attributes=True)
+    def of(cls, chunk: FrameChunk, change: int | None = None) -> Self:
+        record = cls.model_validate(chunk, from_attributes=True)
+        return record.model_copy(update={"change": change})
 
 
 class ChunkInfo(ChunkRecord):
@@ -186,12 +195,13 @@ class Recorder:
         """Time that passed because nobody wanted a chunk yet does not count."""
         self._started += seconds
 
-    def add(self, chunk: FrameChunk) -> None:
-        """Note a finished chunk; call it when its frames are there."""
+    def add(self, chunk: FrameChunk, change: int | None = None) -> None:
+        """Note a finished chunk, and the change of prompt in force; call it when its frames are
+        there."""
         self._elapsed = time.perf_counter() - self._started
         if self._first is None:
             self._first = self._elapsed
-        self._chunks.append(ChunkRecord.of(chunk))
+        self._chunks.append(ChunkRecord.of(chunk, change))
 
     @property
     def frames(self) -> int:

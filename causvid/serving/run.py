@@ -137,6 +137,10 @@ class Run:
         finally:
             self.close()
 
+    def permit(self, until: float) -> None:
+        """Begin no chunk while the whole video has `until` seconds or more."""
+        self.ticket.permit(until)
+
     def save_chunk(self, made: Made) -> Path:
         """Append a chunk to the video, and write it as a file that plays by itself.
 
@@ -244,6 +248,8 @@ class Run:
         if self._unsent:
             manifest = manifest.model_copy(update={"stopped": True, "stopped_by": "room"})
         call, why = self._call_of(manifest.request)
+        if self.job.live is not None:
+            call, why = None, "it followed a camera, whose pictures are not kept"
         manifest = manifest.model_copy(update={"call": call, "no_call": why})
         kept = 0 if self.shortened else kept
         return dataclasses.replace(ended, manifest=manifest, snapshot_bytes=kept)

@@ -22,12 +22,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from causvid.generation.cues import Handover
+from causvid.generation.live import LiveFeed
 from causvid.generation.parameters import Mode
 from causvid.generation.prompts import PromptSchedule
 from causvid.media import FragmentMuxer, NoRoomError, VideoInfo, lacks_room
 from causvid.serving.device import Device
 from causvid.serving.job import Continuation, Job, SourceOver
 from causvid.serving.limits import (
+    check_frame,
     check_image,
     check_prompt,
     check_request,
@@ -47,7 +49,7 @@ Written = TypeVar("Written")
 # Uploads that are read or wait for it. Each holds one of Gradio's places for events, of which there
 # are 40 more than there can be runs.
 MAX_READING = 12
-_READERS = 2  # threads, apart from those that write videos
+_READERS = 2  # threads for uploads, and as many for cameras, apart from those that write videos
 
 MAX_KEPT = 128  # finished runs, over all viewers: each holds a file open
 
@@ -83,6 +85,7 @@ class Service:
         self._lock = threading.Lock()
         self._reading = 0
         self._readers = ThreadPoolExecutor(_READERS, "uploads")
+        self._cameras = ThreadPoolExecutor(_READERS, "cameras")
         self._runs: dict[str, Run] = {}  # live ones, and finished ones that can be extended
         self._held: set[str] = set()  # finished ones that are being copied
         self._needed = 0  # bytes that the largest run so far has left
@@ -106,6 +109,15 @@ class Service:
         """
         return await self._in_turn(check_image, path, height, width, self.settings)
 
+    async def read_frame(self, data: bytes, height: int, width: int) -> np.ndarray:
+        """A picture of a camera, as `check_image` gives one, in a thread beside the uploads'.
+
+        Raises:
+            ValueError: if it is no picture, or too large.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._cameras, check_frame, data, height, width)
+
     async def read_video(self, path: str | Path | None, request: Request) -> VideoInfo:
         """As `check_video`, likewise."""
         return await self._in_turn(check_video, path, request, self.settings)
@@ -116,6 +128,7 @@ class Service:
         *,
         image: np.ndarray | None = None,
         video: str | Path | None = None,
+        live: bool = False,
         owner: str | None = None,
         client: str | None = None,
         watched: bool = False,
@@ -125,6 +138,7 @@ class Service:
         Args:
             image: uint8 `[h, w, 3]`, of the video's size.
             video: a file; it may go away meanwhile.
+            live: the video comes while the run is made, into the feed of its job.
             owner: a secret of who asks, such as a browser's session; `leave` ends all their runs.
                 By default one that nobody knows.
             client: where the call comes from, which many owners may share; it may have so many
@@ -135,6 +149,11 @@ class Service:
             ValueError: if a limit is exceeded, or no more runs can wait.
         """
         self._check_client(client)
+        if live and not self.device.takes_live:
+            raise ValueError(
+                "a camera cannot reach the GPU of this server, which is lent for one video at a "
+                "time: record a clip, and send that"
+            )
         preset = self.models.preset(request.model)
         request = check_request(request, preset, self.settings)
         check_fit(
@@ -153,6 +172,7 @@ class Service:
                 folder=folder,
                 image=image,
                 video=video,
+                live=LiveFeed() if live else None,
                 snapshot_bytes=self.settings.snapshot_mb * 10**6,
                 paced=watched,
                 client=client,
@@ -168,11 +188,15 @@ class Service:
         *,
         prompt: str | None = None,
         handover: str = "recache",
+        live: bool = False,
         owner: str | None = None,
         client: str | None = None,
         watched: bool = False,
     ) -> Run:
         """Go on from where a run ended, with another prompt if one is given.
+
+        Args:
+            live: whether pictures will come, where the run followed a camera.
 
         Raises:
             ValueError: if there is no such run any more, or a limit is exceeded.
@@ -185,6 +209,8 @@ class Service:
             raise SourceOver(earlier.ended.manifest)
         if not earlier.ended.continuable:
             raise ValueError("this run left nothing to go on from")
+        if earlier.job.live is not None and not live:
+            raise ValueError("this video followed a camera: go on in a session that has one")
         seconds = checked("extension", seconds, Seconds)
         before = earlier.ended.manifest.video.seconds
         if before + seconds > self.settings.longest:
@@ -205,6 +231,7 @@ class Service:
                 run=new,
                 folder=folder,
                 video=video,
+                live=LiveFeed() if earlier.job.live is not None else None,
                 paced=watched,
                 client=client,
                 continuation=Continuation(
@@ -229,8 +256,11 @@ class Service:
         with self._holding(finished):
             return await self._in_turn(finished.save_animation, suffix)
 
-    def steer(self, run: str, prompt: str, handover: str = "recache") -> None:
+    def steer(self, run: str, prompt: str, handover: str = "recache") -> int:
         """Change the prompt of a live run from its next chunk on.
+
+        Returns:
+            The number of this change, as `ChunkInfo.change` has it.
 
         Raises:
             ValueError: if the prompt, the hand-over or the run cannot be used.
@@ -240,7 +270,7 @@ class Service:
         live = self._find(run)
         if live.ended is not None:
             raise ValueError("this video is finished: extend it with the new prompt instead")
-        live.ticket.steer(prompt, handover)
+        return live.ticket.steer(prompt, handover)
 
     def stop(self, run: str) -> None:
         """End a live run soon; it tells with `Ended` what was made. Repeating is harmless."""
@@ -289,7 +319,8 @@ class Service:
     def close(self) -> None:
         """End everything and delete every file."""
         self.device.close()
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._readers, self._cameras):
+            pool.shutdown(wait=False, cancel_futures=True)
         for run in list(self._runs):
             self.forget(run)
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -335,6 +366,8 @@ class Service:
         if self._call_of is None:
             return None, None
         settings, seconds = self.settings, request.seconds
+        if seconds == math.inf:
+            return None, "nothing was made"
         if len(request.prompts) > settings.max_cues:
             return None, f"it has {len(request.prompts)} cues; a call may have {settings.max_cues}"
         try:

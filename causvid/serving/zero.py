@@ -7,7 +7,6 @@ platform queues and schedules, so there are no turns to take here.
 
 import contextlib
 import contextvars
-import itertools
 import json
 import math
 import threading
@@ -55,8 +54,8 @@ def carry_out(open_model: OpenModel, job: Job, seconds: float) -> Generator[Even
             with contextlib.suppress(FileNotFoundError):  # it was never steered
                 newest = (job.folder / _PROMPT).read_bytes()
                 if newest != steered:
-                    _, prompt, handover = json.loads(newest)
-                    production.steer(prompt, handover)
+                    number, prompt, handover = json.loads(newest)
+                    production.steer(prompt, handover, number)
                     steered = newest
             if (made := production.step()) is None:
                 break
@@ -85,6 +84,8 @@ class LentDevice:
         call: carries out a job in the process that has the device; `carry_out`, decorated.
     """
 
+    takes_live = False  # a picture would have to reach another process
+
     def __init__(self, call: LentCall):
         self._call = call
 
@@ -99,19 +100,19 @@ class _Call(Ticket):
     def __init__(self, call: LentCall, job: Job, deliver: Callable[[Event], None]):
         super().__init__(job, deliver)
         self._call = call
-        self._steered = itertools.count(1)
         # The platform reads the visitor's quota from the context of the web request.
         context = contextvars.copy_context()
         threading.Thread(
             target=context.run, args=(self._run,), name=f"run {job.run}", daemon=True
         ).start()
 
-    def steer(self, prompt: str, handover: str) -> None:
-        number, folder = next(self._steered), self.job.folder
+    def steer(self, prompt: str, handover: str) -> int:
+        number, folder = super().steer(prompt, handover), self.job.folder
         part = folder / f"{number}.part"
         with contextlib.suppress(FileNotFoundError):  # forgotten, which also ends it
             part.write_text(json.dumps([number, prompt, handover]), encoding="utf-8")
             part.replace(folder / _PROMPT)  # whole, for a reader in another process
+        return number
 
     def stop(self) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -19,7 +19,7 @@ BROKE = "something broke here"
 """How the answer to an error of the inside begins, which the log has by the name that follows."""
 
 
-class Refused(Exception):
+class Refused(ValueError):
     """A request that is answered with a status and one sentence."""
 
     def __init__(self, status: int, sentence: str):

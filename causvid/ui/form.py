@@ -108,6 +108,11 @@ class Options:
         return list(self._parts.values())
 
     @property
+    def of_requests(self) -> dict[str, gr.components.Component]:
+        """Those that are parameters of a request, by name."""
+        return {name: part for name, part in self._parts.items() if name in PARAMETERS}
+
+    @property
     def model(self) -> gr.components.Component | None:
         """Where the model is chosen; `None` where there is one only."""
         return self._parts.get("model")

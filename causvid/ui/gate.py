@@ -33,6 +33,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from causvid.media import lacks_room
+from causvid.realtime.route import PATH
 from causvid.serving.service import FULL
 from causvid.ui.bodies import BROKE, Body, Refused, read_json, write_json
 from causvid.ui.quota import Quota, client_of
@@ -43,7 +44,7 @@ FORM_BYTES = 10**5  # around an uploaded file
 _API = "/gradio_api"
 _READ = re.compile(
     rf"/|/(config|healthz|theme\.css|favicon\.ico|robots\.txt|manifest\.json|pwa_icon(/\d+)?)/?"
-    r"|/(assets|static|svelte)/.+"
+    rf"|/(assets|static|svelte)/.+|{PATH}"
     rf"|{_API}/(info|openapi\.json|app_id|user|login_check|startup-events|theme\.css)/?"
     rf"|{_API}/(queue/data|queue/status|upload_progress|heartbeat/[^/]+|mcp/?.*)"
     rf"|{_API}/file[=/](?!/*https?:).+"
@@ -73,7 +74,8 @@ _FILE_POLICY = "default-src 'none'; img-src 'self'; media-src 'self'; sandbox"
 _HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
-    "permissions-policy": "camera=(self), microphone=(self), display-capture=(), geolocation=()",
+    "permissions-policy": "camera=(self), microphone=(self), display-capture=(self), "
+    "geolocation=()",
 }
 
 log = logging.getLogger("causvid.server")
@@ -110,12 +112,14 @@ class Gate:
         self._policy = _POLICY.format(scripts=_RESIZER if space else "")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self._app(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
             return
         client = client_of(scope, self._proxies)
         scope = {**scope, "client": (client, (scope.get("client") or ("", 0))[1])}
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
         began = False
         held: Message | None = None
 
@@ -146,6 +150,16 @@ class Gate:
             answer = broken(scope, error)
         if answer is not None and not began:
             await answer(scope, receive, dressed)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a connection on that is to become a socket. Browsers open one to anywhere for any
+        page, and say for which."""
+        asked = Headers(scope=scope)
+        if "origin" in asked and _is_foreign(asked):
+            sentence = "pages from elsewhere cannot use a server on this machine"
+            await JSONResponse({"detail": sentence}, status_code=403)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
         """Pass a request on, or tell what to answer."""
@@ -319,9 +333,7 @@ class Gate:
         headers["content-security-policy"] = _FILE_POLICY if is_file else self._policy
         # There is nothing to log in to. On a local host, other pages are nobody we know.
         del headers["access-control-allow-credentials"]
-        asked = Headers(scope=scope)
-        origin = urlsplit(asked.get("origin", "")).netloc
-        if _is_local(asked.get("host", "")) and origin != asked.get("host"):
+        if _is_foreign(Headers(scope=scope)):
             del headers["access-control-allow-origin"]
 
 
@@ -407,6 +419,12 @@ def _declared(scope: Scope, body: Body) -> Body:
 
 def _stream(text: str) -> Response:
     return PlainTextResponse(text, media_type="text/event-stream")
+
+
+def _is_foreign(asked: Headers) -> bool:
+    """Whether a local host is asked for a page that it did not serve."""
+    origin = urlsplit(asked.get("origin", "")).netloc
+    return _is_local(asked.get("host", "")) and origin != asked.get("host")
 
 
 def _is_local(host: str) -> bool:

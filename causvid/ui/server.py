@@ -1,11 +1,12 @@
 """From settings to a running server: models, device, service, page."""
 
+import contextlib
 import ctypes
 import functools
 import logging
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import gradio as gr
 import gradio.http_server
@@ -16,6 +17,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from causvid.log import set_up_logging, silence_loading_bars, withhold_texts
+from causvid.realtime.route import example_route, realtime_route
+from causvid.realtime.session import Receive
 from causvid.serving.device import Device, SharedDevice
 from causvid.serving.job import Event, Job
 from causvid.serving.models import Models
@@ -28,7 +31,7 @@ from causvid.ui.files import Uploads, static
 from causvid.ui.gate import HANDLERS, Gate
 from causvid.ui.page import build_page
 from causvid.ui.presence import Presence, notice_lost_networks
-from causvid.ui.quota import kept_seconds, quota_of
+from causvid.ui.quota import Upload, kept_seconds, quota_of
 from causvid.ui.transport import raise_descriptor_limit, serving, spare_proxies
 
 # Gradio keeps half a megabyte for each of the latest sessions; a plain call counts as one, too. A
@@ -111,6 +114,16 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
     quota = quota_of(service.settings)
+
+    def receive(client: str | None) -> Receive:
+        @contextlib.contextmanager
+        def open_(size: int) -> Iterator[Upload]:
+            with quota.upload(client, declared=size) as upload:
+                service.make_room(size)
+                yield upload
+
+        return open_
+
     page = build_page(service, presence, quota)
     gr.set_static_paths([service.results])  # else Gradio would keep copies
     front = functools.partial(
@@ -136,7 +149,12 @@ def launch(service: Service, presence: Presence | None = None, **options) -> gr.
         max_threads=service.settings.viewers + service.settings.waiting + 40,
         state_session_capacity=SESSIONS,
         app_kwargs={
-            "routes": [Route("/healthz", health), Route("/leave", leave, methods=["POST"])],
+            "routes": [
+                Route("/healthz", health),
+                Route("/leave", leave, methods=["POST"]),
+                realtime_route(service, receive),
+                example_route(),
+            ],
             "middleware": [Middleware(presence.middleware)],
             "exception_handlers": {**HANDLERS, WRONG_CALL: refuse_call},
         },

@@ -17,6 +17,7 @@ from causvid.serving.limits import check_prompts
 from causvid.serving.request import Request
 from causvid.serving.service import Service
 from causvid.ui import PRIVATE, STREAMED
+from causvid.ui.camera import CameraButtons
 from causvid.ui.files import static
 from causvid.ui.form import Options, Updates
 from causvid.ui.hints import PROMPTS, Chips, Remark, kind_of
@@ -225,11 +226,15 @@ class VideoTab(Tab):
             apply_default_css=False,
             elem_classes="cv-note",
         )
+        # Not on a GPU that is lent to another process, which no picture reaches.
+        self._live = CameraButtons() if self._service.device.takes_live else None
         self._samples = Samples(self._service, "video")
         return video
 
     def connect(self) -> None:
         super().connect()
+        if self._live is not None:
+            self._live.connect(self.prompt, self.options)
         self._samples.fill(self.prompt)
 
     async def read_source(self, request: Request, path: str | None) -> Inputs:

@@ -12,10 +12,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import h11
 import httpx
 from gradio.http_server import Server as GradiosServer
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from causvid.realtime.route import MESSAGE_BYTES, PATH
 
 ASKING = 10.0  # seconds from the first byte of a request, or from connecting, to its last header
 BACKLOG = 100  # connections that asyncio accepts at once, before it lets us close any
@@ -119,8 +123,16 @@ class Connection(H11Protocol):
         self._has_asked()
         super().connection_lost(exc)
 
+    def _should_upgrade_to_ws(self) -> bool:
+        return self.scope["path"] == PATH
+
     def _unsupported_upgrade_warning(self) -> None:
-        """Anybody can ask for a WebSocket, which is answered as if it were not asked for."""
+        """Anybody can ask for a WebSocket, which is answered as if it were not asked for where
+        there is none."""
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._has_asked()
+        super().handle_websocket_upgrade(event)
 
     def _asks(self) -> None:
         self._has_asked()
@@ -149,7 +161,9 @@ def serving(front: Callable[[ASGIApp], ASGIApp], connections: int) -> type:
         def __init__(self, config: Any, *args: Any, **options: Any):
             limits = {"most": most_connections(connections), "asking": {}}
             config.http = type("Connection", (Connection,), limits)
-            config.ws = "none"
+            config.ws = WebSocketsSansIOProtocol
+            config.ws_max_size = MESSAGE_BYTES
+            config.ws_per_message_deflate = False  # video is compressed
             config.backlog = BACKLOG
             logging.getLogger("asyncio").addFilter(_SELDOM)
             config.proxy_headers = False  # `Gate` reads them, if they can be believed

@@ -84,6 +84,17 @@ def test_an_endless_run_that_went_on_for_long_says_so_and_a_short_one_has_a_call
     assert short.call is not None and short.no_call is None
 
 
+def test_an_endless_run_that_was_stopped_before_its_first_chunk_ends_in_order(service):
+    async def scenario():
+        run = service.start(ask(seconds=math.inf))
+        service.stop(run.id)
+        return await watch(run)
+
+    chunks, end = asyncio.run(scenario())
+    assert not chunks and end.manifest.video.frames == 0
+    assert end.manifest.call is None and end.manifest.no_call == "nothing was made"
+
+
 def test_a_run_that_was_steered_too_often_for_a_call_says_so(service):
     request = ask("0s: a red car\n0.3s: a ball\n0.6s: a boat", seconds=1.0)
     assert service._call_again(request) == (None, "it has 3 cues; a call may have 2")

@@ -21,6 +21,8 @@ CUES = [[0, "a red car", "swap"], [2, "a “blue” boat 🚤", "blend:2"]]
 
 
 class NoDevice:
+    takes_live = True
+
     def close(self):
         pass
 

@@ -43,6 +43,8 @@ TIMELINE = Timeline(LatentGrid(128, 224, spatial_stride=16, patch=1), ChunkPatte
 class NoDevice:
     """Nothing is generated here."""
 
+    takes_live = True
+
     def close(self):
         pass
 

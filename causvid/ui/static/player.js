@@ -11,7 +11,9 @@ const SLOWEST = 0.3;
 
 const MediaSourceClass = window.ManagedMediaSource || window.MediaSource;
 
+/* Of base64, or of what a socket brought. */
 function bytesOf(base64) {
+  if (base64 instanceof ArrayBuffer) return base64;
   return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 }
 

@@ -183,6 +183,7 @@ function playClip(message) {
 watch('value', () => receive(props.value));
 receive(props.value); // a run may have begun before the player was there
 takeUp();
+document.addEventListener('causvid:live', (event) => receive(event.detail)); // from camera.js
 document.addEventListener('causvid:clip', (event) => playClip(event.detail));
 
 document.addEventListener('click', (event) => {
