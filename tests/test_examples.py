@@ -89,6 +89,15 @@ def test_a_run_is_steered_and_extended(run, tmp_path):
     assert [cue["prompt"] for cue in manifest["request"]["prompts"]["cues"]][-1] == "a blue boat"
 
 
+def test_the_socket_is_followed_and_steered(run, tmp_path):
+    made = run("realtime_client.py", WORDS, "a blue boat", "--after", 1, "--seconds", 4)
+    assert made.returncode == 0, made.stderr
+    assert "in force from chunk" in made.stdout and ": a blue boat" in made.stdout
+    assert f": {len(frames_of(tmp_path / 'realtime.mp4'))} frames" in made.stdout
+    refused = run("realtime_client.py", WORDS, "--seconds", 999)
+    assert "allowed are 20" in refused.stderr and "Traceback" not in refused.stderr
+
+
 def test_a_batch_goes_on_where_it_was(run, files, tmp_path):
     names = ["000.mp4", "001.mp4"]
     for _ in range(2):
