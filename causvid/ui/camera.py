@@ -15,7 +15,7 @@ from causvid.ui.form import Options
 
 _PANEL = """<div class="cv-live" data-socket="{path}" hidden>
   <video muted playsinline aria-label="What the camera sees"></video>
-  <p><button type="button" data-stop>Stop the camera</button></p>
+  <p class="cv-note"><button type="button" data-stop>Stop the camera</button></p>
   <p role="status" aria-live="polite"></p>
 </div>"""
 _BEGIN = """(...values) => document.dispatchEvent(new CustomEvent('causvid:camera', {{ detail: {{
