@@ -15,12 +15,13 @@ INTERRUPTED, SCHEDULES = "commands/test_interrupted.py", "generation/test_writte
 NAMING = f"{ADAPTERS}::test_every_naming_adds_exactly_what_its_matrices_say"
 REFUSED = f"{ADAPTERS}::test_what_cannot_be_applied_is_refused_and_changes_nothing"
 OVERWRITTEN = "commands/test_commands.py::test_what_a_video_is_made_from_is_not_overwritten"
+NAMED = "commands/test_commands.py::test_a_source_is_not_overwritten_by_whatever_name"
 STORED = f"{LENGTHS}::test_a_length_is_that_of_what_is_stored"
 CLAIMED = f"{SOURCES}::test_a_run_ends_in_order_at_the_limit_whatever_its_source_claimed"
 
 CASES = {
-    "01 the manifest replaces the schedule": [OVERWRITTEN],
-    "02 the source is replaced by the result": [OVERWRITTEN],
+    "01 the manifest replaces the schedule": [OVERWRITTEN, NAMED],
+    "02 the source is replaced by the result": [OVERWRITTEN, NAMED],
     "03 a manifest's call is refused": [
         "serving/test_calls.py::test_the_call_of_a_rounded_length_is_accepted_and_makes_the_same_frames",
         "serving/test_calls.py::test_the_call_of_a_limit_of_work_is_accepted",

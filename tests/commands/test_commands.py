@@ -133,6 +133,22 @@ def test_what_a_video_is_made_from_is_not_overwritten(tmp_path, capsys):
     assert story.read_text() == '[[0, "a red car"]]'
 
 
+@pytest.mark.parametrize("option", ["--video", "--image"])
+@pytest.mark.parametrize("way", ["as it is", "by a detour", "by a link"])
+def test_a_source_is_not_overwritten_by_whatever_name(tmp_path, capsys, option, way):
+    source, given = tmp_path / "made.mp4", tmp_path / "made.mp4"
+    source.write_bytes(b"precious")
+    if way == "by a detour":
+        (tmp_path / "inner").mkdir()
+        given = tmp_path / "inner" / ".." / "made.mp4"
+    elif way == "by a link":
+        given = tmp_path / "other.mp4"
+        given.symlink_to(source)
+    assert generate(given, "a car", option, source) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert source.read_bytes() == b"precious"
+
+
 def test_a_manifest_in_place_of_a_schedule_is_named(tmp_path, capsys):
     manifest = tmp_path / "made.json"
     manifest.write_text('{"version": 1, "request": {}}')

@@ -70,18 +70,21 @@ async def watch(run) -> tuple[int, Ended]:
     return frames, run.ended
 
 
-def test_of_a_long_source_a_part_is_taken(serve, clip):
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 2.5])
+def test_of_a_long_source_a_part_is_taken(serve, clip, seconds):
     service, video = serve(max_seconds=3.0), clip(6.0)
     with pytest.raises(ValueError, match=r"is 6\.0 s long; allowed are 3 s: ask for so many sec"):
         check_video(video, ask(), service.settings)
-    part = ask(seconds=1.0)
+    part = ask(seconds=seconds)
     check_video(video, part, service.settings)
 
     async def scenario():
         return await watch(service.start(part, video=video))
 
     frames, ended = asyncio.run(scenario())
-    assert 16 <= frames < 16 + CHUNK and ended.manifest.request.seconds is not None
+    assert (
+        16 * seconds <= frames < 16 * seconds + CHUNK and ended.manifest.request.seconds is not None
+    )
 
 
 @pytest.mark.parametrize(
