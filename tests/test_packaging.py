@@ -69,7 +69,8 @@ def wheel(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_a_wheel_holds_weights_judge_gallery_and_page(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    folders = ["causvid", "assets/pocket", "assets/report/reader", "examples/gallery"]
+    examples = ["examples/gallery", "examples/realtime.html"]
+    folders = ["causvid", "assets/pocket", "assets/report/reader", *examples]
     listing = ["git", "-C", ROOT, "ls-files", *folders]
     tracked = subprocess.check_output(listing, text=True).splitlines()
     inside = {name if name.startswith("causvid/") else f"causvid/{name}" for name in tracked}
