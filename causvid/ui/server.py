@@ -203,6 +203,7 @@ def _theme() -> gr.themes.Base:
         # White on the hue's usual shade is too faint to be read by everybody.
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_700",
         checkbox_label_background_fill_selected="*primary_600",
         body_background_fill="*neutral_50",
         block_border_width="1px",
