@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 
@@ -33,6 +34,7 @@ def write_animation(video: Path, target: Path, *, width: int, height: int, fps: 
             f"the video has {seconds:.0f} s; {target.suffix[1:]} files are made of up to "
             f"{most / MIN_FPS:.0f} s of this size: download the MP4"
         )
+    options: dict[str, Any] = {"quality": 80, "method": 2} if target.suffix == ".webp" else {}
     with VideoReader(video, fps=fps / every, height=height, width=width) as reader:
         pictures = _pictures(reader)
         next(pictures).save(
@@ -41,7 +43,7 @@ def write_animation(video: Path, target: Path, *, width: int, height: int, fps: 
             append_images=pictures,
             duration=1000 * every / fps,  # milliseconds
             loop=0,
-            **({"quality": 80, "method": 2} if target.suffix == ".webp" else {}),
+            **options,
         )
 
 

@@ -42,6 +42,7 @@ class Lesson:
         given: chunks at the start that are given only.
         late: bool `[b]`, clips whose scene had begun before: their first chunk is given, too. It is
             what a picture to go on from looks like, not what a prompt should start with.
+        past: what is shown of the chunks before the last one, `[b, p, c, h, w]`.
     """
 
     clean: Tensor
@@ -49,6 +50,7 @@ class Lesson:
     sizes: tuple[int, ...]
     given: int
     late: Tensor
+    past: Tensor
 
     @property
     def made(self) -> Tensor:
@@ -77,7 +79,7 @@ class Lesson:
         Args:
             noisy: these chunks; times: their levels `[b, m]`.
         """
-        past = self.clean[:, : sum(self.sizes[:-1])].to(noisy)
+        past = self.past.to(noisy)
         frames = torch.arange(self.clean.shape[1], device=noisy.device)
         shown: Tensor = model(
             torch.cat([past, noisy], dim=1),
@@ -97,21 +99,28 @@ def draw_lesson(
     frames: int,
     size: int,
     rolling: bool,
+    past_noise: float,
 ) -> Lesson:
     """Clips for a lesson, which depend on `key` and the opened shards alone.
 
     Args:
         frames: latent frames of a clip.
+        past_noise: standard deviation of the noise on the past.
         rolling: whether clips are what a stream sees later on, the first picture of a scene and
             then frames from anywhere: the last chunk alone is made. Others are beginnings.
     """
     chunks = generation.chunks
-    if not rolling:
+    if rolling:
+        batch = data.batch(key, frames=frames, size=size, begin="sink", last=chunks.rest)
+        sizes = chunks.runs(frames)
+        given = len(sizes) - 1
+    else:
         batch = data.batch(key, frames=frames, size=size, begin="picture")
-        return Lesson(batch.latents, batch.captions, chunks.sizes(frames), 0, batch.late)
-    batch = data.batch(key, frames=frames, size=size, begin="sink", last=chunks.rest)
-    sizes = chunks.runs(frames)
-    return Lesson(batch.latents, batch.captions, sizes, len(sizes) - 1, batch.late)
+        sizes, given = chunks.sizes(frames), 0
+    past = batch.latents[:, : sum(sizes[:-1])]
+    if past_noise:
+        past = past + past_noise * torch.randn(past.shape, generator=seeded(*key, 1))
+    return Lesson(batch.latents, batch.captions, sizes, given, batch.late, past)
 
 
 def is_rolling(generation: GenerationConfig, step: int) -> bool:
@@ -150,6 +159,7 @@ class CausalStage(FlowStage[CausalConfig]):
             frames=phase.frames,
             size=phase.batch,
             rolling=rolling,
+            past_noise=self.config.past_noise,
         )
         rng = seeded(*key)
         captions = self.with_dropout(lesson.captions, rng)
@@ -209,6 +219,7 @@ class ConsistencyStage(CaptionedStage[ConsistencyConfig]):
             frames=self.generation.window,
             size=config.batch,
             rolling=is_rolling(self.generation, step),
+            past_noise=config.past_noise,
         )
         rng = seeded(*key)
         row = lesson.per_chunk(lambda shape: torch.randint(config.levels, shape, generator=rng))

@@ -241,12 +241,17 @@ class CausalConfig(FlowConfig):
         past: what a chunk sees of those before it: the `clean` ones, as at inference, or `noisy`
             ones at levels of their own, as in the CausVid paper.
         clean_share: how often such a chunk of the past is clean.
+        past_noise: standard deviation of noise on a clean past. A student's own past is never
+            exact; one that has learned from exact pasts alone adds error to error.
     """
 
     past: Past = "clean"
     clean_share: float = 0.3
+    past_noise: float = 0.0
 
     def __post_init__(self):
+        if self.past_noise < 0:
+            raise ValueError(f"past_noise is 0 or more, got {self.past_noise}")
         if self.past not in get_args(Past):
             raise ValueError(f"past is 'clean' or 'noisy', got {self.past!r}")
 
@@ -262,6 +267,7 @@ class ConsistencyConfig:
         levels: steps of the causal teacher from noise to a clip; the student's levels must be
             among them.
         guidance: of the teacher, 1 for none.
+        past_noise: as of the causal stage.
     """
 
     optimiser: OptimiserConfig
@@ -269,6 +275,7 @@ class ConsistencyConfig:
     batch: int
     levels: int = 48
     guidance: float = 1.0
+    past_noise: float = 0.0
 
 
 @dataclass(frozen=True)

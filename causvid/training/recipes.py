@@ -251,9 +251,11 @@ POCKET_2 = replace(
             learning_rate=7e-4, decay_share=0.5, ema_decay=0.995, muon=True, accumulation=2
         ),
         past="clean",
+        past_noise=0.1,
     ),
     consistency=replace(
         POCKET.consistency,
+        past_noise=0.1,
         optimiser=replace(POCKET.consistency.optimiser, accumulation=2),
         steps=600,
         batch=2,

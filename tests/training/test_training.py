@@ -504,10 +504,10 @@ def test_teacher_forcing_shows_a_student_what_its_cache_would(teacher, tokenizer
 @pytest.mark.parametrize("rolling", [False, True])
 def test_a_lesson_shows_a_student_what_its_cache_would(teacher, tokenizer, data, rolling):
     """Every chunk from the clean ones before it: one masked pass, or through the cache."""
-    lesson = draw_lesson(data, GENERATION, (3,), frames=5, size=1, rolling=rolling)
+    lesson = draw_lesson(data, GENERATION, (3,), frames=5, size=1, rolling=rolling, past_noise=0.0)
     draw = torch.Generator().manual_seed(1)
     clean = torch.randn(lesson.clean.shape, generator=draw)
-    lesson = replace(lesson, clean=clean)
+    lesson = replace(lesson, clean=clean, past=clean[:, : sum(lesson.sizes[:-1])])
     words = teacher.embed(*tokenise(tokenizer, ["red car"], SHAPE.text_length))
     noisy = torch.randn(lesson.made.shape, generator=draw)
     times = lesson.per_chunk(lambda shape: torch.rand(shape, generator=draw))
@@ -526,6 +526,17 @@ def test_a_lesson_shows_a_student_what_its_cache_would(teacher, tokenizer, data,
             memory.cache.advance()
     assert len(made) == (1 if rolling else 3)
     assert_close(shown, torch.cat(made, dim=1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_noised_past_is_shown_and_never_asked_for(data):
+    exact, noised, again = (
+        draw_lesson(data, GENERATION, (3,), frames=5, size=8, rolling=False, past_noise=noise)
+        for noise in (0.0, 0.5, 0.5)
+    )
+    assert torch.equal(noised.clean, exact.clean)
+    assert torch.equal(exact.past, exact.clean[:, : sum(exact.sizes[:-1])])
+    assert (noised.past - exact.past).std() == pytest.approx(0.5, rel=0.1)
+    assert torch.equal(noised.past, again.past)
 
 
 def test_a_student_that_is_the_teacher_agrees_with_its_last_step(stages):
