@@ -292,6 +292,43 @@ def test_a_finished_run_is_downloaded_kept_and_played_again(visit, monkeypatch):
         page.close()
 
 
+AXE = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
+  .filter((it) => ['serious', 'critical'].includes(it.impact))
+  .map((it) => [it.id, it.nodes.map((node) => node.html.slice(0, 200))])"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_stands_in_the_way_of_a_screen_reader(visit, monkeypatch, scheme, width):
+    """axe-core finds nothing serious on any tab, before a run and after one."""
+    if os.environ.get("CI"):
+        import axe_playwright_python as package
+    else:
+        package = pytest.importorskip("axe_playwright_python", reason="needs axe-core")
+    script = (Path(package.__file__).parent / "axe.min.js").read_text()
+    monkeypatch.setattr(measure, "CHUNKS", 2)
+    with measure.ticking(measure.Metronome(16, (128, 224), 30)) as url:
+        page = visit(
+            f"/?__theme={scheme}",
+            url=url,
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,
+            reduced_motion="reduce",
+        )
+        page.evaluate(f"{script};0")
+        for number in range(4):
+            page.get_by_role("tab").nth(number).click()
+            page.wait_for_timeout(500)
+            assert page.evaluate(AXE) == []
+        page.get_by_role("tab").first.click()
+        page.locator(".cv-prompt textarea:visible").fill("a red dragon")
+        generate(page)
+        wait_for_end(page)
+        page.wait_for_timeout(500)
+        assert page.evaluate(AXE) == []
+        page.close()
+
+
 def test_a_sample_is_tried_at_a_click_in_every_tab_that_wants_a_file(visit):
     page = visit()
     for tab, loaded in (("Image", ".cv-crop img"), ("Video", ".cv-source video")):
@@ -365,7 +402,7 @@ def test_a_picture_shows_its_crop_and_begins_the_video(visit, files):
     page = visit()
     choose(page, "Image to video")
     page.locator("input[type=file][accept*='image']").first.set_input_files(files["image"])
-    wait_for(page, lambda: page.locator(".tabitem img:visible").count() >= 2)
+    wait_for(page, lambda: page.locator(":is(.cv-picture, .cv-crop) img:visible").count() >= 2)
     page.locator(".cv-prompt textarea:visible").fill("a red car drives right")
     generate(page)
     assert_played_while_made(wait_for_end(page))
@@ -392,7 +429,7 @@ PASTE = """async (type) => {
 
 def widths(page) -> list[int]:
     """Of what the two picture boxes show: the picture as it came, and its crop."""
-    shown = page.locator(".tabitem img:visible")
+    shown = page.locator(":is(.cv-picture, .cv-crop) img:visible")
     return shown.evaluate_all("them => them.map(it => it.naturalWidth)")
 
 
@@ -444,7 +481,7 @@ def test_a_photo_from_the_camera_begins_the_video(visit):
     choose(page, "Image to video")
     open_camera(page)
     page.get_by_label("capture photo").click()
-    wait_for(page, lambda: page.locator(".tabitem img:visible").count() >= 2)
+    wait_for(page, lambda: page.locator(":is(.cv-picture, .cv-crop) img:visible").count() >= 2)
     page.locator(".cv-prompt textarea:visible").fill("a red car drives right")
     generate(page)
     assert_played_while_made(wait_for_end(page))
