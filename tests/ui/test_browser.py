@@ -630,7 +630,7 @@ def test_schedules_come_from_files_and_go_to_files(visit, tmp_path):
     }
     for name, story in stories.items():
         (tmp_path / name).write_text(story)
-        page.locator("input[type=file][accept*='.json']").set_input_files(tmp_path / name)
+        page.locator("input[type=file][accept*='.txt']").set_input_files(tmp_path / name)
         wanted = PromptSchedule.parse(story)
         last = wanted.cues[-1]
         wait_for(page, lambda: len(cues(page)) == 2 and last.prompt in cues(page)[1])  # noqa: B023
@@ -643,7 +643,7 @@ def test_schedules_come_from_files_and_go_to_files(visit, tmp_path):
             assert PromptSchedule.parse(saved) == wanted
 
     (tmp_path / "bad.txt").write_text("0s: a ball\nsoon: a boat\n")
-    page.locator("input[type=file][accept*='.json']").set_input_files(tmp_path / "bad.txt")
+    page.locator("input[type=file][accept*='.txt']").set_input_files(tmp_path / "bad.txt")
     page.get_by_text("line 2").first.wait_for()
     assert len(cues(page)) == 2, "the table stays as it was"
 
