@@ -7,6 +7,7 @@ import causvid  # noqa: F401  (before torch: it says how torch's threads wait)
 
 # isort: split
 import os
+import time
 
 import pytest
 import torch
@@ -134,6 +135,14 @@ def open_stream(generator, autoencoder, prompt_encoder):
         return Stream(generator, TinyCodec(autoencoder), prompt_encoder, schedule, **options)
 
     return open_
+
+
+@pytest.fixture
+def unhurried(monkeypatch):
+    """Streams in this process take time for a chunk, as a model's do: a stand-in would have made a
+    whole video before a client on a busy machine steers it."""
+    step = Stream.step
+    monkeypatch.setattr(Stream, "step", lambda stream: time.sleep(0.25) or step(stream))
 
 
 @pytest.fixture

@@ -81,6 +81,7 @@ def test_every_mode_makes_a_video_that_its_manifest_makes_again(
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_run_is_steered_and_extended(run, tmp_path):
     made = run("steer.py", WORDS, "a blue boat", "--after", 1, "--seconds", 10, "--more", 1)
     assert made.returncode == 0, made.stderr

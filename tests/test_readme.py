@@ -6,14 +6,12 @@ import importlib
 import io
 import re
 import shlex
-import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 from huggingface_hub import SpaceCard, SpaceHardware
 
-from causvid.generation.stream import Stream
 from causvid.serving.settings import variables
 from tests.appserver import running
 
@@ -75,10 +73,9 @@ def test_the_front_matter_is_that_of_a_space():
     assert len(header.short_description) <= 60  # the Hub refuses longer ones
 
 
-def test_the_api_takes_ten_lines_and_they_run(app, monkeypatch):
-    # The stand-in would have made the whole video before a client on a busy machine steers it.
-    step = Stream.step
-    monkeypatch.setattr(Stream, "step", lambda stream: time.sleep(0.25) or step(stream))
+@pytest.mark.slow
+@pytest.mark.usefixtures("unhurried")
+def test_the_api_takes_ten_lines_and_they_run(app):
     written = code(section("The API in ten lines"), "python")
     assert len(written.strip().splitlines()) <= 10
     assert "http://127.0.0.1:7860" in written

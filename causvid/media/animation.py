@@ -1,13 +1,13 @@
 """A finished video as a picture that moves, for places that show no video: WebP or GIF."""
 
-import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
 
-from causvid.media.reader import VideoReader
+from causvid.media.reader import VideoReader, probe
 
 SUFFIXES = (".webp", ".gif")
 MAX_WIDTH = 480
@@ -25,10 +25,9 @@ def write_animation(video: Path, target: Path, *, width: int, height: int, fps: 
     """
     scale = min(1.0, MAX_WIDTH / width)
     width, height = round(width * scale), round(height * scale)
-    with VideoReader(video, fps=1, height=height, width=width) as first:
-        seconds = first.info.duration or 0.0
+    seconds = probe(video).duration or 0.0
     most = MAX_PIXELS / (width * height)
-    every = next(n for n in itertools.count(1) if seconds * fps / n <= most)
+    every = max(1, math.ceil(seconds * fps / most))
     if fps / every < MIN_FPS:
         raise ValueError(
             f"the video has {seconds:.0f} s; {target.suffix[1:]} files are made of up to "

@@ -157,41 +157,36 @@ class VideoChunk(Record):
     size: int = Field(description="bytes of the fragment")
 
 
-class PromptReceived(Record):
-    """A change of prompt has arrived, and will be in force from some chunk on."""
-
-    type: Literal["prompt.received"] = "prompt.received"
+class _Change(Record):
     run: str
     change: int = Field(description="its number in the run, from 1")
     prompt: str
     handover: str
-    id: Id = None
+    id: Id = Field(None, description="of the message that asked for it")
 
 
-class PromptInForce(Record):
+class PromptReceived(_Change):
+    """A change of prompt has arrived, and will be in force from some chunk on."""
+
+    type: Literal["prompt.received"] = "prompt.received"
+
+
+class PromptInForce(_Change):
     """The next chunk is the first that is made under a changed prompt.
 
     Its info says so, too (`change`), and so do the manifest's chunks.
     """
 
     type: Literal["prompt.in_force"] = "prompt.in_force"
-    run: str
-    change: int
-    prompt: str
-    handover: str
     chunk: int = Field(description="number of that chunk")
     seconds: float = Field(description="when it begins in the video")
-    id: Id = None
 
 
-class PromptReplaced(Record):
+class PromptReplaced(_Change):
     """A change of prompt will never be in force, as a newer one took its place."""
 
     type: Literal["prompt.replaced"] = "prompt.replaced"
-    run: str
-    change: int
     by: int | None = Field(description="number of the newer one; null: the run ended first")
-    id: Id = None
 
 
 class Done(Record):

@@ -6,7 +6,8 @@ from starlette.responses import FileResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from causvid.realtime.session import Gone, Receive, Session
+from causvid.realtime.session import Gone, Session
+from causvid.realtime.upload import Receive
 from causvid.resources import ROOT
 from causvid.serving.limits import FRAME_BYTES
 from causvid.serving.service import Service

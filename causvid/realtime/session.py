@@ -9,17 +9,16 @@ import asyncio
 import contextlib
 import logging
 import math
-import os
 import secrets
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, aclosing, closing
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from causvid.generation.parameters import Mode
 from causvid.generation.prompts import Handover
-from causvid.media import NoRoomError, lacks_room
+from causvid.media import NoRoomError
 from causvid.realtime.camera import Camera
 from causvid.realtime.messages import (
     Code,
@@ -40,18 +39,18 @@ from causvid.realtime.messages import (
     VideoStart,
     read,
 )
+from causvid.realtime.upload import Receive, TooLarge, Upload
 from causvid.serving.job import Made
 from causvid.serving.limits import check_prompts
 from causvid.serving.record import ChunkInfo
 from causvid.serving.request import PARAMETERS, Record
 from causvid.serving.run import Run, RunError
-from causvid.serving.service import FULL, Service
+from causvid.serving.service import Service
 
 log = logging.getLogger("causvid.runs")
 
 IDLE = 300.0  # seconds without a run or a message, after which a connection is closed
 TEXT_BYTES = 10**6  # of one text message
-_MODES = {"text": "text", "image": "image", "video": "video", "live": "video"}
 
 
 class Gone(Exception):
@@ -72,18 +71,6 @@ class Channel(Protocol):
         Raises:
             Gone: if nobody can read it.
         """
-
-
-class Receipt(Protocol):
-    """What counts an upload; `add` raises a `ValueError` if it becomes too large."""
-
-    kept: bool
-
-    def add(self, count: int) -> None: ...
-
-
-Receive = Callable[[int], AbstractContextManager[Receipt]]
-"""Opens an upload of so many bytes; raises a `ValueError` if they are too many."""
 
 
 _Open = Callable[[Path | None], Awaitable[Run]]
@@ -124,7 +111,7 @@ class Session:
         self._ahead = math.inf
         self._changes: list[_Change] = []
         self._camera: Camera | None = None
-        self._upload: _Upload | None = None
+        self._upload: Upload | None = None
         self._opening = False  # a run is asked for, and its pictures may come before it begins
         self._dropping = False  # pieces of what was refused, or is over
 
@@ -165,7 +152,7 @@ class Session:
                 return
             self._dropping = False
             if len(message) > TEXT_BYTES:
-                raise _TooLarge(
+                raise TooLarge(
                     f"the message has {len(message):,} characters; allowed are {TEXT_BYTES:,}"
                 )
             asked = read(message)
@@ -183,7 +170,7 @@ class Session:
             await self._refuse("invalid_message", error, error.of, error.id)
         except _Unexpected as error:
             await self._refuse("unexpected_message", error, asked)
-        except _TooLarge as error:
+        except TooLarge as error:
             await self._refuse("too_large", error, asked)
         except NoRoomError as error:
             await self._refuse("no_room", error, asked)
@@ -199,7 +186,8 @@ class Session:
         if asked.mode == "live":  # a camera has no end
             endless = math.inf if service.settings.endless_seconds else None
             given["seconds"] = given.get("seconds") or endless
-        request = service.read(_MODES[asked.mode], prompts, given)  # type: ignore[arg-type]
+        mode: Mode = "video" if asked.mode == "live" else asked.mode
+        request = service.read(mode, prompts, given)
         takes_file = asked.mode in ("image", "video")
         if takes_file != (asked.input_bytes is not None):
             kind = f"a {asked.mode} needs input_bytes" if takes_file else "it takes no input_bytes"
@@ -219,11 +207,11 @@ class Session:
             return
         most = service.settings.upload_mb
         if asked.input_bytes > most * 10**6:
-            raise _TooLarge(
+            raise TooLarge(
                 f"the {asked.mode} has {asked.input_bytes / 1e6:.1f} MB; allowed are {most}"
             )
         counted = self._receive(asked.input_bytes)
-        self._upload = _Upload(
+        self._upload = Upload(
             asked.mode, asked.input_bytes, counted, lambda it: self._play(asked, open_, it)
         )
 
@@ -302,11 +290,11 @@ class Session:
 
     # What the client is told
 
-    def _play(self, asked: Any, open_: _Open, upload: "_Upload | None" = None) -> None:
+    def _play(self, asked: Any, open_: _Open, upload: Upload | None = None) -> None:
         self._opening = True
         self._playing = asyncio.create_task(self._session(asked, open_, upload))
 
-    async def _session(self, asked: Any, open_: _Open, upload: "_Upload | None") -> None:
+    async def _session(self, asked: Any, open_: _Open, upload: Upload | None) -> None:
         """One run, from what asked for it to its end, of which the client is told in any case."""
         run: Run | None = None
         try:
@@ -415,8 +403,7 @@ class Session:
         }
 
     def _replaced(self, change: _Change, by: int | None) -> Record:
-        id = change.update.id
-        return PromptReplaced(run=change.run, change=change.number, by=by, id=id)
+        return PromptReplaced(**self._about(change), by=by)
 
     def _over(self, run: Run | None) -> list[Record]:
         """The last that is said of a session."""
@@ -465,67 +452,3 @@ class Session:
 
 class _Unexpected(ValueError):
     """A message that fits nothing that goes on."""
-
-
-class _TooLarge(ValueError):
-    pass
-
-
-class _Upload:
-    """A file on its way.
-
-    Args:
-        name: what to call it.
-        size: bytes, all in all.
-        counted: what counts them, not entered yet.
-        complete: called with the upload when it is there; who is called closes it.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        size: int,
-        counted: AbstractContextManager[Receipt],
-        complete: Callable[["_Upload"], None],
-    ):
-        self._left = size
-        self._complete = complete
-        self._counted = contextlib.ExitStack()
-        self._receipt = self._counted.enter_context(counted)
-        self._folder = tempfile.TemporaryDirectory(prefix="causvid-input-")
-        self.path = Path(self._folder.name, f"the {name}")
-        self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
-        self._open = True
-
-    def add(self, piece: bytes) -> Callable[[], None] | None:
-        """Add a piece; what to call when it was the last.
-
-        Raises:
-            ValueError: if the file is larger than announced, or than allowed.
-            NoRoomError: if the disk is full.
-        """
-        if len(piece) > self._left:
-            raise _TooLarge(f"the file has {len(piece) - self._left} bytes more than input_bytes")
-        self._receipt.add(len(piece))
-        rest = memoryview(piece)
-        try:
-            while rest:
-                rest = rest[os.write(self._handle, rest) :]
-        except OSError as error:
-            if not lacks_room(error):
-                raise
-            raise NoRoomError(FULL) from None
-        self._left -= len(piece)
-        if self._left:
-            return None
-        self._receipt.kept = True
-        self._counted.close()
-        return lambda: self._complete(self)
-
-    def close(self) -> None:
-        """Delete the file; a run that needs it has another name for it. Repeating is harmless."""
-        if self._open:
-            self._open = False
-            self._counted.close()
-            os.close(self._handle)
-            self._folder.cleanup()

@@ -175,8 +175,8 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
             clip = costs.gradient * through(phase.frames) + (3 if words else 1) * costs.prompt
             work.append((phase.steps, phase.batch, phase.batch * clip))
         trained, frozen = (size + text, 0) if words else (size, text)
-        many = config.optimiser.accumulation
-        return stage(name, work, trained, trained, frozen, accumulation=many)
+        parts = config.optimiser.accumulation
+        return stage(name, work, trained, trained, frozen, accumulation=parts)
 
     yield flow("teacher", recipe.teacher, costs.forward, words=recipe.preset is None)
     through = costs.learned if recipe.causal.past == "clean" else costs.causal
@@ -185,20 +185,20 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
     passes = 2 + (agreed.guidance != 1) + costs.gradient  # teacher, average, student
     clip = passes * costs.learned(recipe.generation.window) + costs.prompt
     work = [(agreed.steps, agreed.batch, agreed.batch * clip)]
-    many = agreed.optimiser.accumulation
-    yield stage("consistency", work, size, size, size + text, accumulation=many)
+    parts = agreed.optimiser.accumulation
+    yield stage("consistency", work, size, size, size + text, accumulation=parts)
     made, ode, forcing, dmd = recipe.trajectories, recipe.ode, recipe.forcing, recipe.dmd
     sides = 1 if made.guidance == 1 else 2
     clip = sides * (made.steps * costs.forward(made.frames) + costs.prompt)
     batches = made.count // made.batch
     yield stage("trajectories", [(batches, made.batch, made.batch * clip)], 0, 0, size + text)
     clip = costs.gradient * costs.causal(made.frames) + costs.prompt
-    work, many = [(ode.steps, ode.batch, ode.batch * clip)], ode.optimiser.accumulation
-    yield stage("ode", work, size, size, text, accumulation=many)
+    work, parts = [(ode.steps, ode.batch, ode.batch * clip)], ode.optimiser.accumulation
+    yield stage("ode", work, size, size, text, accumulation=parts)
     work = [(forcing.steps, forcing.lessons.batch, costs.lessons(forcing.lessons))]
     frozen = text + size * (forcing.lessons.first_weight > 0)
-    many = forcing.optimiser.accumulation
-    yield stage("forcing", work, size, size, frozen, accumulation=many)
+    parts = forcing.optimiser.accumulation
+    yield stage("forcing", work, size, size, frozen, accumulation=parts)
     flops, frozen = dmd.batch * costs.distribution_matching(), size + text
     if dmd.teacher_forcing_weight:
         flops += costs.lessons(dmd.lessons)

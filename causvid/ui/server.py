@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from causvid.log import set_up_logging, silence_loading_bars, withhold_texts
 from causvid.realtime.route import example_route, realtime_route
-from causvid.realtime.session import Receive
+from causvid.realtime.upload import Receive
 from causvid.serving.device import Device, SharedDevice
 from causvid.serving.job import Event, Job
 from causvid.serving.models import Models
