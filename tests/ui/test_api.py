@@ -157,6 +157,7 @@ def test_a_video_can_be_extended_with_another_prompt(client):
     assert whole["chunks"][-1]["prompt"] == "a blue boat"
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_video_is_steered_while_it_is_made(client):
     job = client.submit("a red car", seconds=30, api_name="/text_to_video")
     chunks = iter(job)
@@ -179,6 +180,7 @@ def test_two_clients_are_served_at_once(app):
     assert not np.array_equal(first, second)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_cancelling_gives_the_device_back(app, client):
     job = client.submit("a red car", seconds=30, api_name="/text_to_video")
     next(iter(job))
