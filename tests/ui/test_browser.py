@@ -38,7 +38,8 @@ PHONE = {"width": 390, "height": 844}
 def app(tmp_path_factory):
     pocket = Path(__file__).parents[2] / "assets" / "pocket" / "model_index.json"
     model = "pocket" if pocket.exists() else "standin"
-    with running(tmp_path_factory.mktemp("standin"), model, viewers=3) as app:
+    # A browser that is killed says no farewell: its runs end `lost_seconds` later.
+    with running(tmp_path_factory.mktemp("standin"), model, viewers=3, lost_seconds=10) as app:
         yield app
 
 
