@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from causvid.generation.geometry import ChunkPattern
+from causvid.generation.geometry import ChunkPattern, Size
 
 if TYPE_CHECKING:  # torch is loaded by `levels`, not by whoever lists settings
     from causvid.generation.schedule import Level
@@ -43,6 +43,7 @@ class GenerationConfig:
         source_time_offset: video-to-video: subtracted from the time (0 … 1000) that the model is
             told at the first step (StreamDiffusionV2 uses 100).
         height, width: the picture size the weights were trained for, pixels.
+        more_sizes: further ones that they were trained for, as far as that is known.
         fps: playback rate the weights were trained for.
     """
 
@@ -62,6 +63,7 @@ class GenerationConfig:
     source_time_offset: float = 0.0
     height: int = 480
     width: int = 832
+    more_sizes: tuple[Size, ...] = ()
     fps: int = 16
 
     def __post_init__(self):
@@ -134,11 +136,12 @@ class GenerationConfig:
         return dataclasses.replace(self, timesteps=spaced, warp=True, first_chunk_timesteps=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dict, `from_dict`'s inverse; without `sink_decay` where there is none, so
-        that it can be read by versions that did not know it."""
-        values = dataclasses.asdict(self)
-        if self.sink_decay is None:
-            del values["sink_decay"]
+        """A JSON-ready dict, `from_dict`'s inverse; without `sink_decay` and `more_sizes` where
+        there are none, so that it can be read by versions that did not know them."""
+        values = dataclasses.asdict(self) | {"more_sizes": [str(it) for it in self.more_sizes]}
+        for name in ("sink_decay", "more_sizes"):
+            if not values[name]:
+                del values[name]
         return values
 
     @classmethod
@@ -157,4 +160,6 @@ class GenerationConfig:
         values = dict(values)
         if isinstance(values.get("chunks"), dict):
             values["chunks"] = ChunkPattern(**values["chunks"])
+        if "more_sizes" in values:
+            values["more_sizes"] = tuple(Size.parse(str(it)) for it in values["more_sizes"])
         return cls(**values)

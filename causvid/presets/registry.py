@@ -187,8 +187,9 @@ def _in_folder(folder: Path, **known: Any) -> Preset:
             f"all frames at once cannot stream before it is trained to"
         )
     generation = preset.generation
-    size = Size(generation.height, generation.width)
-    return dataclasses.replace(preset, sizes=tuple(dict.fromkeys((size, Size(*size[::-1])))))
+    size, more = Size(generation.height, generation.width), generation.more_sizes
+    sizes = tuple(dict.fromkeys((size, *(more or (Size(*size[::-1]),)))))
+    return dataclasses.replace(preset, sizes=sizes, mixed_sizes=bool(more))
 
 
 def _licence(folder: Path, hub: HubFolder | None) -> Licence:

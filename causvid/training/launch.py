@@ -3,6 +3,7 @@
 The command line calls the function of a stage's name with a run, the settings and its options.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -215,7 +216,7 @@ def export(run: Run, *, student: str | None, out: Path | None) -> None:
         teacher,
         models.load_codec(run.codec_folder),
         run.tokenizer,
-        run.recipe.generation,
+        dataclasses.replace(run.recipe.generation, more_sizes=run.recipe.data.more_sizes),
         published=run.base_folder is not None,
     )
 

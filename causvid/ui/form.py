@@ -13,7 +13,7 @@ from causvid.serving.request import OF_VIDEO, PARAMETERS, Parameter, Request
 from causvid.serving.service import Service
 from causvid.ui.about import licence_notice
 
-_ONE_SHAPE = "Trained in {} only: in other shapes things can come out stretched or doubled."
+_ONE_SHAPE = "Made for {}: in other shapes things can come out stretched or doubled."
 _HANDOVERS = ("recache", "swap", "flush", "blend:2", "blend:4")
 LARGEST_SEED = 2**53 - 1  # a browser's numbers are floats
 Updates = dict[gr.blocks.Block, Any]

@@ -52,6 +52,24 @@ class TestFolder:
         assert json.dumps(describe(preset))
         assert preflight(folder, seconds=2).chunks == preflight(preset, seconds=2).chunks
 
+    @pytest.mark.parametrize(
+        ("more", "sizes"),
+        [
+            (["64x96", "80x80"], [(64, 96), (96, 64), (80, 80)]),
+            (["128x32"], [(64, 96), (32, 128)]),
+            ([], [(64, 96), (96, 64)]),
+        ],
+    )
+    def test_it_knows_the_shapes_that_it_was_trained_in(self, copy, more, sizes):
+        settings = get_preset(copy).generation.to_dict() | {"more_sizes": more}
+        rewrite(copy, generation=settings)
+        preset = get_preset(copy)
+        assert list(preset.sizes) == sizes
+        assert preset.mixed_sizes == bool(more)
+        again = type(preset.generation).from_dict(preset.generation.to_dict())
+        assert again == preset.generation
+        assert ("more_sizes" in preset.generation.to_dict()) == bool(more)
+
     def test_folders_exported_by_version_0_1_load(self, folder, copy):
         rewrite(
             copy,
