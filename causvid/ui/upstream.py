@@ -40,6 +40,9 @@ for _module in (gradio.queueing, gradio.routes, gradio.route_utils):
 class Mailboxes(dict[str, asyncio.Queue]):
     """Messages by session: kept while somebody listens, and for a while before that.
 
+    Those of a page are kept for a while afterwards, too: Gradio's client opens a stream for each
+    answer to `queue/join`, also for one that comes late, when an earlier stream has brought all.
+
     What is sent to a session that is gone is lost, and nobody's error.
     """
 
@@ -61,6 +64,11 @@ class Mailboxes(dict[str, asyncio.Queue]):
         if not self._presence.listens(session):
             self._wait(session)
 
+    def renew(self, session: str | None) -> None:
+        """Count the time without a listener from now on."""
+        if session in self._unheard:
+            self._wait(session)
+
     def sweep(self, patience: float = UNHEARD) -> None:
         """Drop what nobody has listened to for `patience` seconds."""
         now = time.monotonic()
@@ -80,7 +88,7 @@ class Mailboxes(dict[str, asyncio.Queue]):
         if listened:
             self._unheard.pop(session, None)
         elif session in self or session in self._queue.pending_event_ids_session:
-            if self._queue.pending_event_ids_session.get(session):
+            if self._queue.pending_event_ids_session.get(session) or self._has_page(session):
                 self._wait(session)  # an event that came meanwhile, or one that was dropped
             else:
                 self._drop(session)
@@ -99,9 +107,12 @@ class Mailboxes(dict[str, asyncio.Queue]):
             self._queue.event_ids_to_events.pop(event_id, None)
             if app is not None:
                 app.iterators_to_reset.discard(event_id)
-        if app is not None and not self._presence.listens(heartbeat_of(session)):
+        if app is not None and not self._has_page(session):
             app.state_holder.session_data.pop(session, None)
             app.state_holder.time_last_used.pop(session, None)
+
+    def _has_page(self, session: str) -> bool:
+        return self._presence.listens(heartbeat_of(session))
 
 
 class Pending(dict[str, set[str]]):
@@ -132,6 +143,10 @@ class LastingQueue(gradio.queueing.Queue):
     def works(self) -> bool:
         """Whether calls are carried out; also before the start, when there are none."""
         return not self.stopped and not any(loop.done() for loop in self._loops)
+
+    async def push(self, body: Any, request: Any, username: str | None) -> Any:
+        self.pending_messages_per_session.renew(body.session_hash)
+        return await super().push(body, request, username)
 
     async def start_processing(self) -> None:
         self._closed = False

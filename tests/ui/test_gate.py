@@ -129,6 +129,33 @@ def test_nobody_ends_or_deletes_the_run_of_another(app, post):
     assert app.reaches(0)
 
 
+def test_a_page_may_open_a_stream_when_all_was_told(app):
+    """Gradio's page does where the answer to its second call comes later than the call's result.
+    What it hears there is the next call's result, and no error."""
+    session = {"session_hash": uuid.uuid4().hex}
+    models = next(fn for fn in app.page.fns.values() if fn.api_name == "models")
+    with httpx.Client(base_url=f"{app.url}/gradio_api/", timeout=60) as web:
+
+        def joined() -> str:
+            answer = web.post("queue/join", json={"data": [], "fn_index": models._id, **session})
+            return answer.json()["event_id"]
+
+        def told(lines, event: str) -> bool:
+            messages = [json.loads(line.partition(": ")[2]) for line in lines if line]
+            assert {message.get("event_id") for message in messages[:-1]} <= {event, None}
+            return [message["msg"] for message in messages][-2:] == [
+                "process_completed",
+                "close_stream",
+            ]
+
+        with web.stream("GET", f"heartbeat/{session['session_hash']}"):
+            event = joined()
+            assert told(web.get("queue/data", params=session).text.splitlines(), event)
+            with web.stream("GET", "queue/data", params=session) as stream:
+                event = joined()
+                assert told(stream.iter_lines(), event)
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

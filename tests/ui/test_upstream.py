@@ -10,7 +10,7 @@ import pytest
 from gradio.server_messages import EstimationMessage
 from gradio.utils import LRUCache
 
-from causvid.ui.presence import Presence
+from causvid.ui.presence import Presence, heartbeat_of
 from causvid.ui.upstream import MOST_UNHEARD, LastingQueue
 
 
@@ -111,6 +111,25 @@ def test_events_that_nobody_fetches_are_dropped_with_their_session(queue, presen
     kept.sweep(patience=0)
     assert not kept and not waiting.alive
     assert not queue.event_queue_per_concurrency_id["x"].queue
+
+
+def test_a_page_between_two_calls_is_kept_for_a_while(queue, presence):
+    """A call that it makes begins that time anew."""
+    kept = queue.pending_messages_per_session
+    open_stream(presence, heartbeat_of("page"))
+    for session in ("page", "call"):
+        open_stream(presence, session)
+        kept[session] = asyncio.Queue()
+        close_stream(presence, session)
+    assert list(kept) == ["page"]
+    kept["other"] = asyncio.Queue()
+    kept.renew("page")
+    kept.renew("nobody")
+    for number in range(MOST_UNHEARD - 1):
+        kept[f"stranger {number}"] = asyncio.Queue()
+    assert "page" in kept and "other" not in kept and len(kept) == MOST_UNHEARD
+    kept.sweep(patience=0)
+    assert not kept
 
 
 def test_a_queue_that_breaks_goes_on_with_its_events(queue, caplog, monkeypatch):
