@@ -37,8 +37,8 @@ class Stage(NamedTuple):
 
 
 _SOURCE = ("recipe", "base", "start-from")
-_LOOP = ("seed", "precision", "name", "stop", "checkpoint-seconds", "tracker")
-_SHOWN = (*_SOURCE, *_LOOP, "sheet")
+_LOOP = ("seed", "precision", "name", "stop", "seconds", "checkpoint-seconds", "tracker")
+_SHOWN = (*_SOURCE, *_LOOP, "sheet", "compile")
 
 STAGES = {
     "codec": Stage("fit the autoencoder in closed form", "codec", ("recipe", "seed", "videos")),
@@ -46,7 +46,9 @@ STAGES = {
         "train the autoencoder's decoder", "decoder", (*_SOURCE, *_LOOP, "student", "videos")
     ),
     "data": Stage(
-        "encode captioned clips: rendered ones, or videos", "data", (*_SOURCE, "shards", "videos")
+        "encode captioned clips: rendered ones, or videos",
+        "data",
+        (*_SOURCE, "shards", "videos", "workers"),
     ),
     "teacher": Stage("flow matching, bidirectional", "teacher", _SHOWN),
     "causal": Stage(
@@ -132,6 +134,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "name": {"help": "the stage's folder in the run, for comparisons (default: its own name)"},
     "stop": {"type": int, "metavar": "STEP", "help": "pause before this step"},
+    "seconds": {
+        "type": float,
+        "help": "train for so long, in place of the recipe's steps; learning rates follow the time",
+    },
     "checkpoint-seconds": {
         "type": float,
         "default": 300.0,
@@ -146,7 +152,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "FILE",
         "help": "prompts, one a line, that are drawn at every checkpoint: the stage's sheet.png",
     },
+    "compile": {"action": "store_true", "help": "compile the layers that see whole clips"},
     "shards": {"type": int, "default": 12, "help": "how many there shall be (default: 12)"},
+    "workers": {
+        "type": int,
+        "default": 1,
+        "help": "processes that render, each of one thread (default: 1)",
+    },
     "videos": _folder(help="videos with captions: NAME.mp4 and NAME.txt, one caption a line"),
     "prompts": {
         "type": Path,
@@ -166,7 +178,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "of --run by itself)",
     ),
     "against": {
-        "choices": ("step", "cpu_seconds"),
+        "choices": ("step", "seconds", "cpu_seconds"),
         "default": "step",
         "help": "what runs to the right (default: step)",
     },

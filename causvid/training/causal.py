@@ -25,6 +25,7 @@ from causvid.training.config import CausalConfig, ConsistencyConfig
 from causvid.training.data import LatentCache
 from causvid.training.losses import guided, per_frame, regression_loss
 from causvid.training.model_stage import CaptionedStage
+from causvid.training.noise import normal
 from causvid.training.ode import teacher_grid
 from causvid.training.precision import use_training_attention
 from causvid.training.teacher import FlowStage
@@ -119,7 +120,7 @@ def draw_lesson(
         sizes, given = chunks.sizes(frames), 0
     past = batch.latents[:, : sum(sizes[:-1])]
     if past_noise:
-        past = past + past_noise * torch.randn(past.shape, generator=seeded(*key, 1))
+        past = past + past_noise * normal(past.shape, seeded(*key, 1), past.device)
     return Lesson(batch.latents, batch.captions, sizes, given, batch.late, past)
 
 
@@ -225,7 +226,7 @@ class ConsistencyStage(CaptionedStage[ConsistencyConfig]):
         row = lesson.per_chunk(lambda shape: torch.randint(config.levels, shape, generator=rng))
         high, low = (self.sigmas[rows].to(device) for rows in (row, row + 1))
         clean = lesson.made.to(device)
-        noise = torch.randn(clean.shape, generator=rng).to(device)
+        noise = normal(clean.shape, rng, device)
         noisy = add_noise(clean, noise, per_frame(high))
         words = self.condition(lesson.captions, device)
         with torch.no_grad(), self.accelerator.autocast():

@@ -6,7 +6,9 @@ and new ones can be added while a training run reads the others.
 
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from glob import escape
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +20,10 @@ from causvid.generation.config import GenerationConfig
 from causvid.generation.geometry import Size
 from causvid.generation.source import to_pixels
 from causvid.media import VideoReader
-from causvid.model.codec import VideoCodec
+from causvid.model.codec import VideoCodec, codec_for
 from causvid.training.config import DataConfig, WorldConfig
 from causvid.training.data import Clip, shard_path, write_shard
+from causvid.training.models import load_codec
 from causvid.world import FPS, LOOPING, Scene, caption, render, render_switch, return_frame
 from causvid.world.wide import sample_scene, script
 
@@ -140,6 +143,36 @@ def render_shard(
     write_shard(path, clips)
     logger.info("rendered %s", path)
     return True
+
+
+def render_shards(
+    vae: Path,
+    folder: Path,
+    indices: Sequence[int],
+    config: DataConfig,
+    sizes: Sequence[Size],
+    *,
+    workers: int,
+) -> None:
+    """Write the shards of rendered clips that `indices` name, each of the next one of `sizes`.
+
+    Args:
+        vae: the codec's folder.
+        workers: processes that share them; the first shards are begun first.
+    """
+    tasks = [(vae, folder, index, config, sizes[index % len(sizes)]) for index in indices]
+    with ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        for index, written in zip(indices, pool.map(_render_one, tasks), strict=True):
+            if written:
+                logger.info("rendered %s", shard_path(folder, index))
+
+
+def _render_one(task: tuple[Path, Path, int, DataConfig, Size]) -> bool:
+    vae, folder, index, config, size = task
+    codec = codec_for(load_codec(vae))
+    return render_shard(codec, folder, index, config, height=size.height, width=size.width)
 
 
 def captioned_videos(folder: Path) -> list[tuple[Path, tuple[str, ...]]]:

@@ -15,9 +15,13 @@ from typing import Literal
 import numpy as np
 from matplotlib.figure import Figure
 
-Axis = Literal["step", "cpu_seconds"]
+Axis = Literal["step", "seconds", "cpu_seconds"]
 
-_AXES: dict[Axis, str] = {"step": "step", "cpu_seconds": "CPU seconds"}
+_AXES: dict[Axis, str] = {
+    "step": "step",
+    "seconds": "seconds",
+    "cpu_seconds": "CPU seconds",
+}
 _SMOOTHED = 40  # windows of the running mean in the whole curve
 
 

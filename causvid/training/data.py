@@ -43,7 +43,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Batch:
-    """Latents `[b, f, c, h, w]` in float32 and one caption each.
+    """Latents `[b, f, c, h, w]` in float32, where the cache keeps them, and one caption each.
 
     Attributes:
         late: bool `[b]`, whether a clip's scene had begun before it did.
@@ -129,10 +129,11 @@ class _Shard(NamedTuple):
 
 
 class LatentCache:
-    """The shards of a folder, read through memory maps as batches ask for them.
+    """The shards of a folder.
 
     Args:
         folder: where the shards lie.
+        device: where their latents are kept, and batches are drawn.
         first_frame_share: how often a window of a clip that shows its scene from the beginning
             starts at the first latent; the others start anywhere. The first latent stands for
             one picture, all others for several, and a model whose window rolls meets both at its
@@ -140,8 +141,15 @@ class LatentCache:
             video would count what lies in the middle of one.
     """
 
-    def __init__(self, folder: Path, *, first_frame_share: float = 0.7):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: torch.device | str = "cpu",
+        first_frame_share: float = 0.7,
+    ):
         self.folder = Path(folder)
+        self.device = torch.device(device)
         self.first_frame_share = first_frame_share
         self._shards: list[_Shard] = []
         self._ends = np.zeros(0, dtype=np.int64)
@@ -174,9 +182,10 @@ class LatentCache:
                 captions = json.loads(file.metadata()["captions"])
                 late = json.loads(file.metadata()["late"])
                 turns = json.loads(file.metadata().get("turns", "[]")) or [0] * len(late)
-                latents = file.get_tensor("latents")
+                latents = file.get_tensor("latents").to(self.device)
                 apart = "openings" in file.keys()  # noqa: SIM118, a file is no mapping
                 openings = file.get_tensor("openings") if apart else latents[:, 0]
+                openings = openings.to(self.device)
                 self._shards.append(_Shard(latents, openings, captions, late, turns))
         self._ends = np.cumsum([len(shard.captions) for shard in self._shards])
 
@@ -242,10 +251,10 @@ class LatentCache:
             first = rng.random() < self.first_frame_share
             at_start = begin == "anywhere" and first and 0 in offsets
             offset = 0 if at_start else int(rng.integers(offsets.start, offsets.stop))
-            window = drawn.latents[row, offset : offset + frames].float()
+            window = drawn.latents[row, offset : offset + frames]
             if begin == "sink":
-                window[0] = drawn.openings[row]
+                window = torch.cat([drawn.openings[row][None], window[1:]])
             windows.append(window)
             captions.append(texts[row][int(rng.integers(len(texts[row])))])
             lates.append(drawn.late[row])
-        return Batch(torch.stack(windows), captions, torch.tensor(lates))
+        return Batch(torch.stack(windows).float(), captions, torch.tensor(lates))

@@ -39,6 +39,7 @@ from causvid.training.losses import (
     score_timesteps,
 )
 from causvid.training.model_stage import Average, descend, new_optimiser
+from causvid.training.noise import normal
 from causvid.training.ode import student_times
 from causvid.training.precision import use_training_attention
 from causvid.training.rollout import RolloutPlan, Switch, roll_out
@@ -156,26 +157,26 @@ class DmdStage:
         if self.forcing is not None:
             forced = self.forcing.loss(self.student, (*key, 2), rng)
             accelerator.backward(config.teacher_forcing_weight * forced)
-            forcing["teacher_forcing_loss"] = forced.item()
+            forcing["teacher_forcing_loss"] = forced.detach()
         self._share_gradients()
         clip_norm = config.student_optimiser.clip_norm
         norm = descend(accelerator, self.student, self.student_optimiser, clip_norm)
         self.ema.step(self.ema.weights)
 
         generated = generated.detach()
-        critic_loss = 0.0
+        critic_loss = torch.zeros((), device=accelerator.device)
         for _ in range(config.critic_updates):
             loss_critic = self.critic_loss(generated, text, rng)
             accelerator.backward(loss_critic)
             clip_norm = config.critic_optimiser.clip_norm
             descend(accelerator, self.critic, self.critic_optimiser, clip_norm)
-            critic_loss += loss_critic.item() / config.critic_updates
+            critic_loss += loss_critic.detach() / config.critic_updates
         return {
-            "loss": loss.item(),
-            "gradient": gradient.abs().mean().item(),
+            "loss": loss.detach(),
+            "gradient": gradient.abs().mean(),
             "grad_norm": norm,
             "critic_loss": critic_loss,
-            "latent_std": generated.std().item(),
+            "latent_std": generated.std(),
             **forcing,
         }
 
@@ -239,7 +240,7 @@ class DmdStage:
         device = self.accelerator.device
 
         def noise(chunk: int, step: int, shape: tuple[int, ...]) -> Tensor:
-            return torch.randn(shape, generator=rng).to(device)
+            return normal(shape, rng, device)
 
         made = roll_out(
             replace(self.generator, grid=self._grid_of(clips, rng)),
@@ -263,7 +264,7 @@ class DmdStage:
         times = torch.tensor(student_times(self.generator.config))
         drawn = torch.randint(len(times), clean.shape[:2], generator=rng)
         choice = same_within_chunks(drawn, pattern).to(device)
-        noises = torch.randn((len(times), *clean.shape), generator=rng).to(device)
+        noises = normal((len(times), *clean.shape), rng, device)
         noisy, sigma = from_data(clean, noises, times.to(device), choice)
         mask = block_causal_mask(pattern.sizes(clean.shape[1]))
         velocity = self.student(noisy, sigma, text, frame_mask=mask)
@@ -274,7 +275,7 @@ class DmdStage:
         drawn = torch.randint(1000, clean.shape[:1], generator=rng)
         sigma = score_timesteps(drawn, self.config.score_shift) / 1000
         times = sigma[:, None].expand(clean.shape[:2]).to(clean.device)
-        noise = torch.randn(clean.shape, generator=rng).to(clean.device)
+        noise = normal(clean.shape, rng, clean.device)
         return add_noise(clean, noise, per_frame(times)), times, noise
 
     def _clean(self, model: nn.Module, noisy: Tensor, times: Tensor, text: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from causvid.training.config import ForcingConfig, Lessons
 from causvid.training.data import Begin, LatentCache
 from causvid.training.losses import per_frame, regression_loss
 from causvid.training.model_stage import CaptionedStage
+from causvid.training.noise import normal
 from causvid.training.ode import student_times
 from causvid.training.precision import use_training_attention
 from causvid.training.teacher_model import Conditioning
@@ -124,7 +125,7 @@ def forcing_loss(
     times = levels[torch.randint(len(levels), clean.shape[:1], generator=rng)]
     times = times[:, None].repeat(1, frames)
     times[:, :-rest] = 0.0
-    noise = torch.randn(clean.shape, generator=rng).to(clean.device)
+    noise = normal(clean.shape, rng, clean.device)
     times = times.to(clean.device)
     noisy = add_noise(clean, noise, per_frame(times))
     mask = last_chunks_mask(frames, generation.chunks)
@@ -146,7 +147,7 @@ def first_chunk_loss(
         clips: `[b, f, c, h, w]`, f the first chunk; their shape and device alone matter.
     """
     levels, device = student_times(generation)[:-1], clips.device
-    noise = torch.randn((len(levels), *clips.shape), generator=rng).to(device)
+    noise = normal((len(levels), *clips.shape), rng, device)
     chosen = torch.randint(len(levels), clips.shape[:1], generator=rng).to(device)
     mask = block_causal_mask(clips.shape[1:2])
     states: list[Tensor] = []

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 from causvid.model.codec import codec_for
 from causvid.training import models
 from causvid.training.causal import CausalStage, ConsistencyStage
-from causvid.training.clips import captioned_videos, encode_shard, render_shard
+from causvid.training.clips import (
+    captioned_videos,
+    encode_shard,
+    render_shard,
+    render_shards,
+)
 from causvid.training.codec import fit_codec
 from causvid.training.config import (
     CausalConfig,
@@ -67,7 +72,7 @@ def decoder(run: Run, config: DecoderConfig, *, student: str | None, videos: Pat
     models.load_codec(finished_average(folder)).save_pretrained(run.folder / "vae")
 
 
-def data(run: Run, config: DataConfig, *, shards: int, videos: Path | None) -> None:
+def data(run: Run, config: DataConfig, *, shards: int, videos: Path | None, workers: int) -> None:
     vae = models.load_codec(run.codec_folder)
     if run.base_folder is not None:
         vae.to(run.accelerator.device)
@@ -77,6 +82,11 @@ def data(run: Run, config: DataConfig, *, shards: int, videos: Path | None) -> N
         if config.world is None:
             raise ValueError("this recipe renders no clips: pass a folder of them with --videos")
         sizes = run.recipe.sizes
+        if workers > 1:
+            indices = run.shards(shards)
+            render_shards(run.codec_folder, folder, indices, config, sizes, workers=workers)
+            run.accelerator.wait_for_everyone()
+            return
         for index in run.shards(shards):
             size = sizes[index % len(sizes)]
             render_shard(codec, folder, index, config, height=size.height, width=size.width)
@@ -101,21 +111,22 @@ def teacher(run: Run, config: FlowConfig) -> None:
     else:
         model = run.transformer("teacher")
         condition = run.prompts(run.text_encoder(), model.config.text_length)
+    run.compiled(model.transformer if isinstance(model, TeacherModel) else model)
     run.train("teacher", TeacherStage(model, condition, run.cache(), config, seed=run.seed))
 
 
 def causal(run: Run, config: CausalConfig) -> None:
-    model, encoder = run.transformer("teacher"), run.text_encoder()
+    model, encoder = run.compiled(run.transformer("teacher")), run.text_encoder()
     condition = run.prompts(encoder, model.config.text_length)
     stage = CausalStage(model, condition, run.cache(), config, run.recipe.generation, seed=run.seed)
     run.train("causal", stage, run.companions(encoder))
 
 
 def consistency(run: Run, config: ConsistencyConfig) -> None:
-    model, encoder = run.transformer("causal"), run.text_encoder("causal")
+    model, encoder = run.compiled(run.transformer("causal")), run.text_encoder("causal")
     stage = ConsistencyStage(
         model,
-        run.transformer("causal", trained=False),
+        run.compiled(run.transformer("causal", trained=False)),
         run.prompts(encoder, model.config.text_length),
         run.cache(),
         config,
@@ -173,7 +184,8 @@ def forcing(run: Run, config: ForcingConfig, *, student: str | None) -> None:
 
 def dmd(run: Run, config: DmdConfig, *, student: str | None, prompts: Path | None) -> None:
     judging = "teacher" if config.teacher == "bidirectional" else "causal"
-    teacher, critic = run.transformer(judging, trained=False), run.transformer(judging)
+    teacher = run.compiled(run.transformer(judging, trained=False))
+    critic = run.compiled(run.transformer(judging))
     begun = run.student_of("dmd", student)
     model, encoder = run.transformer(begun), run.text_encoder(judging)
     lessons = config.teacher_forcing_weight and config.lessons.first_weight

@@ -1,7 +1,7 @@
 """What every stage that trains one model shares: optimiser, learning rate, averaging, gradients."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -44,7 +44,14 @@ class Average(EMAModel):
     def __init__(self, module: nn.Module, decay: float):
         self.weights = [weight for weight in module.parameters() if weight.requires_grad]
         self.shadow_params: list[Tensor]
-        super().__init__(self.weights, decay=decay, use_ema_warmup=True, inv_gamma=3.0, power=1.0)
+        super().__init__(
+            self.weights,
+            decay=decay,
+            use_ema_warmup=True,
+            inv_gamma=3.0,
+            power=1.0,
+            foreach=not any(isinstance(weight, DTensor) for weight in self.weights),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Every process has to ask for it, as shards are gathered."""
@@ -79,19 +86,18 @@ def _placed_like(ours: Tensor, whole: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _copy(targets: Iterable[Tensor], sources: Iterable[Tensor]) -> None:
-    for target, source in zip(targets, sources, strict=True):
-        target.copy_(source)
+def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
+    torch._foreach_copy_(targets, sources)
 
 
 def descend(
     accelerator: Accelerator, model: nn.Module, optimiser: torch.optim.Optimizer, clip_norm: float
-) -> float:
-    """One step along the gradients that `model` has gathered; returns their norm."""
-    norm = accelerator.clip_grad_norm_(model.parameters(), clip_norm)
+) -> Tensor:
+    """One step along the gradients that `model` has gathered; returns their norm, on the device."""
+    norm: Tensor = accelerator.clip_grad_norm_(model.parameters(), clip_norm)
     optimiser.step()
     optimiser.zero_grad()
-    return float(norm)
+    return norm
 
 
 class StageConfig(Protocol):
@@ -142,7 +148,7 @@ class ModelStage(ABC, Generic[Config]):
         config, accelerator = self.config.optimiser, self.accelerator
         for group in self.optimiser.param_groups:
             group["lr"] = config.rate_at(step, self.steps) * group.get("scale", 1.0)
-        total = 0.0
+        total = torch.zeros((), device=accelerator.device)
         for part in range(config.accumulation):
             # The same micro-batches whether processes share them or one accumulates them.
             place = accelerator.process_index * config.accumulation + part
@@ -150,7 +156,7 @@ class ModelStage(ABC, Generic[Config]):
             with nullcontext() if last else accelerator.no_sync(self.model):
                 loss = self.loss(step, (self.seed, step, place)) / config.accumulation
                 accelerator.backward(loss)
-            total += loss.item()
+            total += loss.detach()
         norm = descend(accelerator, self.model, self.optimiser, config.clip_norm)
         self.ema.step(self.ema.weights)
         return {"loss": total, "grad_norm": norm}

@@ -66,6 +66,8 @@ class Run:
         stop: a step before which a stage pauses.
         tracker: a tracker of Accelerate's that is sent what the log is.
         sheet: a file of prompts that are drawn at every checkpoint.
+        seconds: of training, in place of the recipe's steps.
+        compile: whether layers that see whole clips are compiled.
     """
 
     folder: Path
@@ -79,6 +81,8 @@ class Run:
     stop: int | None = None
     tracker: str | None = None
     sheet: Path | None = None
+    seconds: float | None = None
+    compile: bool = False
 
     @cached_property
     def accelerator(self) -> Accelerator:
@@ -118,6 +122,7 @@ class Run:
             checkpoint_seconds=self.checkpoint_seconds,
             companions=companions or {},
             draw=None if self.sheet is None else self._drawing(name, self.sheet),
+            seconds=self.seconds,
         )
         train(stage, loop, self.accelerator, stop=self.stop)
         return folder
@@ -173,6 +178,14 @@ class Run:
         model = load_transformer(folder)
         if self.recipe.checkpointing:
             model.enable_gradient_checkpointing()
+        return model
+
+    def compiled(self, model: CausalWanTransformer) -> CausalWanTransformer:
+        """The same model, its layers compiled where that is asked for."""
+        if self.compile:
+            # One graph for every picture size, and for every mask that a stage's lessons have.
+            torch._dynamo.config.recompile_limit = 64
+            model.compile_repeated_blocks()
         return model
 
     @property
@@ -300,7 +313,7 @@ class Run:
         return Generator(student, self.recipe.generation, self.grids[0])
 
     def cache(self, kind: str = "latents") -> LatentCache:
-        cache = LatentCache(self.folder / kind)
+        cache = LatentCache(self.folder / kind, device=self.accelerator.device)
         cache.open()
         return cache
 

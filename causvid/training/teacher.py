@@ -16,6 +16,7 @@ from causvid.generation.schedule import FlowSchedule, add_noise
 from causvid.training.config import FlowConfig
 from causvid.training.losses import flicker_loss, flow_matching_loss, per_frame
 from causvid.training.model_stage import CaptionedStage
+from causvid.training.noise import normal
 
 Config = TypeVar("Config", bound=FlowConfig)
 
@@ -46,7 +47,7 @@ class FlowStage(CaptionedStage[Config]):
     ) -> Tensor:
         """Loss at levels `sigma` `[b, f]`; frames given clean (level 0) do not count."""
         device = self.accelerator.device
-        noise = torch.randn(clean.shape, generator=rng).to(device)
+        noise = normal(clean.shape, rng, device)
         clean, times = clean.to(device), sigma.to(device)
         noisy = add_noise(clean, noise, per_frame(times))
         velocity = predict(self.model, noisy, times, *self.condition(captions, device))

@@ -6,8 +6,10 @@ that was stopped continues from its last checkpoint bit for bit.
 
 import json
 import logging
+import math
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +17,17 @@ from typing import Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
+from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
-Metrics = dict[str, float]
+Metrics = dict[str, float | Tensor]
+"""Numbers, or scalars on the device: nothing waits for those before they are logged."""
 
+_UNKNOWN = 1_000  # steps of a budget before a pace is known
 AVERAGE = "average"  # the folder inside a checkpoint that holds the weights to keep
 
 
@@ -60,6 +66,8 @@ class LoopConfig:
         log_steps: log line every so many steps, metrics averaged in between.
         companions: frozen models that belong to the weights, saved beside them by name.
         draw: draws the weights of a checkpoint, a folder, into a picture, a file.
+        seconds: a budget of wall time in place of the stage's steps, which become what fits into
+            it. Where that leads to depends on the machine.
     """
 
     folder: Path
@@ -68,6 +76,7 @@ class LoopConfig:
     log_steps: int = 10
     companions: Mapping[str, PreTrainedModel] = field(default_factory=dict)
     draw: Callable[[Path, Path], None] | None = None
+    seconds: float | None = None
 
     def __post_init__(self):
         if self.keep < 1 or self.log_steps < 1:
@@ -97,13 +106,15 @@ class Progress:
 
     def __init__(self):
         self.step = 0
+        self.seconds = 0.0
         self.cpu_seconds = 0.0
 
     def state_dict(self) -> dict[str, float]:
-        return {"step": self.step, "cpu_seconds": self.cpu_seconds}
+        return {"step": self.step, "seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         self.step = int(state["step"])
+        self.seconds = float(state.get("seconds", 0.0))
         self.cpu_seconds = float(state["cpu_seconds"])
 
 
@@ -133,7 +144,6 @@ def train(
     Args:
         stop: pause before this step instead; a checkpoint is left.
     """
-    end = stage.steps if stop is None else min(stop, stage.steps)
     progress = Progress()
     accelerator.register_for_checkpointing(progress)
     stage.prepare(accelerator)
@@ -147,36 +157,44 @@ def train(
         loop.log.unlink(missing_ok=True)
 
     accelerator.init_trackers(Path(loop.folder).name)
-    saved, cpu = time.monotonic(), time.process_time()
+    saved = begun = time.monotonic()
+    before, cpu = progress.seconds, time.process_time()
     sums: Metrics = {}
     counted = 0
     bar = tqdm(
-        range(progress.step, end),
         initial=progress.step,
         total=stage.steps,
         disable=not accelerator.is_local_main_process,
         mininterval=5.0,
     )
-    for step in bar:
-        metrics = _mean_over_processes(stage.update(step), accelerator)
-        progress.step = step + 1
+    limit = math.inf if stop is None else stop
+    pace = None if loop.seconds is None else _Pace(progress, loop.seconds)
+    if pace is not None:
+        stage.steps = pace.last_step()
+    while progress.step < min(limit, stage.steps):
+        metrics = _mean_over_processes(stage.update(progress.step), accelerator)
+        progress.step += 1
+        bar.update()
         now = time.process_time()
         progress.cpu_seconds += now - cpu
         cpu = now
         counted += 1
         for name, value in metrics.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
-        if progress.step % loop.log_steps == 0 or progress.step == end:
-            means = {name: value / counted for name, value in sums.items()}
+            sums[name] = sums.get(name, 0.0) + value
+        if progress.step % loop.log_steps == 0 or progress.step == min(limit, stage.steps):
+            means = {name: float(value) / counted for name, value in sums.items()}
+            progress.seconds = before + time.monotonic() - begun  # the device has caught up
             bar.set_postfix(loss=f"{means['loss']:.4f}")
             _write_log(loop.log, progress, means, accelerator)
             sums, counted = {}, 0
+            if pace is not None:
+                bar.total = stage.steps = _agreed(pace.last_step(), accelerator)
         due = time.monotonic() - saved >= loop.checkpoint_seconds
         if accelerator.num_processes > 1:  # every process must agree on when to save
             flag = torch.tensor([float(due)], device=accelerator.device)
             due = bool(accelerator.reduce(flag).item() > 0)
         # Sums of an unfinished log interval are not stored, so save on its boundary.
-        if (due and counted == 0) or progress.step == end:
+        if (due and counted == 0) or progress.step >= min(limit, stage.steps):
             stage.refresh()
             _save(stage, loop, progress.step, accelerator)
             saved = time.monotonic()
@@ -185,10 +203,38 @@ def train(
     return progress
 
 
+class _Pace:
+    """How many steps a budget has room for, by the last ones. The first ones, which compile and
+    allocate, say nothing."""
+
+    def __init__(self, progress: Progress, seconds: float):
+        self.progress, self.seconds = progress, seconds
+        self.marks: deque[tuple[int, float]] = deque(maxlen=3)
+
+    def last_step(self) -> int:
+        """All steps together, at least one more than now if there is any time left."""
+        step, spent = self.progress.step, self.progress.seconds
+        self.marks.append((step, spent))
+        if spent >= self.seconds:
+            return step
+        if len(self.marks) < 3:
+            return step + _UNKNOWN
+        earlier, before = self.marks[0]
+        pace = max(spent - before, 1e-9) / (step - earlier)
+        return step + max(1, int((self.seconds - spent) / pace))
+
+
+def _agreed(steps: int, accelerator: Accelerator) -> int:
+    """What the first process says."""
+    if accelerator.num_processes == 1:
+        return steps
+    return int(broadcast(torch.tensor([steps], device=accelerator.device)).item())
+
+
 def _mean_over_processes(metrics: Metrics, accelerator: Accelerator) -> Metrics:
     if accelerator.num_processes == 1:
         return metrics
-    values = torch.tensor(list(metrics.values()), device=accelerator.device)
+    values = torch.tensor([float(value) for value in metrics.values()], device=accelerator.device)
     return dict(zip(metrics, accelerator.reduce(values, "mean").tolist(), strict=True))
 
 
@@ -216,11 +262,15 @@ def _save(stage: Stage, loop: LoopConfig, step: int, accelerator: Accelerator) -
     accelerator.wait_for_everyone()
 
 
-def _write_log(log: Path, progress: Progress, means: Metrics, accelerator: Accelerator) -> None:
+def _write_log(
+    log: Path, progress: Progress, means: Mapping[str, float], accelerator: Accelerator
+) -> None:
     if not accelerator.is_main_process:
         return
     accelerator.log(means, step=progress.step)
-    line = {"step": progress.step, "cpu_seconds": round(progress.cpu_seconds, 1), **means}
+    times = {"seconds": progress.seconds, "cpu_seconds": progress.cpu_seconds}
+    rounded = {name: round(value, 1) for name, value in times.items()}
+    line = {"step": progress.step, **rounded, **means}
     with log.open("a") as file:
         file.write(json.dumps(line) + "\n")
 
