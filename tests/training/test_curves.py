@@ -59,7 +59,7 @@ def test_a_long_log_is_no_larger_a_picture_than_a_short_one(teacher, student, tm
 def test_what_cannot_be_drawn_is_named(teacher, tmp_path):
     with pytest.raises(ValueError, match="has that stage been trained"):
         draw_curves({"a": tmp_path / "missing" / "log.jsonl"}, tmp_path / "a.png")
-    with pytest.raises(ValueError, match="against step or cpu_seconds, got 'hours'"):
+    with pytest.raises(ValueError, match="against step or seconds or cpu_seconds, got 'hours'"):
         draw_curves({"a": teacher}, tmp_path / "a.png", against="hours")
 
 
