@@ -24,7 +24,7 @@ from torch import Tensor
 
 from causvid.generation.chunk import FrameChunk, Looks, Timings
 from causvid.generation.generator import Generator, seeded_noise
-from causvid.generation.parameters import check_seed
+from causvid.generation.parameters import check_seed, check_strength
 from causvid.generation.prompts import Cue, Handover, PromptSchedule, PromptShare, SnappedSchedule
 from causvid.generation.sampler import new_sampler
 from causvid.generation.snapshot import (
@@ -195,6 +195,32 @@ class Stream:
             cue = Cue(0.0, prompt, handover)
             self._schedule = self._schedule.then(now, PromptSchedule((cue,)))
             return chunk
+
+    def leave_source(self, strength: float | None = None, adaptive: bool | None = None) -> int:
+        """Leave the source video more or less, from the next chunk on that is begun.
+
+        Args:
+            strength: in (0, 1]; `None` leaves it as it is.
+            adaptive: whether to leave it less where it moves fast; likewise.
+
+        Returns:
+            The first chunk that is made with it.
+
+        Raises:
+            StreamClosed: if the stream is closed.
+            ValueError: if there is no source, or `strength` is out of range.
+        """
+        self._check_open()
+        if self._source is None:
+            raise ValueError("this video has no source that it could be left from")
+        if strength is not None:
+            check_strength(strength)
+        with self._steering:
+            if strength is not None:
+                self._source.strength = strength
+            if adaptive is not None:
+                self._source.adaptive = adaptive
+            return self._steerable
 
     def extend(self, seconds: float) -> None:
         """Let the stream run `seconds` longer than it was to run; at least one chunk."""

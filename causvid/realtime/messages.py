@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 from pydantic import Field, TypeAdapter, WithJsonSchema, create_model
 from pydantic_core import from_json
 
-from causvid.generation.parameters import DEFAULT_SECONDS
+from causvid.generation.parameters import DEFAULT_SECONDS, STRENGTH
 from causvid.serving.record import ChunkInfo, Manifest
 from causvid.serving.request import PARAMETERS, Number, Parameter, Positive, Record
 
@@ -30,11 +30,15 @@ _NAME = "the client's own name for this message, which answers repeat"
 
 
 class Update(Record):
-    """Change the prompt from the next chunk on."""
+    """Change the prompt, or how far the source is left, from the next chunk on."""
 
     type: Literal["session.prompt_update"] = "session.prompt_update"
-    prompt: str = Field(description="What to show from now on.")
+    prompt: str | None = Field(None, description="What to show from now on.")
     handover: str = Field(HANDOVER, description="swap, recache, flush or blend:N")
+    strength: Annotated[Number, STRENGTH] | None = Field(
+        None, description="of a video or a camera, from now on; null: as before"
+    )
+    adaptive_strength: bool | None = Field(None, description="likewise")
     id: Id = Field(None, description=_NAME)
 
 
@@ -160,19 +164,21 @@ class VideoChunk(Record):
 class _Change(Record):
     run: str
     change: int = Field(description="its number in the run, from 1")
-    prompt: str
-    handover: str
+    prompt: str | None
+    handover: str | None
+    strength: float | None
+    adaptive_strength: bool | None
     id: Id = Field(None, description="of the message that asked for it")
 
 
 class PromptReceived(_Change):
-    """A change of prompt has arrived, and will be in force from some chunk on."""
+    """A `session.prompt_update` has arrived, and will be in force from some chunk on."""
 
     type: Literal["prompt.received"] = "prompt.received"
 
 
 class PromptInForce(_Change):
-    """The next chunk is the first that is made under a changed prompt.
+    """The next chunk is the first that is made under a change.
 
     Its info says so, too (`change`), and so do the manifest's chunks.
     """
@@ -183,7 +189,7 @@ class PromptInForce(_Change):
 
 
 class PromptReplaced(_Change):
-    """A change of prompt will never be in force, as a newer one took its place."""
+    """A change will never be in force, as newer ones took its place."""
 
     type: Literal["prompt.replaced"] = "prompt.replaced"
     by: int | None = Field(description="number of the newer one; null: the run ended first")

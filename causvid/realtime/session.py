@@ -40,7 +40,7 @@ from causvid.realtime.messages import (
     read,
 )
 from causvid.realtime.upload import Receive, TooLarge, Upload
-from causvid.serving.job import Made
+from causvid.serving.job import Change, Made
 from causvid.serving.limits import check_prompts
 from causvid.serving.record import ChunkInfo
 from causvid.serving.request import PARAMETERS, Record
@@ -78,12 +78,13 @@ _Open = Callable[[Path | None], Awaitable[Run]]
 
 
 @dataclass
-class _Change:
-    """A change of prompt that is not in force yet."""
+class _Asked:
+    """A change that is not in force yet."""
 
     run: str
-    update: Update
+    change: Change
     number: int
+    id: int | str | None
     told: bool = False
 
 
@@ -109,7 +110,7 @@ class Session:
         self._run: Run | None = None  # that is being made
         self._last: str | None = None  # id of the newest run, whose video the client has
         self._ahead = math.inf
-        self._changes: list[_Change] = []
+        self._changes: list[_Asked] = []
         self._camera: Camera | None = None
         self._upload: Upload | None = None
         self._opening = False  # a run is asked for, and its pictures may come before it begins
@@ -234,10 +235,12 @@ class Session:
 
     async def _steer(self, asked: Update) -> None:
         run = self._live_run()
-        number = self._service.steer(run.id, asked.prompt, asked.handover)
-        change = _Change(run.id, asked, number)
-        self._changes.append(change)
-        await self._send(lambda: self._receipts([change]))
+        prompt = None if asked.prompt is None else asked.prompt.strip()
+        change = Change(prompt, asked.handover, asked.strength, asked.adaptive_strength)
+        number = self._service.steer(run.id, change)
+        noted = _Asked(run.id, change, number, asked.id)
+        self._changes.append(noted)
+        await self._send(lambda: self._receipts([noted]))
 
     async def _stop(self, asked: Stop) -> None:
         if self._upload is not None:
@@ -369,7 +372,7 @@ class Session:
         chunk = VideoChunk(info=made.info, size=len(fragment.data))
         await self._send(lambda: [*self._in_force(made.info), chunk, fragment.data])
 
-    def _receipts(self, changes: list[_Change]) -> list[Record]:
+    def _receipts(self, changes: list[_Asked]) -> list[Record]:
         """Of those whose client does not know yet that they were received."""
         told: list[Record] = []
         for change in changes:
@@ -384,25 +387,29 @@ class Session:
         over = [it for it in self._changes if it.number <= newest]
         self._changes = [it for it in self._changes if it.number > newest]
         told = self._receipts(over)
-        for change in over:
-            about = self._about(change)
-            if change.number == newest:
-                told.append(PromptInForce(**about, chunk=info.index, seconds=info.start))
+        for place, asked in enumerate(over):
+            newer = set[str]().union(*(it.change.parts for it in over[place + 1 :]))
+            if asked.change.parts <= newer:
+                told.append(self._replaced(asked, newest))
             else:
-                told.append(self._replaced(change, newest))
+                about = self._about(asked)
+                told.append(PromptInForce(**about, chunk=info.index, seconds=info.start))
         return told
 
-    def _about(self, change: _Change) -> dict[str, Any]:
-        update = change.update
+    def _about(self, asked: _Asked) -> dict[str, Any]:
+        change = asked.change
+        has_prompt = change.prompt is not None
         return {
-            "run": change.run,
-            "change": change.number,
-            "prompt": update.prompt.strip(),
-            "handover": str(Handover.parse(update.handover)),
-            "id": update.id,
+            "run": asked.run,
+            "change": asked.number,
+            "prompt": change.prompt,
+            "handover": str(Handover.parse(change.handover)) if has_prompt else None,
+            "strength": change.strength,
+            "adaptive_strength": change.adaptive_strength,
+            "id": asked.id,
         }
 
-    def _replaced(self, change: _Change, by: int | None) -> Record:
+    def _replaced(self, change: _Asked, by: int | None) -> Record:
         return PromptReplaced(**self._about(change), by=by)
 
     def _over(self, run: Run | None) -> list[Record]:

@@ -21,7 +21,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Protocol
 
-from causvid.serving.job import Event, Failed, Job, OpenModel, Production
+from causvid.serving.job import Change, Event, Failed, Job, OpenModel, Production
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ class Ticket:
     def permit(self, until: float) -> None:
         """Begin no chunk while the video has `until` seconds or more."""
 
-    def steer(self, prompt: str, handover: str) -> int:
-        """Change the prompt from the next chunk on, of a run that waits from its first.
+    def steer(self, change: Change) -> int:
+        """Change something from the next chunk on, of a run that waits from its first.
 
         Returns:
             The number of this change, from 1, which chunks that are made under it carry.
@@ -246,9 +246,9 @@ class _Turn(Ticket):
             self._permitted = until
             self._device._changed.notify_all()
 
-    def steer(self, prompt: str, handover: str) -> int:
-        number = super().steer(prompt, handover)
-        self.production.steer(prompt, handover, number)
+    def steer(self, change: Change) -> int:
+        number = super().steer(change)
+        self.production.steer(change, number)
         return number
 
     def stop(self) -> None:

@@ -45,6 +45,27 @@ class Continuation:
     handover: str = "recache"
 
 
+@dataclass(frozen=True)
+class Change:
+    """What is to be different from the next chunk on; `None` stays as it is.
+
+    Args:
+        prompt, handover: what to show, and how it takes over.
+        strength, adaptive_strength: of video-to-video, see `Request`.
+    """
+
+    prompt: str | None = None
+    handover: str = "recache"
+    strength: float | None = None
+    adaptive_strength: bool | None = None
+
+    @property
+    def parts(self) -> set[str]:
+        """The names of what it changes."""
+        names = ("prompt", "strength", "adaptive_strength")
+        return {name for name in names if getattr(self, name) is not None}
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
     """What a run is to make; picklable, unless it is live.
@@ -149,8 +170,7 @@ class Production:
         self._changed = changed
         self._stream: Stream | None = None
         self._recorder: Recorder | None = None
-        # The newest prompt, if it is not in use: its words, hand-over and number.
-        self._prompts: deque[tuple[str, str, int]] = deque(maxlen=1)
+        self._asked: deque[tuple[Change, int]] = deque()  # changes not in use, and their numbers
         self._changes: deque[tuple[int, int]] = deque()  # first chunk and number, in order
         self._change: int | None = None  # number of the newest that is in force
         self._interrupted: Reason | None = None
@@ -181,9 +201,7 @@ class Production:
         """
         stream, recorder = self._opened()
         recorder.idle(idle)
-        if self._prompts:
-            prompt, handover, number = self._prompts.pop()
-            self._changes.append((stream.steer(prompt, handover), number))
+        self._use_changes(stream, recorder)
         try:
             chunk = stream.step()
         except StreamInterrupted:
@@ -197,13 +215,29 @@ class Production:
             self._settle(stream)
             return None
         while self._changes and self._changes[0][0] <= chunk.index:
-            self._change = self._changes.popleft()[1]
+            self._change = max(self._change or 0, self._changes.popleft()[1])
         recorder.add(chunk, self._change)
         return Made(chunk, recorder.info(self.job.run))
 
-    def steer(self, prompt: str, handover: str, number: int) -> None:
-        """Change the prompt from the next chunk on. One that is replaced before is never used."""
-        self._prompts.append((prompt, handover, number))
+    def steer(self, change: Change, number: int) -> None:
+        """Change something from the next chunk on. What is replaced before is never used."""
+        self._asked.append((change, number))
+
+    def _use_changes(self, stream: Stream, recorder: Recorder) -> None:
+        newest: dict[str, tuple[Change, int]] = {}
+        while self._asked:
+            change, number = self._asked.popleft()
+            newest |= dict.fromkeys(change.parts, (change, number))
+        if "prompt" in newest:
+            change, number = newest.pop("prompt")
+            assert change.prompt is not None
+            self._changes.append((stream.steer(change.prompt, change.handover), number))
+        if newest:
+            values = {name: getattr(change, name) for name, (change, _) in newest.items()}
+            strength, adaptive = values.get("strength"), values.get("adaptive_strength")
+            first = stream.leave_source(strength, adaptive)
+            self._changes.append((first, max(number for _, number in newest.values())))
+            recorder.left_source(first, strength, adaptive)
 
     def interrupt(self, reason: Reason = "viewer", *, kept: bool = True) -> None:
         """End between two layers.

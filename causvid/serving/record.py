@@ -55,7 +55,7 @@ class ChunkRecord(Record):
     )
     change: int | None = Field(
         None,
-        description="the newest change of prompt in force, counted from 1 as the run received them",
+        description="the newest change in force, counted from 1 as the run received them",
     )
     source_time: float | None = Field(
         None,
@@ -131,6 +131,14 @@ class Environment(Record):
     dtype: str
 
 
+class StrengthChange(Record):
+    """Video-to-video left its source more or less from some time on."""
+
+    start: float = Field(description="seconds of the video")
+    strength: float | None = Field(description="from then on; null: as before")
+    adaptive_strength: bool | None = Field(description="likewise")
+
+
 class Call(Record):
     """A call of a public endpoint. A picture or a source video have to be added."""
 
@@ -139,7 +147,8 @@ class Call(Record):
 
 
 class Manifest(Record):
-    """The record of a run: its request, sent again, gives the same video."""
+    """The record of a run: its request, sent again, gives the same video, unless `strengths` says
+    that it was changed on the way."""
 
     version: Literal[1] = 1
     request: Request = Field(
@@ -150,6 +159,9 @@ class Manifest(Record):
     timings: RunTimings
     chunks: tuple[ChunkRecord, ...]
     environment: Environment
+    strengths: tuple[StrengthChange, ...] = Field(
+        (), description="changes of the request's strength on the way"
+    )
     run: str | None = Field(None, description="id of the run; null: of the command line")
     stopped: bool = Field(False, description="whether it was ended early")
     stopped_by: Reason | None = Field(
@@ -187,6 +199,7 @@ class Recorder:
     ):
         self._request, self._preset, self._stream = request, preset, stream
         self._chunks = list(earlier.chunks) if earlier else []
+        self._strengths = list(earlier.strengths) if earlier else []
         self._started = time.perf_counter() - (earlier.timings.total_seconds if earlier else 0.0)
         self._first = earlier.timings.first_frame_seconds if earlier else None
         self._elapsed = 0.0
@@ -202,6 +215,12 @@ class Recorder:
         if self._first is None:
             self._first = self._elapsed
         self._chunks.append(ChunkRecord.of(chunk, change))
+
+    def left_source(self, chunk: int, strength: float | None, adaptive: bool | None) -> None:
+        """Note another strength from `chunk` on."""
+        start = self._stream.generator.timeline.start_time(chunk)
+        change = StrengthChange(start=start, strength=strength, adaptive_strength=adaptive)
+        self._strengths.append(change)
 
     @property
     def frames(self) -> int:
@@ -266,6 +285,7 @@ class Recorder:
                 device=str(generator.device),
                 dtype=arithmetic_of(generator.transformer),
             ),
+            strengths=tuple(self._strengths),
             run=run,
             stopped=stopped_by is not None,
             stopped_by=stopped_by,

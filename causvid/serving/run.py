@@ -250,6 +250,8 @@ class Run:
         call, why = self._call_of(manifest.request)
         if self.job.live is not None:
             call, why = None, "it followed a camera, whose pictures are not kept"
+        elif manifest.strengths:
+            call, why = None, "its strength was changed on the way, which no call can say"
         manifest = manifest.model_copy(update={"call": call, "no_call": why})
         kept = 0 if self.shortened else kept
         return dataclasses.replace(ended, manifest=manifest, snapshot_bytes=kept)

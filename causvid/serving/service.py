@@ -23,11 +23,11 @@ import numpy as np
 
 from causvid.generation.cues import Handover
 from causvid.generation.live import LiveFeed
-from causvid.generation.parameters import Mode
+from causvid.generation.parameters import Mode, check_strength
 from causvid.generation.prompts import PromptSchedule
 from causvid.media import FragmentMuxer, NoRoomError, VideoInfo, lacks_room
 from causvid.serving.device import Device
-from causvid.serving.job import Continuation, Job, SourceOver
+from causvid.serving.job import Change, Continuation, Job, SourceOver
 from causvid.serving.limits import (
     check_frame,
     check_image,
@@ -202,7 +202,7 @@ class Service:
             ValueError: if there is no such run any more, or a limit is exceeded.
         """
         self._check_client(client)
-        earlier = self._find(run)
+        earlier = self.find(run)
         if earlier.ended is None:
             raise ValueError("this video is still being made: steer it, or stop it first")
         if earlier.ended.source_over:
@@ -250,27 +250,35 @@ class Service:
         Raises:
             ValueError: if there is no such run any more, it goes on, or it is too long.
         """
-        finished = self._find(run)
+        finished = self.find(run)
         if finished.ended is None:
             raise ValueError("this video is still being made: stop it first, or wait for its end")
         with self._holding(finished):
             return await self._in_turn(finished.save_animation, suffix)
 
-    def steer(self, run: str, prompt: str, handover: str = "recache") -> int:
-        """Change the prompt of a live run from its next chunk on.
+    def steer(self, run: str, change: Change) -> int:
+        """Change something of a live run from its next chunk on.
 
         Returns:
             The number of this change, as `ChunkInfo.change` has it.
 
         Raises:
-            ValueError: if the prompt, the hand-over or the run cannot be used.
+            ValueError: if a part of the change or the run cannot be used.
         """
-        prompt = check_prompt(prompt, self.settings)
-        Handover.parse(handover)
-        live = self._find(run)
+        if not change.parts:
+            raise ValueError("nothing is to be changed: give a prompt or a strength")
+        if change.prompt is not None:
+            prompt = check_prompt(change.prompt, self.settings)
+            Handover.parse(change.handover)
+            change = dataclasses.replace(change, prompt=prompt)
+        live = self.find(run)
         if live.ended is not None:
             raise ValueError("this video is finished: extend it with the new prompt instead")
-        return live.ticket.steer(prompt, handover)
+        if change.parts - {"prompt"} and live.job.request.mode != "video":
+            raise ValueError("strength is that of a source, which this video has not")
+        if change.strength is not None:
+            check_strength(change.strength)
+        return live.ticket.steer(change)
 
     def stop(self, run: str) -> None:
         """End a live run soon; it tells with `Ended` what was made. Repeating is harmless."""
@@ -461,7 +469,11 @@ class Service:
         self.forget(oldest)
         return True
 
-    def _find(self, run: str) -> Run:
+    def find(self, run: str) -> Run:
+        """
+        Raises:
+            ValueError: if there is no such run any more.
+        """
         with self._lock:
             found = self._runs.get(run)
         if found is None:

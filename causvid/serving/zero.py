@@ -7,6 +7,7 @@ platform queues and schedules, so there are no turns to take here.
 
 import contextlib
 import contextvars
+import dataclasses
 import json
 import math
 import threading
@@ -14,11 +15,11 @@ import time
 from collections.abc import Callable, Generator
 
 from causvid.serving.device import Ticket
-from causvid.serving.job import Ended, Event, Failed, Job, OpenModel, Production
+from causvid.serving.job import Change, Ended, Event, Failed, Job, OpenModel, Production
 
 # Files in the job's folder.
 _STOP = "stop"  # being there stops the run
-_PROMPT = "prompt.json"  # the newest prompt that it was steered to: its number, words, hand-over
+_CHANGES = "changes.jsonl"  # what it was steered to: a number and a `Change` in every line
 
 LentCall = Callable[[Job], Generator[Event, None, None]]
 
@@ -48,15 +49,15 @@ def carry_out(open_model: OpenModel, job: Job, seconds: float) -> Generator[Even
                 return
 
     threading.Thread(target=watch, name="stop", daemon=True).start()
-    steered = b""
+    steered = 0
     try:
         while True:
             with contextlib.suppress(FileNotFoundError):  # it was never steered
-                newest = (job.folder / _PROMPT).read_bytes()
-                if newest != steered:
-                    number, prompt, handover = json.loads(newest)
-                    production.steer(prompt, handover, number)
-                    steered = newest
+                changes = (job.folder / _CHANGES).read_bytes().split(b"\n")[:-1]  # whole lines
+                for line in changes[steered:]:
+                    number, change = json.loads(line)
+                    production.steer(Change(**change), number)
+                steered = len(changes)
             if (made := production.step()) is None:
                 break
             yield made
@@ -106,12 +107,12 @@ class _Call(Ticket):
             target=context.run, args=(self._run,), name=f"run {job.run}", daemon=True
         ).start()
 
-    def steer(self, prompt: str, handover: str) -> int:
-        number, folder = super().steer(prompt, handover), self.job.folder
-        part = folder / f"{number}.part"
-        with contextlib.suppress(FileNotFoundError):  # forgotten, which also ends it
-            part.write_text(json.dumps([number, prompt, handover]), encoding="utf-8")
-            part.replace(folder / _PROMPT)  # whole, for a reader in another process
+    def steer(self, change: Change) -> int:
+        number = super().steer(change)
+        line = json.dumps([number, dataclasses.asdict(change)]) + "\n"
+        path = self.job.folder / _CHANGES
+        with contextlib.suppress(FileNotFoundError), path.open("a", encoding="utf-8") as changes:
+            changes.write(line)  # without the folder the run is forgotten, which also ends it
         return number
 
     def stop(self) -> None:

@@ -20,8 +20,8 @@ _PANEL = """<div class="cv-live" data-socket="{path}" hidden>
 </div>"""
 _BEGIN = """(...values) => document.dispatchEvent(new CustomEvent('causvid:camera', {{ detail: {{
   kind: '{kind}', values: Object.fromEntries({names}.map((name, n) => [name, values[n]])) }} }}))"""
-_CHANGE = """(prompt) => document.dispatchEvent(
-  new CustomEvent('causvid:camera-prompt', { detail: prompt }))"""
+_CHANGE = """(...values) => document.dispatchEvent(new CustomEvent('causvid:camera-change', {{
+  detail: Object.fromEntries({names}.map((name, n) => [name, values[n]])) }}))"""
 
 
 class CameraButtons:
@@ -33,13 +33,22 @@ class CameraButtons:
                 "camera": gr.Button("Camera, live", size="md", min_width=130),
                 "screen": gr.Button("Share a screen, live", size="md", min_width=130),
             }
-        gr.HTML(_PANEL.format(path=PATH), js_on_load=static("camera.js"), apply_default_css=False)
+        self.panel = gr.HTML(
+            _PANEL.format(path=PATH), js_on_load=static("camera.js"), apply_default_css=False
+        )
 
     def connect(self, prompt: gr.Textbox, options: Options) -> None:
-        """A click takes the prompt and the options along; a prompt that is typed changes a live
-        video."""
+        """A click takes the prompt and the options along; a prompt that is typed and a strength
+        that is moved change a live video."""
         values = {"prompt": prompt, **options.of_requests}
         for kind, button in self._buttons.items():
             begin = _BEGIN.format(kind=kind, names=json.dumps(list(values)))
             button.click(None, list(values.values()), None, js=begin, **PRIVATE)
-        prompt.input(None, prompt, None, js=_CHANGE, **PRIVATE)
+        strength, adaptive = options["strength"], options["adaptive_strength"]
+        for moved, names in (
+            (prompt.input, {"prompt": prompt}),
+            (strength.input, {"strength": strength}),
+            (adaptive.input, {"adaptive_strength": adaptive}),
+        ):
+            change = _CHANGE.format(names=json.dumps(list(names)))
+            moved(None, list(names.values()), None, js=change, **PRIVATE)

@@ -24,7 +24,7 @@ from causvid.generation.prompts import PromptSchedule
 from causvid.media import NoRoomError
 from causvid.presets.preflight import preflight as estimate
 from causvid.presets.registry import describe
-from causvid.serving.job import Ended
+from causvid.serving.job import Change, Ended
 from causvid.serving.limits import check_prompts, check_schedule
 from causvid.serving.record import Call
 from causvid.serving.request import OF_VIDEO, PARAMETERS, Parameter, Request
@@ -352,7 +352,7 @@ class _Calls:
 
     def _steer(self, run: str, prompt: str, handover: str | None) -> Given:
         handover = handover or HANDOVER
-        self._service.steer(run, prompt, handover)
+        self._service.steer(run, Change(prompt, handover))
         return {"run": run, "prompt": prompt.strip(), "handover": handover, "accepted": True}
 
     def _models(self) -> list[Given]:

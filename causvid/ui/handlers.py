@@ -1,5 +1,6 @@
 """What the page's buttons do: from a click to a run, and from a run to the player."""
 
+import asyncio
 import logging
 import re
 import secrets
@@ -11,10 +12,12 @@ from weakref import WeakValueDictionary
 
 import gradio as gr
 
+from causvid.serving.job import Change
 from causvid.serving.request import Request
 from causvid.serving.run import Run, RunError
 from causvid.serving.service import Service
 from causvid.ui.bodies import BROKE
+from causvid.ui.links import link_of
 from causvid.ui.playback import Message, Playback, Screen, address_of
 from causvid.ui.player import PlayerColumn, Updates
 from causvid.ui.presence import Presence, listeners
@@ -115,7 +118,7 @@ class Handlers:
     def steer(self, request: gr.Request, prompt: str, handover: str) -> None:
         """Change the prompt of the run that is shown."""
         with explained():
-            self._service.steer(self._run_of(request), prompt, handover)
+            self._service.steer(self._run_of(request), Change(prompt, handover))
 
     def animate(self, suffix: str) -> Callable[..., Awaitable[Message]]:
         """The handler that downloads the video that is shown as a WebP or a GIF."""
@@ -131,6 +134,29 @@ class Handlers:
         """End the run that is shown; what was made stays."""
         if (run := self._shown.get(request.session_hash)) is not None:
             self._service.stop(run.id)
+
+    def adopt(self, request: gr.Request, event: gr.EventData) -> Updates:
+        """A run of this page's camera, which came through the socket, is the one that is shown."""
+        with explained():
+            run = self._service.find(_run_in(event))
+        if self._shown.get(request.session_hash) is not run:
+            self.stop(request)
+        self._shown[request.session_hash] = run
+        return self._column.began(run.job.request.model)
+
+    async def keep(self, request: gr.Request, event: gr.EventData) -> Updates:
+        """Such a run has ended: what it left can be fetched, and not gone on from without it."""
+        shown, results = self._shown.get(request.session_hash), None
+        if shown is None or shown.id != _run_in(event):
+            return {}
+        with explained(shown.id):
+            if shown.ended is not None:
+                results = await asyncio.to_thread(shown.save)
+        if results is None:
+            return self._column.ended()
+        kept = {"kind": "kept", "run": shown.id, "url": address_of(results.video)}
+        kept["link"] = link_of(results.manifest.request)
+        return {**self._column.ended(results), self._column.player: kept}
 
     async def take_up(self, request: gr.Request, told: Any) -> AsyncIterator[Updates]:
         """Go on with showing the run of a page that lost its connection, and was loaded again.
@@ -211,3 +237,10 @@ class Handlers:
         if (run := self._shown.get(request.session_hash)) is None:
             raise ValueError("there is no video to go on with: generate one first")
         return run.id
+
+
+def _run_in(event: gr.EventData) -> str:
+    try:
+        return str(event.run)
+    except (AttributeError, TypeError, KeyError):  # not of our page
+        return ""

@@ -168,7 +168,7 @@ def build_page(
             with gr.Column(scale=1, min_width=440):
                 remix = Remix(service)
                 with gr.Tabs() as selection:
-                    tabs: dict[type[Tab], Tab] = {}
+                    tabs: dict[type[Tab], Any] = {}
                     for kind in TABS:
                         with gr.Tab(kind.title, id=kind.title, render_children=True):
                             tabs[kind] = kind(service)
@@ -227,6 +227,9 @@ def build_page(
         gr.on([column.steer.click, column.prompt.submit], handlers.steer, changed, None, **STREAMED)
         for suffix, button in column.animations.items():
             button.click(handlers.animate(suffix), None, column.player, **STREAMED)
+        if (live := tabs[VideoTab].live) is not None:
+            live.panel.began(handlers.adopt, None, column.outputs, **STREAMED)
+            live.panel.ended(handlers.keep, None, column.outputs, **STREAMED)
         column.stop.click(handlers.stop, None, None, **PRIVATE)
         take_up = gr.Button(visible="hidden", elem_id="take-up")  # `static/claim.js` presses it
         take_up.click(handlers.take_up, screen, column.outputs, js=_CLAIM, **STREAMED)

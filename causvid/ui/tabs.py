@@ -227,14 +227,14 @@ class VideoTab(Tab):
             elem_classes="cv-note",
         )
         # Not on a GPU that is lent to another process, which no picture reaches.
-        self._live = CameraButtons() if self._service.device.takes_live else None
+        self.live = CameraButtons() if self._service.device.takes_live else None
         self._samples = Samples(self._service, "video")
         return video
 
     def connect(self) -> None:
         super().connect()
-        if self._live is not None:
-            self._live.connect(self.prompt, self.options)
+        if self.live is not None:
+            self.live.connect(self.prompt, self.options)
         self._samples.fill(self.prompt)
 
     async def read_source(self, request: Request, path: str | None) -> Inputs:

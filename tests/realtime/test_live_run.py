@@ -60,6 +60,10 @@ def test_a_camera_becomes_a_video_that_is_steered_stopped_and_goes_on(app):
         client.until("prompt.received")
         assert client.until("prompt.in_force")["chunk"] > 2
         infos += [client.chunk() for _ in range(2)]
+        client.say({"type": "session.prompt_update", "strength": 0.9})
+        force = client.until("prompt.in_force")
+        infos.append(client.chunk())
+        assert infos[-1]["strength"] == 0.9 and infos[-1]["index"] == force["chunk"]
         client.say({"type": "session.stop"})
         done = client.until("session.done")
         assert client.all("session.started")[0]["mode"] == "live"

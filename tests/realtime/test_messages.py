@@ -25,7 +25,7 @@ WRONG = [
     ({"type": "session.start", "input_bytes": True}, "whole number"),
     ({"type": "session.start", "ahead": "2"}, "a number"),
     ({"type": "session.start", "fps": 30}, "unknown start parameters: fps"),
-    ({"type": "session.prompt_update"}, "missing update parameters: prompt"),
+    ({"type": "session.played"}, "missing played parameters: seconds"),
     ({"type": "session.played", "seconds": None}, "seconds"),
     ({"type": "session.stop", "id": [1]}, "id"),
     ({"type": "session.stop", "id": -1}, "id"),

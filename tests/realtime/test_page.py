@@ -1,12 +1,15 @@
 """The socket in a real browser: Chromium's fake camera on the page, and the page of the socket."""
 
 import os
+import time
+from collections.abc import Callable
 
 import pytest
 
 from causvid.benchmark import player as measure
 from causvid.benchmark.player import CHROMIUM, REPORT
 from causvid.serving.job import Job
+from causvid.serving.record import ChunkInfo
 from tests.appserver import running
 
 if os.environ.get("CI"):
@@ -46,6 +49,18 @@ def page(app, browser):
     assert app.reaches(0), "nothing goes on without its page"
 
 
+def made(app) -> list[ChunkInfo]:
+    """The newest chunk of every run."""
+    return [run._last for run in app.service._runs.values()]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def jobs(app) -> list[Job]:
     return [run.job for run in app.service._runs.values()]
 
@@ -62,7 +77,8 @@ def chunks(page, count: int) -> None:
     page.wait_for_function(f"() => (({REPORT})()?.chunks.length ?? 0) >= {count}")
 
 
-def test_a_camera_is_shown_changed_and_switched_off(app, page):
+@pytest.mark.parametrize("button", ["Stop the camera", "Stop"])
+def test_a_camera_is_shown_changed_and_switched_off(app, page, button):
     switch_on(page, app.url)
     chunks(page, 3)
     assert jobs(app)[-1].live is not None and jobs(app)[-1].request.strength == 0.7
@@ -72,13 +88,28 @@ def test_a_camera_is_shown_changed_and_switched_off(app, page):
     assert source.is_visible() and source.evaluate("(it) => it.videoWidth") > 0
     page.locator(".cv-prompt:visible textarea").press_sequentially(" by night")
     page.locator(".cv-legend", has_text="a red car by night").wait_for()
+    slider = page.locator(".tabitem:visible input[type=range]").first
+    slider.focus()
+    slider.press("ArrowRight")  # strength, of which chunks tell
+    wait_for(lambda: made(app)[-1].strength == 0.75)
+    page.locator("#steer-prompt textarea").fill("the sea by night")
+    page.get_by_role("button", name="Change now").click()
+    page.locator(".cv-legend", has_text="the sea by night").wait_for()
     track = source.evaluate_handle("(it) => it.srcObject.getVideoTracks()[0]")
-    panel.get_by_role("button", name="Stop the camera").click()
+    if button == "Stop":
+        page.locator("#stop-button").click()
+    else:
+        panel.get_by_role("button", name=button).click()
     page.wait_for_function("() => document.querySelector('.cv-stage').dataset.state === 'ended'")
     assert track.evaluate("(it) => it.readyState") == "ended", "the camera is off"
     assert video.evaluate("(it) => it.videoWidth") == 96
     assert panel.is_hidden()
     assert "from the camera" in page.locator(".cv-status").text_content()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download MP4").click()
+    assert download.value.path().stat().st_size > 1000
+    assert page.locator(".cv-own .cv-card").count() == 1, "it is among the visitor's runs"
+    assert page.locator("#stop-button").is_disabled()
 
 
 def test_a_page_that_is_closed_in_mid_run_leaves_nothing(app, page):

@@ -187,6 +187,65 @@ def test_a_file_becomes_a_video(client, tmp_path):
         check(client)
 
 
+def test_strength_changes_on_the_way_with_two_receipts(app, client, tmp_path):
+    clip = tmp_path / "clip.mp4"
+    write_video(clip, np.full((20 * FPS, 64, 96, 3), 90, np.uint8), FPS)
+    data = clip.read_bytes()
+    client.start(mode="video", input_bytes=len(data), strength=0.4, ahead=0.5)
+    for at in range(0, len(data), 1000):
+        client.say(data[at : at + 1000])
+    client.until("video.chunk")
+    while client.all("video.chunk")[-1]["info"]["end"] < 0.5:
+        client.until("video.chunk")  # from here on the run is held back
+    for name, values in enumerate(({"prompt": "a blue boat"}, {"strength": 0.9}, {"strength": 1})):
+        client.say({"type": "session.prompt_update", "id": name, **values})
+        received = client.until("prompt.received")
+        assert received["id"] == name and received["change"] == name + 1
+        assert received["prompt"] == values.get("prompt")
+        assert received["strength"] == values.get("strength")
+    client.say({"type": "session.played", "seconds": 1.0})
+    info = client.chunk()
+    assert [it["change"] for it in client.all("prompt.in_force")] == [1, 3], "both hold"
+    assert [it["change"] for it in client.all("prompt.replaced")] == [2]
+    assert all(it["seconds"] == info["start"] for it in client.all("prompt.in_force"))
+    assert (info["prompt"], info["strength"], info["change"]) == ("a blue boat", 1.0, 3)
+    client.say({"type": "session.prompt_update", "adaptive_strength": True})
+    client.until("prompt.received")
+    client.say({"type": "session.played", "seconds": 2.0})
+    assert client.until("prompt.in_force")["adaptive_strength"] is True
+    client.say({"type": "session.stop"})
+    manifest = client.until("session.done")["manifest"]
+    check(client)
+    assert {it["strength"] for it in manifest["chunks"] if it["change"] is None} == {0.4}
+    assert manifest["request"]["strength"] == 0.4, "that of the beginning"
+    first, second = manifest["strengths"]
+    assert (first["start"], first["strength"]) == (info["start"], 1.0)
+    assert second["adaptive_strength"] is True and second["strength"] is None
+    assert manifest["call"] is None and "strength" in manifest["no_call"]
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        ({}, "invalid_request", "nothing is to be changed"),
+        ({"strength": 0.5}, "invalid_request", "which this video has not"),
+        ({"adaptive_strength": False}, "invalid_request", "which this video has not"),
+        ({"strength": 0}, "invalid_message", "strength is 0; expected more than 0"),
+        ({"strength": 1.5}, "invalid_message", "strength is 1.5; expected at most 1"),
+        ({"adaptive_strength": "much"}, "invalid_message", "expected 1 or 0"),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_answered(app, client, change, code, said):
+    client.start(seconds=20, ahead=0.5)
+    client.until("video.start")
+    client.say({"type": "session.prompt_update", **change})
+    while isinstance(error := client.hear(), bytes) or error["type"] != "error":
+        pass
+    assert error["code"] == code and said in error["message"], error
+    client.say({"type": "session.stop"})
+    client.until("session.done")
+
+
 def test_a_video_is_extended_and_branched(app, client):
     client.start(seconds=1)
     first = client.until("session.done")
@@ -253,7 +312,7 @@ WRONG = [
     ("{}", "invalid_message", "expected one of session.start"),
     ({"type": "session.begin"}, "invalid_message", "expected one of session.start"),
     ({"type": "session.stop", "now": True}, "invalid_message", "now"),
-    ({"type": "session.prompt_update"}, "invalid_message", "prompt"),
+    ({"type": "session.prompt_update", "prompt": 5}, "invalid_message", "a text"),
     ({"type": "session.prompt_update", "prompt": ""}, "invalid_request", "the prompt is empty"),
     (
         {"type": "session.prompt_update", "prompt": "a", "handover": "fade"},

@@ -16,7 +16,7 @@ import torch
 from causvid.generation.stream import Stream
 from causvid.presets.loading import load_preset
 from causvid.serving.device import MAX_UNREAD, SharedDevice
-from causvid.serving.job import Ended, Failed, Job, Made
+from causvid.serving.job import Change, Ended, Failed, Job, Made
 from causvid.serving.models import Models
 from causvid.serving.request import Request
 from causvid.serving.run import RunError
@@ -24,6 +24,7 @@ from causvid.serving.service import Service
 from causvid.serving.settings import Settings
 from causvid.serving.zero import LentDevice, carry_out, lent_seconds
 from tests.standin import save_standin
+from tests.videos import write_video
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +203,7 @@ def test_steering_shows_in_the_frames_and_in_the_manifest(service):
                 return chunks, event
             chunks.append(event)
             if len(chunks) == 1:
-                service.steer(run.id, "a blue boat", "swap")
+                service.steer(run.id, Change("a blue boat", "swap"))
 
     chunks, end = asyncio.run(scenario())
     prompts = [made.info.prompt for made in chunks]
@@ -450,11 +451,11 @@ def test_of_words_before_a_chunk_only_the_newest_are_used_and_only_once(
 ):
     steered = device if where == "shared" else lend(pipeline, preset)
     run = submit(steered, tmp_path, [], "run", request=ask(seconds=1000.0))
-    run.ticket.steer("a blue boat", "swap")
+    run.ticket.steer(Change("a blue boat", "swap"))
     while len(run.events) < 3:
         time.sleep(0.01)
-    run.ticket.steer("a green ball", "swap")
-    run.ticket.steer("the sea", "flush")
+    run.ticket.steer(Change("a green ball", "swap"))
+    run.ticket.steer(Change("the sea", "flush"))
     told = len(run.events)
     while len(run.events) < told + 4:
         time.sleep(0.01)
@@ -466,11 +467,34 @@ def test_of_words_before_a_chunk_only_the_newest_are_used_and_only_once(
     assert [chunk.handover for chunk in end.manifest.chunks].count("flush") == 1
 
 
+@pytest.mark.parametrize("where", ["shared", "lent"])
+def test_strength_and_words_that_change_before_a_chunk_both_hold(
+    pipeline, preset, device, tmp_path, where
+):
+    clip = tmp_path / "clip.mp4"
+    write_video(clip, np.full((400, 64, 96, 3), 90, np.uint8), 16)
+    steered = device if where == "shared" else lend(pipeline, preset)
+    asked = ask(mode="video", seconds=None, strength=0.4)
+    run = submit(steered, tmp_path, [], "run", request=asked, video=clip)
+    while len(run.events) < 2:
+        time.sleep(0.01)
+    run.ticket.steer(Change("a blue boat", "swap"))
+    run.ticket.steer(Change(strength=0.9))
+    while not run.over.is_set() and run.events[-1].info.strength != 0.9:
+        time.sleep(0.01)
+    run.ticket.stop()
+    assert run.over.wait(30)
+    changed = [it for it in run.events[-1].manifest.chunks if it.change == 2]
+    assert changed and {(it.prompt, it.strength) for it in changed} == {("a blue boat", 0.9)}
+    (record,) = run.events[-1].manifest.strengths
+    assert (record.start, record.strength) == (changed[0].start, 0.9)
+
+
 def test_words_for_a_run_that_waits_are_in_its_first_chunk(device, tmp_path):
     log: list[str] = []
     busy = [submit(device, tmp_path, log, name, request=ask(seconds=1000.0)) for name in ("a", "b")]
     waiting = submit(device, tmp_path, log, "c")
-    waiting.ticket.steer("a blue boat", "swap")
+    waiting.ticket.steer(Change("a blue boat", "swap"))
     for run in busy:
         run.ticket.cancel()
     assert waiting.over.wait(30)

@@ -17,7 +17,7 @@ let live = null; // what is on
 
 class Live {
   constructor(track, stream, prompt) {
-    Object.assign(this, { stream, prompt, sent: 0, skipped: 0, chunks: [], latency: null });
+    Object.assign(this, { stream, prompt, sent: 0, skipped: 0, chunks: [], changed: {}, latency: null });
     track.addEventListener('ended', () => this.stop()); // by the browser's own button
     this.canvas = document.createElement('canvas');
     sight.srcObject = stream;
@@ -49,6 +49,10 @@ class Live {
       return;
     }
     const message = JSON.parse(data);
+    if (message.type === 'session.started') { // the buttons below the player are for it, too
+      this.run = message.run;
+      trigger('began', { run: message.run });
+    }
     if (message.type === 'video.start' || message.type === 'video.chunk') this.announced = message;
     if (message.type === 'video.start') this.send(message);
     if (message.type === 'video.chunk') this.chunks = [...this.chunks.slice(-20), message.info];
@@ -99,12 +103,15 @@ class Live {
     note.textContent = `${this.latency.toFixed(1)} s behind the camera`;
   }
 
-  change(prompt) {
+  /* values: a prompt, or strength and adaptive_strength. */
+  change(values) {
+    Object.assign(this.changed, values);
     clearTimeout(this.typing);
     this.typing = setTimeout(() => {
-      if (!prompt.trim() || prompt === this.prompt) return;
-      this.prompt = prompt;
-      this.say('session.prompt_update', { prompt });
+      const { prompt, ...changed } = this.changed;
+      this.changed = {};
+      if (prompt?.trim() && prompt !== this.prompt) this.prompt = changed.prompt = prompt;
+      if (Object.keys(changed).length) this.say('session.prompt_update', changed);
     }, TYPING);
   }
 
@@ -132,6 +139,7 @@ class Live {
     const text = problem || `Made ${done?.manifest ? done.manifest.video.seconds.toFixed(1) : 0} s from the camera.`;
     if (done?.run && !problem) tellStage({ kind: 'end', run: done.run, text });
     else tellStage({ kind: 'error', text });
+    if (this.run) trigger('ended', { run: this.run });
   }
 }
 
@@ -150,6 +158,6 @@ document.addEventListener('causvid:camera', async ({ detail: { kind, values } })
   live = new Live(stream.getVideoTracks()[0], stream, values.prompt);
   live.start(Object.fromEntries(given));
 });
-document.addEventListener('causvid:camera-prompt', ({ detail }) => live?.change(detail));
+document.addEventListener('causvid:camera-change', ({ detail }) => live?.change(detail));
 panel.querySelector('[data-stop]').addEventListener('click', () => live?.stop());
 window.addEventListener('pagehide', () => live?.stop());

@@ -119,6 +119,13 @@ function finish(message) {
   setState('ended', message.text);
 }
 
+/* What a camera left: its video came over another way. */
+function keep(message) {
+  if (message.run !== report.run) return;
+  shelve(message);
+  offer(message.link);
+}
+
 /* For the list of this browser's runs. */
 function shelve({ run, link, url }) {
   if (!url || !report.chunks.length) return;
@@ -151,6 +158,7 @@ function receive(message) {
   else if (message.kind === 'end') finish(message);
   else if (message.kind === 'clip') playClip(message);
   else if (message.kind === 'file') download(message);
+  else if (message.kind === 'kept') keep(message);
   else if (message.kind === 'error') {
     if (message.claim === null) remember(null); // there is nothing to come back to
     if (!player.ended) player.finish();
