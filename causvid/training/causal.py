@@ -150,7 +150,7 @@ class CausalStage(FlowStage[CausalConfig]):
         self.generation = generation
 
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
-        phase, schedule = self.config.phase_at(step), FlowSchedule(self.config.shift)
+        phase, schedule = self.phase_at(step), FlowSchedule(self.config.shift)
         clean_past = self.config.past == "clean"
         rolling = clean_past and is_rolling(self.generation, step)
         lesson = draw_lesson(

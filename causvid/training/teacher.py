@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from causvid.generation.generator import seeded
 from causvid.generation.schedule import FlowSchedule, add_noise
-from causvid.training.config import FlowConfig
+from causvid.training.config import FlowConfig, Phase
 from causvid.training.losses import flicker_loss, flow_matching_loss, per_frame
 from causvid.training.model_stage import CaptionedStage
 from causvid.training.noise import normal
@@ -31,6 +31,10 @@ def _of_all_frames(model: nn.Module, noisy: Tensor, times: Tensor, *words: Tenso
 
 class FlowStage(CaptionedStage[Config]):
     """What stages of flow matching share."""
+
+    def phase_at(self, step: int) -> Phase:
+        """The phase of a step. A budget of time keeps the phases' shares of all steps."""
+        return self.config.phase_at(step * self.config.steps // self.steps)
 
     def with_dropout(self, captions: list[str], rng: torch.Generator) -> list[str]:
         """Captions, some of them empty."""
@@ -66,7 +70,7 @@ class TeacherStage(FlowStage[FlowConfig]):
     """
 
     def loss(self, step: int, key: tuple[int, ...]) -> Tensor:
-        phase = self.config.phase_at(step)
+        phase = self.phase_at(step)
         batch = self.data.batch(key, frames=phase.frames, size=phase.batch)
         rng = seeded(*key)
         captions = self.with_dropout(batch.captions, rng)

@@ -113,6 +113,33 @@ def test_the_script_of_a_recipe_asks_for_what_there_is(name, apart, tmp_path):
                 assert resolved(args, RECIPES[name]) == getattr(RECIPES[name], stage), stage
 
 
+def test_the_script_of_a_recipe_shares_the_minutes_of_a_gpu(tmp_path):
+    script = Path(__file__).parents[2] / "recipes" / "pocket-2.sh"
+    run, python, log = tmp_path / "run", tmp_path / "python", tmp_path / "asked.txt"
+    (tmp_path / "vae").mkdir()
+    python.write_text(
+        f'#!/bin/sh\necho "$@" >> {log}\n'
+        f'case "$*" in *"train data"*) mkdir -p {run}/latents\n'
+        f"for i in $(seq 0 99); do touch $(printf {run}/latents/shard-%05d.safetensors $i); done;; "
+        "esac\n"
+    )
+    python.chmod(0o755)
+    how = {"DEVICE": "cuda", "MINUTES": "9", "VAE": str(tmp_path / "vae"), "RUN": str(run)}
+    subprocess.run(["bash", script], env={**os.environ, "PYTHON": str(python), **how}, check=True)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    asked = [
+        parser.parse_args(line.partition("causvid train ")[2].split())
+        for line in log.read_text().splitlines()
+    ]
+    trained = [args for args in asked if args.stage not in ("data", "export")]
+    assert [args.stage for args in trained] == ["teacher", "causal", "consistency", "dmd"]
+    assert 0.9 * 450 < sum(args.seconds for args in trained) <= 450
+    assert all(args.compile and resolved(args, RECIPES["pocket-2"]) for args in trained)
+    assert {args.workers for args in asked if args.stage == "data"} == {12}
+    assert (run / "vae").is_dir() and asked[-1].stage == "export"
+
+
 def test_a_recipe_with_a_base_trains_no_codec(capsys):
     assert train("codec", "--recipe", "wan-1.3b") == 2
     assert "its base comes with a codec" in capsys.readouterr().err

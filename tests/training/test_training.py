@@ -30,7 +30,7 @@ from causvid.presets.loading import load
 from causvid.training import clips as clips_module
 from causvid.training import dmd as dmd_module
 from causvid.training.causal import CausalStage, ConsistencyStage, draw_lesson
-from causvid.training.clips import render_clip, render_shard
+from causvid.training.clips import render_clip, render_shard, render_shards
 from causvid.training.config import (
     CausalConfig,
     ConsistencyConfig,
@@ -48,7 +48,7 @@ from causvid.training.config import (
 from causvid.training.data import Clip, LatentCache, shard_path, write_shard
 from causvid.training.dmd import DmdStage
 from causvid.training.forcing import ForcingStage, first_chunk_loss, forcing_loss
-from causvid.training.models import export, load_exported, new_model
+from causvid.training.models import export, load_codec, load_exported, new_model
 from causvid.training.ode import OdeStage, write_trajectories
 from causvid.training.precision import PlainAttention, mixed_precision, use_training_attention
 from causvid.training.recipes import TransformerShape
@@ -703,3 +703,30 @@ def test_shards_of_the_wide_world_change_some_scenes_and_begin_some_late(tmp_pat
     assert all((clip.opening is not None) == clip.late for clip in clips)
     again = clips_module.wide_clip(codec, wide, 8, 3, size=Size(32, 48), turned=False)
     assert torch.equal(again.latents, clips[8].latents) and again.captions == clips[8].captions
+
+
+@pytest.mark.slow
+def test_shards_that_workers_share_are_those_of_one_process(tmp_path):
+    vae = TinyAutoencoder(4, 2, (), (8, 8, 8), (0, 0), (0, 0), (2, 4), (2, 2), 1)
+    vae.save_pretrained(tmp_path / "vae")
+    config = DataConfig(2, 3, WorldConfig("wide", captions=2))
+    sizes = (Size(32, 48), Size(48, 32))
+    several, one = tmp_path / "several", tmp_path / "one"
+
+    def read(folder, index):
+        with safe_open(shard_path(folder, index), framework="pt") as file:
+            return file.get_tensor("latents"), dict(sorted(file.metadata().items()))
+
+    render_shards(tmp_path / "vae", several, range(3), config, sizes, workers=2)
+    codec = codec_for(load_codec(tmp_path / "vae"))
+    for index in range(3):
+        render_shard(codec, one, index, config, **sizes[index % 2]._asdict())
+        for made, wanted in zip(read(several, index), read(one, index), strict=True):
+            assert made == wanted if isinstance(made, dict) else torch.equal(made, wanted)
+
+
+def test_a_budget_keeps_the_phases_shares(stages):
+    stage = stages["teacher"](5)
+    stage.config = replace(stage.config, phases=(Phase(1, 8, 2), Phase(3, 2, 3)))
+    stage.steps = 100
+    assert [stage.phase_at(step).frames for step in (0, 39, 40, 99)] == [1, 1, 3, 3]
