@@ -33,7 +33,7 @@ from causvid.generation.prompts import PromptSchedule
 from causvid.generation.snapshot import unpack
 from causvid.generation.source import VideoSource
 from causvid.generation.stream import Stream
-from causvid.media import VideoReader, fit, read_image
+from causvid.media import fit, read_image
 from causvid.model.codec import VideoCodec, codec_for
 from causvid.model.cpu import use_onednn
 from causvid.model.lora import LoraLoader
@@ -345,4 +345,6 @@ def _frames(video: Recorded, generator: Generator) -> Iterable[np.ndarray]:
         if isinstance(video, Sized) and not len(video):
             raise ValueError("the source video has no pictures")
         return (fit(read_image(picture), grid.height, grid.width) for picture in video)
+    from causvid.media import VideoReader  # and with it PyAV, which nothing else needs
+
     return VideoReader(video, fps=generator.config.fps, height=grid.height, width=grid.width)

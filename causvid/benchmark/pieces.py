@@ -19,7 +19,6 @@ from causvid.generation.generator import Memory, seeded_noise
 from causvid.generation.parameters import Decoder
 from causvid.generation.sampler import new_sampler
 from causvid.generation.source import to_frames
-from causvid.media import FragmentMuxer
 from causvid.pipeline import CausVidPipeline
 
 PROMPT = "a red balloon rises over the sea at sunset"
@@ -72,6 +71,8 @@ def measure_pieces(
     Args:
         repeats: timed runs of each.
     """
+    from causvid.media import FragmentMuxer  # and with it PyAV, which models do not need
+
     generator, codec = pipe.generator(), pipe.codec(decoder)
     device = generator.device
     config, timeline = generator.config, generator.timeline
