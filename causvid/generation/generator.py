@@ -23,7 +23,7 @@ from causvid.model.attention import Past
 from causvid.model.cache import KVCache, TextCache
 from causvid.model.cpu import product_dtype
 from causvid.model.offload import execution_device, onload
-from causvid.model.static import static_pass
+from causvid.model.static import static_pass, storage_pool
 from causvid.model.transformer import CausalWanTransformer
 
 Cache = TypeVar("Cache", bound=Past, covariant=True)
@@ -103,6 +103,7 @@ class Generator:
             ahead=self.config.ahead,
             device=self.device,
             dtype=product_dtype(self.transformer),
+            pool=storage_pool(self.transformer),
         )
 
     def chunk_shape(self, chunk: int, batch: int = 1) -> tuple[int, int, int, int, int]:

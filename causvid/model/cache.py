@@ -30,6 +30,8 @@ Counters, in latent frames since the start of the video:
     _ahead           how many of those are ahead
 """
 
+import threading
+import weakref
 from typing import Literal, NamedTuple
 
 import torch
@@ -45,6 +47,56 @@ class TextCache(NamedTuple):
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
+
+
+class StorageSize(NamedTuple):
+    """What a `Storage` is allocated for."""
+
+    num_layers: int
+    batch: int
+    heads: int
+    tokens: int
+    head_dim: int
+    device: torch.device | str | None
+    dtype: torch.dtype | None
+
+
+class Storage:
+    """The tensors of a `KVCache`; their addresses stay."""
+
+    def __init__(self, size: StorageSize):
+        self.size = size
+        layers, batch, heads, tokens, head_dim, device, dtype = size
+        # Whoever comes first may infer, others may not, and both write.
+        with torch.inference_mode(False):
+            self.slots = torch.empty(tokens, dtype=torch.int64, device=device)
+            self.rotary = torch.empty((tokens, 1, head_dim // 2, 2), device=device)
+            # The kernels of a GPU read token by token, those of a CPU head by head.
+            by_head = self.slots.device.type == "cpu"
+            near, far = (heads, tokens) if by_head else (tokens, heads)
+            tensors = [
+                torch.empty((batch, near, far, head_dim), device=device, dtype=dtype)
+                for _ in range(2 * layers)
+            ]
+        if not by_head:
+            tensors = [tensor.transpose(1, 2) for tensor in tensors]
+        self.keys, self.values = tuple(tensors[:layers]), tuple(tensors[layers:])
+
+
+class StoragePool:
+    """Storages that no cache uses at present. It has those of the size that was asked for last."""
+
+    def __init__(self) -> None:
+        self._free: list[Storage] = []
+        self._lending = threading.Lock()
+
+    def lend(self, size: StorageSize, cache: "KVCache") -> Storage:
+        """A storage for as long as `cache` lives."""
+        with self._lending:
+            self._free[:] = [it for it in self._free if it.size == size]
+            storage = self._free.pop() if self._free else Storage(size)
+        weakref.finalize(cache, self._free.append, storage).atexit = False
+        return storage
 
 
 class KVCache:
@@ -63,6 +115,7 @@ class KVCache:
             and values become moving averages (Reward Forcing, arXiv 2512.04678). Each goes to the
             next of the sink's frames in turn. Needs a renewed sink.
         ahead: latent frames that a pass may hold beyond those that are remembered.
+        pool: where its storage comes from and goes to; it has one of its own without.
 
     Raises:
         ValueError: if the window does not hold more than the sink and the frames ahead.
@@ -83,6 +136,7 @@ class KVCache:
         ahead: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        pool: StoragePool | None = None,
     ):
         if not 0 <= sink < window - ahead:
             raise ValueError(
@@ -99,17 +153,9 @@ class KVCache:
         self.tokens_per_frame = grid[0] * grid[1]
         self.head_dim = head_dim
         tokens = window * self.tokens_per_frame
-        self._slots = torch.empty(tokens, dtype=torch.int64, device=device)
-        self._rotary = torch.empty((tokens, 1, head_dim // 2, 2), device=device)
-        # The kernels of a GPU read token by token, those of a CPU head by head.
-        near, far = (heads, tokens) if self.device.type == "cpu" else (tokens, heads)
-        tensors = [
-            torch.empty((batch, near, far, head_dim), device=device, dtype=dtype)
-            for _ in range(2 * num_layers)
-        ]
-        if near == tokens:
-            tensors = [tensor.transpose(1, 2) for tensor in tensors]
-        self.keys, self.values = tuple(tensors[:num_layers]), tuple(tensors[num_layers:])
+        size = StorageSize(num_layers, batch, heads, tokens, head_dim, device, dtype)
+        self.storage = Storage(size) if pool is None else pool.lend(size, self)
+        self.keys, self.values = self.storage.keys, self.storage.values
         self.reset()
 
     def reset(self) -> None:
@@ -128,7 +174,7 @@ class KVCache:
 
     @property
     def device(self) -> torch.device:
-        return self._slots.device
+        return self.storage.slots.device
 
     @property
     def nbytes(self) -> int:
@@ -149,12 +195,12 @@ class KVCache:
     @property
     def slots(self) -> Tensor:
         """Where the open chunk's tokens are written, int64 `[n]`."""
-        return self._slots[: self._frames * self.tokens_per_frame]
+        return self.storage.slots[: self._frames * self.tokens_per_frame]
 
     @property
     def rotary(self) -> Tensor:
         """Rotations of the open chunk's tokens, as of `rotary_table`."""
-        return self._rotary[: self._frames * self.tokens_per_frame]
+        return self.storage.rotary[: self._frames * self.tokens_per_frame]
 
     def open(self, frames: int, ahead: int = 0) -> None:
         """Prepare the slots of the next chunk of `frames` latent frames.

@@ -17,7 +17,7 @@ from torch import nn
 # they are given up; eight layers ahead keep it as busy.
 _AHEAD = 8
 
-_pause: ContextVar[Callable[[], None]] = ContextVar("pause", default=lambda: None)
+_pause: ContextVar[Callable[[int], None]] = ContextVar("pause", default=lambda ahead=0: None)
 
 
 @contextmanager
@@ -29,11 +29,11 @@ def interruptible(check: Callable[[], None], device: torch.device) -> Iterator[N
     """
     given: deque[torch.cuda.Event] = deque()
 
-    def pause() -> None:
+    def pause(ahead: int) -> None:
         check()
         if device.type == "cuda":
             given.append(torch.cuda.current_stream(device).record_event())
-            if len(given) > _AHEAD:
+            while len(given) > ahead:
                 given.popleft().synchronize()
 
     token = _pause.set(pause)
@@ -44,9 +44,13 @@ def interruptible(check: Callable[[], None], device: torch.device) -> Iterator[N
 
 
 @torch.compiler.disable
-def pause() -> None:
-    """A place where the work may be given up: raises what `check` of `interruptible` raises."""
-    _pause.get()()
+def pause(ahead: int = _AHEAD) -> None:
+    """A place where the work may be given up: raises what `check` of `interruptible` raises.
+
+    Args:
+        ahead: how many of the pieces between pauses a GPU may be behind here.
+    """
+    _pause.get()(ahead)
 
 
 @contextmanager

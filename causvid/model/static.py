@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causvid.model.attention import rotate
-from causvid.model.cache import KVCache, TextCache
+from causvid.model.cache import KVCache, StoragePool, TextCache
+from causvid.model.captured import CapturedPass, OnGpu
 from causvid.model.cpu import (
     LOWERED,
     LoweredLinear,
@@ -162,6 +163,9 @@ class StaticPass(nn.Module):
         self.out, self.eps = _packed([model.proj_out]), model.norm_out.eps
         self._source = ref(model)  # where tables come from; who has the pass has the model
         self._tables: dict[Hashable, Any] = {}
+        self.captured: CapturedPass | None = None
+        if model.capture:
+            self.captured = CapturedPass(OnGpu(self.patch_weight.device))
 
     def predict_clean(
         self, noisy: Tensor, levels: Sequence[tuple[float, float]], text: TextCache, cache: KVCache
@@ -172,10 +176,12 @@ class StaticPass(nn.Module):
             noisy: `[b, f, c, h, w]`.
             levels: time and sigma of every frame, or of all.
         """
-        visible = cache.visible
+        visible, tables = cache.visible, self.tables(tuple(levels), cache.grid)
+        if self.captured is not None:
+            return self.captured(self, noisy, tables, text, cache)
         return self(
             noisy,
-            *self.tables(tuple(levels), cache.grid),
+            *tables,
             text.keys,
             text.values,
             cache.rotary,
@@ -324,6 +330,14 @@ def static_pass(model: CausalWanTransformer) -> StaticPass | None:
     return made
 
 
+def storage_pool(model: CausalWanTransformer) -> StoragePool | None:
+    """Where the caches of a model get their storage, if its passes are captured."""
+    if not isinstance(model, CausalWanTransformer) or not model.capture:
+        return None
+    static = static_pass(model)
+    return None if static is None or static.captured is None else static.captured.pool
+
+
 class _State:
     """What a static pass is made of, to notice a change."""
 
@@ -355,6 +369,7 @@ class _State:
         return [
             hasattr(model, "_hf_hook"),
             model.compile_options,
+            model.capture,
             *((it.data_ptr(), it.dtype, _version(it)) for it in tensors if it is not None),
             *(it._attention_backend for it in self._processors),
             *(

@@ -202,6 +202,8 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionM
         self.gradient_checkpointing = False
         # Options of `torch.compile` for the layers of its static pass; none: they are not compiled.
         self.compile_options: dict[str, Any] | None = None
+        # Whether its passes are captured as CUDA graphs (`causvid.model.captured`).
+        self.capture = False
 
     @property
     def compiled(self) -> bool:
