@@ -16,6 +16,7 @@ from causvid.__main__ import main
 from causvid.benchmark.untrained import untrained_pipeline
 from causvid.generation.generator import Memory
 from causvid.generation.source import to_frames
+from causvid.model.static import static_pass
 from causvid.pipeline import CausVidPipeline
 from causvid.presets.catalogue import POCKET, SELF_FORCING
 from causvid.presets.execution import compile_layers
@@ -164,6 +165,39 @@ def test_compiled_layers_make_the_same_video(wan):
     )
     compile_layers(compiled)
     assert psnr(frames(compiled, seconds=2), frames(wan, seconds=2)) > 20
+
+
+@pytest.fixture
+def captured(wan) -> CausVidPipeline:
+    pipe = CausVidPipeline(
+        **{**wan.components, "transformer": copy.deepcopy(wan.transformer)},
+        generation=wan.generation,
+    )
+    pipe.transformer.passes = "captured"
+    return pipe
+
+
+def test_captured_passes_make_the_same_frames_for_one_viewer_after_the_other(wan, captured):
+    for seed, prompt in enumerate((PROMPT, "a blue boat on the sea at night")):
+        made = frames(captured, prompt, seed=seed, window=6)
+        assert np.array_equal(made, frames(wan, prompt, seed=seed, window=6))
+    found = static_pass(captured.transformer).captured
+    assert found.refused is None and found.count == 2  # three frames are seen, then six
+
+
+def test_captured_passes_are_steered_kept_and_resumed(wan, captured):
+    def told(pipe, resumed_by):
+        with pipe.stream(PROMPT, seconds=4, window=6, sink=3) as stream:
+            parts = [stream.step().frames for _ in range(3)]
+            stream.steer("a yellow balloon over the sea at sunset", "recache")
+            parts.append(stream.step().frames)
+            data = stream.snapshot()
+        with resumed_by.resume(data) as stream:
+            return np.concatenate([*parts, *(chunk.frames for chunk in stream)])
+
+    expected = told(wan, wan)
+    assert np.array_equal(told(captured, captured), expected)
+    assert np.array_equal(told(captured, wan), expected)
 
 
 def test_weights_of_eight_bits_make_nearly_the_same_video(pocket):

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Text cells in aligned columns; the first column names the row."""
+    from tabulate import tabulate
+
     align = ("left", *("right" for _ in header[1:]))
     return tabulate(rows, header, "plain", disable_numparse=True, colalign=align)

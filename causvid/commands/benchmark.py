@@ -6,6 +6,8 @@
 --profile    one chunk, operator by operator, as PyTorch's profiler sees it
 --headline   the student against its teacher of 50 guided steps: throughput, first picture
 --player     the page in a browser: how soon and how smoothly chunks are shown
+--budget     FLOPs and bytes of a pass, and what this device could do at best
+--suite      all that is worth knowing of a machine, by itself, into a folder
 """
 
 import argparse
@@ -39,6 +41,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--player", action="store_true", help="measure how the page plays chunks, in Chromium"
     )
+    what.add_argument(
+        "--budget",
+        action="store_true",
+        help="operations and bytes of a pass, beside what this device could do at best",
+    )
+    what.add_argument(
+        "--suite",
+        metavar="OUT",
+        help="measure by itself, most valuable parts first, and write suite.json and suite.md into "
+        "the folder OUT after every part",
+    )
+    parser.add_argument(
+        "--budget-seconds",
+        type=float,
+        help="--suite: the time it has; nine minutes by default, two on a CPU",
+    )
     parser.add_argument("--model", help="what to measure: a name, a folder or a Hub id")
     parser.add_argument(
         "--untrained",
@@ -62,14 +80,18 @@ def main(args: argparse.Namespace) -> int:
     """
     if args.repeats < 1:
         raise ValueError(f"--repeats must be at least 1, got {args.repeats}")
-    other = args.player or args.meta or args.headline
+    if args.budget_seconds is not None and not args.suite:
+        raise ValueError("--budget-seconds is for --suite: leave it out, or add --suite OUT")
+    other = args.player or args.meta or args.headline or args.budget or args.suite
     if other and (args.untrained or args.compile or args.decoder != "full"):
         raise ValueError(
             "--untrained, --compile and --decoder are for the parts and the stream of a model: "
-            "leave out --meta, --headline and --player, or these"
+            "leave out --meta, --headline, --player, --budget and --suite, or these"
         )
     if args.profile and args.json:
         raise ValueError("--profile prints a table for people: leave out --json")
+    if args.suite:
+        return _suite(args)
     if args.player:
         from causvid.benchmark import player
 
@@ -78,6 +100,8 @@ def main(args: argparse.Namespace) -> int:
         figures = _meta(args)
     elif args.headline:
         figures = _headline(args)
+    elif args.budget:
+        figures = _budget(args)
     else:
         figures = _pieces(args)
     if args.json:
@@ -166,6 +190,61 @@ def _print_race(result: "Race", fps: int) -> None:
         f"first picture x {result.latency_ratio:.0f}",
         flush=True,
     )
+
+
+def _suite(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    import torch
+
+    from causvid.benchmark import suite
+
+    device = execution.from_args(args).device
+    budget_seconds = args.budget_seconds
+    if budget_seconds is None:
+        on_gpu = torch.device(device).type == "cuda"
+        budget_seconds = suite.BUDGET_SECONDS if on_gpu else suite.CPU_BUDGET_SECONDS
+    report = suite.run(suite.Plan(args.model, device), Path(args.suite), budget_seconds)
+    print(f"\n{report.markdown()}")
+    return 0 if any(result.figures for result in report.results) else 1
+
+
+def _budget(args: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from causvid.benchmark.budget import budget, ceilings
+    from causvid.benchmark.counts import full_size
+    from causvid.benchmark.timing import Hardware
+    from causvid.presets.registry import get_preset
+
+    how = execution.from_args(args)
+    device, dtype = torch.device(how.device), torch.bfloat16
+    preset, hardware = get_preset(args.model or "self-forcing"), Hardware.of(device)
+    at = ceilings(device, dtype)
+    rows = list(budget(full_size(preset), dtype, at))
+    if not args.json:
+        print(f"{hardware}\nat best {at.flops / 1e12:.4g} TFLOP/s, {at.bandwidth / 1e9:.4g} GB/s")
+        header = ("window", "products", "attention, TFLOP", "cache", "between, GB", "at best, ms")
+        cells = [
+            (
+                str(row.visible),
+                f"{row.products / 1e12:.4g}",
+                f"{row.attention / 1e12:.4g}",
+                f"{row.cache / 1e9:.4g}",
+                f"{row.activations / 1e9:.4g}",
+                f"{1000 * row.at_best:.4g}",
+            )
+            for row in rows
+        ]
+        print(table(header, cells))
+    return {
+        "hardware": asdict(hardware),
+        "budget": {
+            "model": preset.name,
+            **asdict(at),
+            "passes": [row.to_dict() for row in rows],
+        },
+    }
 
 
 def _pieces(args: argparse.Namespace) -> dict[str, Any]:

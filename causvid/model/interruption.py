@@ -17,7 +17,12 @@ from torch import nn
 # they are given up; eight layers ahead keep it as busy.
 _AHEAD = 8
 
-_pause: ContextVar[Callable[[int], None]] = ContextVar("pause", default=lambda ahead=0: None)
+
+def _go_on(ahead: int = 0) -> None:
+    pass
+
+
+_pause: ContextVar[Callable[[int], None]] = ContextVar("pause", default=_go_on)
 
 
 @contextmanager

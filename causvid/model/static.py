@@ -164,7 +164,7 @@ class StaticPass(nn.Module):
         self._source = ref(model)  # where tables come from; who has the pass has the model
         self._tables: dict[Hashable, Any] = {}
         self.captured: CapturedPass | None = None
-        if model.capture:
+        if model.passes == "captured":
             self.captured = CapturedPass(OnGpu(self.patch_weight.device))
 
     def predict_clean(
@@ -316,7 +316,8 @@ _passes = WeakKeyDictionary()
 
 def static_pass(model: CausalWanTransformer) -> StaticPass | None:
     """The static pass of a transformer as it is now; none where only the transformer itself knows
-    what to do: layers that are quantised, offloaded, hooked, or spread over devices."""
+    what to do: layers that are quantised, offloaded, hooked, or spread over devices; and none where
+    it is to make its passes by itself."""
     if not isinstance(model, CausalWanTransformer):
         return None
     made, state = _passes.get(model, (None, None))
@@ -332,7 +333,7 @@ def static_pass(model: CausalWanTransformer) -> StaticPass | None:
 
 def storage_pool(model: CausalWanTransformer) -> StoragePool | None:
     """Where the caches of a model get their storage, if its passes are captured."""
-    if not isinstance(model, CausalWanTransformer) or not model.capture:
+    if not isinstance(model, CausalWanTransformer) or model.passes != "captured":
         return None
     static = static_pass(model)
     return None if static is None or static.captured is None else static.captured.pool
@@ -344,7 +345,7 @@ class _State:
     def __init__(self, model: CausalWanTransformer):
         children, weights = [], []
         self._adapters: list[Any] = []
-        self.plain = not hasattr(model, "_hf_hook")
+        self.plain = not hasattr(model, "_hf_hook") and model.passes != "own"
         for module in model.modules():
             children += [(module._modules, name, part) for name, part in module._modules.items()]
             weights += [(module._parameters, name) for name in module._parameters]
@@ -369,7 +370,7 @@ class _State:
         return [
             hasattr(model, "_hf_hook"),
             model.compile_options,
-            model.capture,
+            model.passes,
             *((it.data_ptr(), it.dtype, _version(it)) for it in tensors if it is not None),
             *(it._attention_backend for it in self._processors),
             *(

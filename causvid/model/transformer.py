@@ -11,7 +11,7 @@ Forcing, arXiv 2407.01392). Knows nothing of schedules, chunks or pixels.
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -202,8 +202,8 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionM
         self.gradient_checkpointing = False
         # Options of `torch.compile` for the layers of its static pass; none: they are not compiled.
         self.compile_options: dict[str, Any] | None = None
-        # Whether its passes are captured as CUDA graphs (`causvid.model.captured`).
-        self.capture = False
+        # How a stream makes its passes: by this module, by its static pass, or by that captured.
+        self.passes: Literal["own", "static", "captured"] = "static"
 
     @property
     def compiled(self) -> bool:

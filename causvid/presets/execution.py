@@ -180,6 +180,8 @@ def in_force(pipe: "CausVidPipeline") -> str:
         words.append("weights in float8")
     if transformer.compiled:
         words.append("compiled")
+    if transformer.passes == "captured":
+        words.append("captured")
     if encoder != device:
         words.append(f"prompts on {encoder}")
     return ", ".join(words)
@@ -190,7 +192,8 @@ class CompileError(ValueError):
 
 
 def compile_layers(pipe: "CausVidPipeline", **options: Any) -> None:
-    """Compile the transformer's layers and rehearse a stream, so that no later one waits for it.
+    """Compile the transformer's layers, on a GPU capture its passes, and rehearse a stream, so that
+    no later one waits for it.
 
     The rehearsal goes on until chunks have left the window: from then on nothing is new. Other
     windows and steps run the same code; another picture size may add to it, once.
@@ -207,6 +210,8 @@ def compile_layers(pipe: "CausVidPipeline", **options: Any) -> None:
 
     # Dynamic, as a chunk sees more tokens than the one before until the window is full.
     pipe.transformer.compile_options = {"dynamic": True, "fullgraph": True, **options}
+    if pipe.transformer.device.type == "cuda":
+        pipe.transformer.passes = "captured"
     chunks = pipe.generation.chunks.covering(pipe.generation.window) + 2
     try:
         with pipe.stream("a rehearsal", seconds=math.inf) as stream:

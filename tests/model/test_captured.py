@@ -53,7 +53,7 @@ def recorder(monkeypatch):
 def captured(generator, recorder):
     """The generator, its passes captured."""
     transformer = deepcopy(generator.transformer)
-    transformer.capture = True
+    transformer.passes = "captured"
     return replace(generator, transformer=transformer)
 
 
