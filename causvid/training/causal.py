@@ -11,7 +11,7 @@ be its averaged prediction there (Causal-Forcing++, arXiv 2605.15141).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
@@ -30,6 +30,11 @@ from causvid.training.ode import teacher_grid
 from causvid.training.precision import use_training_attention
 from causvid.training.teacher import FlowStage
 from causvid.training.teacher_model import Conditioning
+
+
+_REMAKE_LEVELS = (0.3, 0.9)
+"""From where a past is denoised again: so far up that it is the model's, not so far that it is
+another."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,8 @@ class CausalStage(FlowStage[CausalConfig]):
             past_noise=self.config.past_noise,
         )
         rng = seeded(*key)
+        if self.config.past_remakes:
+            lesson = replace(lesson, past=self.remade_past(lesson, rng))
         captions = self.with_dropout(lesson.captions, rng)
         sigma = schedule.shifted(lesson.per_chunk(lambda shape: torch.rand(shape, generator=rng)))
         given = lesson.only_given()
@@ -180,6 +187,31 @@ class CausalStage(FlowStage[CausalConfig]):
             return predicted
 
         return self.flow_loss(lesson.clean, sigma, captions, rng, velocity)
+
+    @torch.no_grad()
+    def remade_past(self, lesson: Lesson, rng: torch.Generator) -> Tensor:
+        """The past of a lesson as the model makes it from its own past, once or several times over.
+
+        Without words: a past may show another scene than the caption speaks of.
+        """
+        device, past = self.accelerator.device, lesson.past.to(self.accelerator.device)
+        times = int(torch.randint(self.config.past_remakes + 1, (), generator=rng))
+        if len(lesson.sizes) < 3:  # nothing but the first chunk
+            return past
+        first, before = lesson.sizes[0], sum(lesson.sizes[:-2])
+        words = self.condition([""] * len(past), device)
+        low, high = _REMAKE_LEVELS
+        for _ in range(times):
+            shown = replace(
+                lesson, clean=past, sizes=lesson.sizes[:-1], given=1, past=past[:, :before]
+            )
+            level = low + (high - low) * torch.rand(len(past), 1, generator=rng)
+            sigma = level.expand(shown.made.shape[:2]).to(device)
+            noisy = add_noise(shown.made, normal(shown.made.shape, rng, device), per_frame(sigma))
+            velocity = shown.velocity(self.model, noisy, sigma, *words).float()
+            made = clean_from_velocity(noisy, velocity, per_frame(sigma))
+            past = torch.cat([past[:, :first], made], dim=1)
+        return past
 
 
 class ConsistencyStage(CaptionedStage[ConsistencyConfig]):

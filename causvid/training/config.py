@@ -243,15 +243,22 @@ class CausalConfig(FlowConfig):
         clean_share: how often such a chunk of the past is clean.
         past_noise: standard deviation of noise on a clean past. A student's own past is never
             exact; one that has learned from exact pasts alone adds error to error.
+        past_remakes: how often, at most, the model itself makes a clean past again, all but its
+            first chunk: noised part of the way and denoised. Those are its own errors, and what
+            they grow to (Resampling Forcing, arXiv 2512.15702).
     """
 
     past: Past = "clean"
     clean_share: float = 0.3
     past_noise: float = 0.0
+    past_remakes: int = 0
 
     def __post_init__(self):
-        if self.past_noise < 0:
-            raise ValueError(f"past_noise is 0 or more, got {self.past_noise}")
+        for name in ("past_noise", "past_remakes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is 0 or more, got {getattr(self, name)}")
+        if self.past_remakes and self.past != "clean":
+            raise ValueError("past_remakes are of a clean past: ask for --past clean")
         if self.past not in get_args(Past):
             raise ValueError(f"past is 'clean' or 'noisy', got {self.past!r}")
 
