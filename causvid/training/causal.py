@@ -31,7 +31,6 @@ from causvid.training.precision import use_training_attention
 from causvid.training.teacher import FlowStage
 from causvid.training.teacher_model import Conditioning
 
-
 _REMAKE_LEVELS = (0.3, 0.9)
 """From where a past is denoised again: so far up that it is the model's, not so far that it is
 another."""

@@ -160,9 +160,9 @@ def stages(tokenizer, data, teacher, condition, tmp_path):
         words = tokens_of(tokenizer, SHAPE.text_length)
         return TeacherStage(copy.deepcopy(teacher), words, data, flow_config(steps))
 
-    def causal(steps, past="clean"):
+    def causal(steps, past="clean", **options):
         phases = flow_config(steps).phases
-        config = CausalConfig(phases, OPTIMISER, past=past)
+        config = CausalConfig(phases, OPTIMISER, past=past, **options)
         return CausalStage(transformer(), condition, data, config, GENERATION)
 
     def consistency(steps):
@@ -198,6 +198,7 @@ def stages(tokenizer, data, teacher, condition, tmp_path):
         "teacher": teacher_stage,
         "causal": causal,
         "causal, noisy past": lambda steps: causal(steps, "noisy"),
+        "causal, remade past": lambda steps: causal(steps, past_remakes=2),
         "consistency": consistency,
         "ode": ode,
         "forcing": forcing,
@@ -216,7 +217,16 @@ def stages(tokenizer, data, teacher, condition, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["teacher", "causal", "causal, noisy past", "consistency", "ode", "forcing"]
+    "name",
+    [
+        "teacher",
+        "causal",
+        "causal, noisy past",
+        "causal, remade past",
+        "consistency",
+        "ode",
+        "forcing",
+    ],
 )
 def test_a_stage_lowers_its_loss(stages, name, tmp_path):
     run(lambda: stages[name](20), tmp_path / "run")
@@ -537,6 +547,31 @@ def test_a_noised_past_is_shown_and_never_asked_for(data):
     assert torch.equal(exact.past, exact.clean[:, : sum(exact.sizes[:-1])])
     assert (noised.past - exact.past).std() == pytest.approx(0.5, rel=0.1)
     assert torch.equal(noised.past, again.past)
+
+
+@pytest.mark.parametrize("rolling", [False, True])
+def test_a_remade_past_is_what_the_model_makes_of_the_past(stages, data, rolling):
+    """All but the first chunk; a model without errors makes the past itself."""
+    stage = stages["causal"](2)
+    stage.prepare(Accelerator(cpu=True))
+    stage.config = replace(stage.config, past_remakes=3)
+    lesson = draw_lesson(data, GENERATION, (3,), frames=5, size=2, rolling=rolling, past_noise=0.0)
+    first = lesson.sizes[0]
+    pasts = [stage.remade_past(lesson, torch.Generator().manual_seed(seed)) for seed in range(8)]
+    changed = [not torch.equal(past, lesson.past) for past in pasts]
+    assert 2 <= sum(changed) < 8, "from not at all to three times"
+    assert all(torch.equal(past[:, :first], lesson.past[:, :first]) for past in pasts)
+    again = stage.remade_past(lesson, torch.Generator().manual_seed(0))
+    assert torch.equal(again, pasts[0])
+
+    def perfect(latents, times, *words, frame_mask, positions):
+        clean = lesson.past[:, positions]
+        return (latents - clean) / times.clamp(min=1e-3)[:, :, None, None, None]
+
+    stage.model = perfect
+    for seed in range(8):
+        past = stage.remade_past(lesson, torch.Generator().manual_seed(seed))
+        assert_close(past, lesson.past, atol=1e-5, rtol=0)
 
 
 def test_a_student_that_is_the_teacher_agrees_with_its_last_step(stages):
