@@ -168,6 +168,7 @@ class Server:
             "CAUSVID_MODEL": "pocket",
             "CAUSVID_DEVICE": "cpu",
             "CAUSVID_KEEP_MINUTES": "0.05",
+            "CAUSVID_LOST_SECONDS": "0.5",  # a page that is closed so rudely does not come back
             **settings,
         }
         with self.log.open("wb") as log:
