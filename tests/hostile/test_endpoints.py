@@ -1,11 +1,14 @@
 """The public endpoints and Gradio's routes, called with what their schemas allow and with what
 they do not: whatever comes, the answer is a result or a sentence, nothing is logged, nothing is
-left, and the queue lives.
+left, and the queue lives. HOSTILE_EXAMPLES says how many calls each long test makes.
 """
 
 import json
+import os
 import string
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -24,7 +27,8 @@ UNWRITTEN = settings(
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
-FEW, MANY = settings(UNWRITTEN, max_examples=15), settings(UNWRITTEN, max_examples=1500)
+FEW = settings(UNWRITTEN, max_examples=15)
+MANY = settings(UNWRITTEN, max_examples=int(os.environ.get("HOSTILE_EXAMPLES", "1500")))
 
 SAID = [
     *("", " ", "0", "-1", "1e400", "NaN", "\0", "\ud83d", "\U0001f600", "a red car", "recache"),
@@ -292,3 +296,31 @@ def test_the_pages_own_functions_answer_whatever_they_are_given(app, caller):
 @pytest.mark.hostile
 def test_the_pages_own_functions_answer_whatever_they_are_given_for_minutes(app, caller):
     click_all(app, caller, MANY)
+
+
+@pytest.mark.hostile
+def test_calls_that_nobody_listens_to_cut_nobody_off(tmp_path, capfd, tell):
+    """More of them than Gradio keeps sessions, while somebody watches a run that goes on."""
+    calls = 2100
+    with running(tmp_path, viewers=1, waiting=2, endless_seconds=1e5) as app:
+        caller = Caller(app, capfd)
+        endless = {"prompt": "a red car", "seconds": 0}
+        event = caller.web.post("/call/v2/text_to_video", json=endless).json()["event_id"]
+        address = f"{app.url}/gradio_api/call/v2/text_to_video/{event}"
+        with httpx.stream("GET", address, timeout=120) as stream, ThreadPoolExecutor() as threads:
+            chunks = (line for line in stream.iter_lines() if '"first_frame"' in line)
+            assert next(chunks)
+            done = threading.Event()
+            viewer = threads.submit(lambda: next(line for line in chunks if done.is_set()))
+            for number in range(calls):
+                name, parameters = (
+                    ("/models", {}),
+                    ("/steer", {"run": f"{number}", "prompt": "a ball"}),
+                )[number % 2]
+                answer = caller.web.post(f"/call/v2{name}", json=parameters)
+                caller.found[str(answer.status_code)] += 1
+            done.set()
+            assert viewer.result(), "one more chunk comes"
+        assert caller.found == {"200": calls}
+        caller.is_content()
+    tell(f"{calls} calls that nobody listens to, beside a viewer", "the viewer's run went on")
