@@ -145,10 +145,12 @@ class Visitor:
         self.post(door, fn_index=event["id"], session_hash=session, data=data)
 
     def first_chunk(self, lines: Iterator[str]) -> None:
+        told = ""
         for line in lines:
             if '"first_frame"' in line:
                 return
-        raise AssertionError("the run ended before its first chunk")
+            told = line or told
+        raise AssertionError(f"the run ended before its first chunk: {told:.500}")
 
 
 class Server:
