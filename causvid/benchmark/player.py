@@ -203,6 +203,26 @@ def measure_app(clicks: int = 4) -> dict[str, Any]:
     Raises:
         ValueError: if there is no browser, or the app does not start.
     """
+    with chromium() as browser:
+        began = time.perf_counter()
+        with serving() as url:
+            served = 1000 * (time.perf_counter() - began)
+            return {
+                "served_ms": served,
+                "click_ms": [_report(browser, url)["first"] for _ in range(clicks)],
+            }
+
+
+@contextmanager
+def serving(**settings: str) -> Iterator[str]:
+    """The address of the app with the pocket model, in a process of its own, once it answers.
+
+    Args:
+        settings: of the server, by the names of their variables without the prefix.
+
+    Raises:
+        ValueError: if it does not start.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -212,27 +232,20 @@ def measure_app(clicks: int = 4) -> dict[str, Any]:
         "GRADIO_SERVER_PORT": str(port),
         f"{PREFIX}MODEL": POCKET.name,
         f"{PREFIX}DEVICE": "cpu",
+        **{f"{PREFIX}{name}": value for name, value in settings.items()},
     }
-    with chromium() as browser:
-        began = time.perf_counter()
-        app = subprocess.Popen(
-            [sys.executable, "-m", "causvid", "serve"],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            while not _answers(url):
-                if app.poll() is not None:
-                    raise ValueError(f"the app ended with {app.returncode} before it served a page")
-                time.sleep(0.05)
-            served = 1000 * (time.perf_counter() - began)
-            return {
-                "served_ms": served,
-                "click_ms": [_report(browser, url)["first"] for _ in range(clicks)],
-            }
-        finally:
-            app.terminate()
-            app.wait()
+    app = subprocess.Popen(
+        [sys.executable, "-m", "causvid", "serve"], env=environment, stdout=subprocess.DEVNULL
+    )
+    try:
+        while not _answers(url):
+            if app.poll() is not None:
+                raise ValueError(f"the app ended with {app.returncode} before it served a page")
+            time.sleep(0.05)
+        yield url
+    finally:
+        app.terminate()
+        app.wait()
 
 
 def _answers(url: str) -> bool:

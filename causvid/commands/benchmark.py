@@ -8,6 +8,7 @@
 --player     the page in a browser: how soon and how smoothly chunks are shown
 --budget     FLOPs and bytes of a pass, and what this device could do at best
 --suite      all that is worth knowing of a machine, by itself, into a folder
+--live       a camera in a browser: how far the video is behind it
 """
 
 import argparse
@@ -52,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure by itself, most valuable parts first, and write suite.json and suite.md into "
         "the folder OUT after every part",
     )
+    what.add_argument(
+        "--live",
+        action="store_true",
+        help="measure how far a live video is behind its camera, in Chromium, for --seconds",
+    )
     parser.add_argument(
         "--budget-seconds",
         type=float,
@@ -66,7 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decoder", choices=("full", "tiny"), default="full", help="of the model's two decoders"
     )
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of the timed stream")
+    parser.add_argument(
+        "--seconds", type=float, help="length of the timed stream: 10, with --live 60, by default"
+    )
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of every part")
     parser.add_argument("--json", action="store_true", help="the figures, as JSON")
     execution.add_arguments(parser)
@@ -82,11 +90,12 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"--repeats must be at least 1, got {args.repeats}")
     if args.budget_seconds is not None and not args.suite:
         raise ValueError("--budget-seconds is for --suite: leave it out, or add --suite OUT")
-    other = args.player or args.meta or args.headline or args.budget or args.suite
+    args.seconds = args.seconds or (60.0 if args.live else 10.0)
+    other = args.player or args.live or args.meta or args.headline or args.budget or args.suite
     if other and (args.untrained or args.compile or args.decoder != "full"):
         raise ValueError(
             "--untrained, --compile and --decoder are for the parts and the stream of a model: "
-            "leave out --meta, --headline, --player, --budget and --suite, or these"
+            "leave out --meta, --headline, --player, --live, --budget and --suite, or these"
         )
     if args.profile and args.json:
         raise ValueError("--profile prints a table for people: leave out --json")
@@ -96,6 +105,10 @@ def main(args: argparse.Namespace) -> int:
         from causvid.benchmark import player
 
         figures = player.main(show=not args.json)
+    elif args.live:
+        from causvid.benchmark import live
+
+        figures = live.main(args.seconds, show=not args.json)
     elif args.meta:
         figures = _meta(args)
     elif args.headline:

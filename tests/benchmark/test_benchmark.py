@@ -385,7 +385,7 @@ def test_an_untrained_model_is_timed_without_the_hub(capsys):
     assert figures["stream"]["frames_per_second"] > 0
 
 
-@pytest.mark.parametrize("other", ["--meta", "--headline", "--player"])
+@pytest.mark.parametrize("other", ["--meta", "--headline", "--player", "--live"])
 @pytest.mark.parametrize("option", [["--untrained"], ["--compile"], ["--decoder", "tiny"]])
 def test_an_option_that_would_be_ignored_is_refused(other, option, capsys):
     assert main(["benchmark", other, *option]) == 2
