@@ -103,10 +103,15 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A finished chunk and what its viewer is told of it."""
+    """A finished chunk and what its viewer is told of it.
+
+    Attributes:
+        so_far: the record up to here, where its maker may be ended before it can tell it.
+    """
 
     chunk: FrameChunk
     info: ChunkInfo
+    so_far: "Ended | None" = None
 
 
 @dataclass(frozen=True)
@@ -274,13 +279,17 @@ class Production:
 
     def failed(self, error: Exception) -> Failed:
         """How it went if `error` ended it."""
-        recorder = self._recorder
-        if recorder is None or not recorder.frames:
-            return Failed(error)
         try:
-            return Failed(error, Ended(recorder.manifest(self.job.run, "failure")))
+            return Failed(error, self.so_far())
         except Exception:  # the record itself may be what broke; its viewer is told in any case
             return Failed(error)
+
+    def so_far(self) -> Ended | None:
+        """The record of what was made if a failure ends it now; `None` if nothing was."""
+        recorder = self._recorder
+        if recorder is None or not recorder.frames:
+            return None
+        return Ended(recorder.manifest(self.job.run, "failure"))
 
     def close(self) -> None:
         if self._stream is not None:

@@ -9,17 +9,20 @@ import contextlib
 import contextvars
 import dataclasses
 import json
+import logging
 import math
 import threading
 import time
 from collections.abc import Callable, Generator
 
 from causvid.serving.device import Ticket
-from causvid.serving.job import Change, Ended, Event, Failed, Job, OpenModel, Production
+from causvid.serving.job import Change, Event, Failed, Job, Made, OpenModel, Production
 
 # Files in the job's folder.
 _STOP = "stop"  # being there stops the run
 _CHANGES = "changes.jsonl"  # what it was steered to: a number and a `Change` in every line
+
+log = logging.getLogger("causvid.server")
 
 LentCall = Callable[[Job], Generator[Event, None, None]]
 
@@ -60,8 +63,12 @@ def carry_out(open_model: OpenModel, job: Job, seconds: float) -> Generator[Even
                 steered = len(changes)
             if (made := production.step()) is None:
                 break
-            yield made
+            yield dataclasses.replace(made, so_far=production.so_far())
         yield production.end()
+    except Exception as error:
+        if not isinstance(error, ValueError):  # where it broke does not cross to the server
+            log.error("run %s broke", job.run, exc_info=error)
+        yield production.failed(error)
     finally:
         over.set()
         production.close()
@@ -128,10 +135,16 @@ class _Call(Ticket):
                         return
                     self.began = self.began or time.perf_counter()
                     self.report(last)
-            if not isinstance(last, Ended):
-                self.report(Failed(RuntimeError("the device was taken away during the run")))
+            if last is None or isinstance(last, Made):
+                error = RuntimeError("the device was taken away during the run")
+                self.report(_broken(error, last))
         except Exception as error:
-            self.report(Failed(_explained(error)))
+            self.report(_broken(_explained(error), last))
+
+
+def _broken(error: Exception, last: Event | None) -> Failed:
+    """The end of a call that told none after its event `last`; what it had made is kept."""
+    return Failed(error, last.so_far if isinstance(last, Made) else None)
 
 
 # What the platform's errors contain, and what a visitor can do.

@@ -1,6 +1,8 @@
 """Runs share a device fairly, end at once when told to, and leave nothing behind."""
 
 import asyncio
+import contextlib
+import itertools
 import json
 import math
 import pickle
@@ -18,8 +20,9 @@ from causvid.presets.loading import load_preset
 from causvid.serving.device import MAX_UNREAD, SharedDevice
 from causvid.serving.job import Change, Ended, Failed, Job, Made
 from causvid.serving.models import Models
+from causvid.serving.record import Manifest
 from causvid.serving.request import Request
-from causvid.serving.run import RunError
+from causvid.serving.run import Results, RunError
 from causvid.serving.service import Service
 from causvid.serving.settings import Settings
 from causvid.serving.zero import LentDevice, carry_out, lent_seconds
@@ -307,8 +310,13 @@ def test_a_broken_run_is_logged_under_the_id_that_its_viewer_sees(service, monke
     assert any(run in record.message and record.exc_info for record in caplog.records)
 
 
+@pytest.mark.parametrize("where", ["shared", "lent"])
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), ValueError("a broken frame")])
-def test_a_run_that_breaks_keeps_what_was_made(service, monkeypatch, error):
+def test_a_run_that_breaks_keeps_what_was_made(
+    service, pipeline, preset, monkeypatch, error, where
+):
+    if where == "lent":
+        service.device = lend(pipeline, preset)
     step = Stream.step
 
     def breaks(stream):
@@ -318,19 +326,50 @@ def test_a_run_that_breaks_keeps_what_was_made(service, monkeypatch, error):
 
     monkeypatch.setattr(Stream, "step", breaks)
 
-    async def scenario():
-        run, sent = service.start(ask(seconds=20)), []
-        with pytest.raises((RunError, ValueError)):
-            async for event in run.events():
-                run.save_chunk(event)
-                sent.append(event.chunk.frames)
-        return sent, run.save()
-
-    sent, results = asyncio.run(asyncio.wait_for(scenario(), 60))
+    sent, results = asyncio.run(asyncio.wait_for(broken(service), 60))
     assert len(sent) == 2
+    check_kept(sent, results)
+
+
+async def broken(service) -> tuple[list[np.ndarray], Results | None]:
+    """What was sent of a run before it broke, and what is kept."""
+    run, sent = service.start(ask(seconds=20)), []
+    with pytest.raises((RunError, ValueError)):
+        async for event in run.events():
+            run.save_chunk(event)
+            sent.append(event.chunk.frames)
+    return sent, run.save()
+
+
+def check_kept(sent: list[np.ndarray], results: Results | None) -> None:
     assert len(iio.imread(results.video, plugin="pyav")) == sum(map(len, sent))
-    assert results.manifest.stopped and results.manifest.stopped_by == "failure"
-    assert len(results.manifest.chunks) == 2
+    manifest = results.manifest
+    assert manifest.stopped and manifest.stopped_by == "failure"
+    assert len(manifest.chunks) == len(sent) and manifest.video.frames == sum(map(len, sent))
+    assert Manifest.model_validate_json(results.record.read_text()).request == manifest.request
+
+
+@pytest.mark.parametrize("chunks", [0, 1, 3])
+@pytest.mark.parametrize("told", [None, "GPU task aborted", "Connection reset by peer"])
+def test_of_a_lent_device_that_is_taken_away_what_was_made_is_kept(
+    service, pipeline, preset, chunks, told
+):
+    """The process that had it is killed: it ends without a word, or with one of the platform's."""
+    whole = lend(pipeline, preset)._call
+
+    def taken_away(job: Job):
+        with contextlib.closing(whole(job)) as events:
+            yield from itertools.islice(events, chunks)
+        if told is not None:
+            raise RuntimeError(told)
+
+    service.device = LentDevice(taken_away)
+    sent, results = asyncio.run(asyncio.wait_for(broken(service), 60))
+    assert len(sent) == chunks
+    if not chunks:
+        assert results is None
+    else:
+        check_kept(sent, results)
 
 
 def test_the_log_has_no_prompts_unless_asked(service, preset, caplog):
