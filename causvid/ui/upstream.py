@@ -66,7 +66,7 @@ class Mailboxes(dict[str, asyncio.Queue]):
 
     def renew(self, session: str | None) -> None:
         """Count the time without a listener from now on."""
-        if session in self._unheard:
+        if session is not None and session in self._unheard:
             self._wait(session)
 
     def sweep(self, patience: float = UNHEARD) -> None:
