@@ -22,6 +22,15 @@ DTYPES = ("bfloat16", "float16", "float32")
 _ON_CPU = ("native", "_native_math", "_native_flash")
 _HALF_ONLY = ("flash", "_flash", "sage", "_sage", "aiter", "_native_flash", "_native_cudnn")
 
+# Kernels by their beginnings, and the GPUs that they are built for (major compute capability): on
+# others some of them end the process.
+_BUILT_FOR = (
+    (("_flash_3", "_flash_varlen_3"), (8, 9)),
+    (("flash_4",), (9, 10, 11)),
+    (("_sage_qk_int8_pv_fp8_cuda_sm90",), (9,)),
+    (("sage_blackwell",), (10, 12)),
+)
+
 
 class ExecutionError(ValueError):
     """What cannot be computed so: the message says what came and what can be."""
@@ -90,6 +99,8 @@ class Execution:
             raise ExecutionError(
                 "dtype", self.dtype, f"bfloat16 or float16: {self.attention} has no float32"
             )
+        if not on_cpu:
+            _check_kernel(self.attention, device)
         return dataclasses.replace(self, device=device, text_encoder_device=encoder)
 
     @property
@@ -233,6 +244,24 @@ def _reason(error: BaseException) -> str:
         )
     first = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return f"{first:.200}; do without it"
+
+
+def _check_kernel(kernel: str, device: str) -> None:
+    """Refuse an attention kernel that is not built for this GPU."""
+    import torch
+
+    built_for = [majors for names, majors in _BUILT_FOR if kernel.startswith(names)]
+    if not built_for or torch.device(device).type != "cuda" or torch.version.hip:
+        return
+    major, minor = torch.cuda.get_device_capability(device)
+    if major not in built_for[0]:
+        known = " or ".join(f"{it}.x" for it in built_for[0])
+        raise ExecutionError(
+            "attention",
+            kernel,
+            f"a kernel for this GPU, whose compute capability is {major}.{minor}: {kernel} is "
+            f"built for {known}; _native_cudnn runs on all, and native is the default",
+        )
 
 
 def _is_device(name: str) -> bool:

@@ -163,6 +163,47 @@ def test_what_cannot_be_computed_is_refused_with_a_sentence(how, message):
         Execution(**{"device": "cpu", **how}).resolved()
 
 
+@pytest.mark.parametrize(
+    ("kernel", "capability", "refused"),
+    [
+        ("_flash_3_hub", (12, 0), "8.x or 9.x"),
+        ("_flash_3", (10, 0), "8.x or 9.x"),
+        ("_flash_varlen_3", (12, 1), "8.x or 9.x"),
+        ("flash_4_hub", (12, 0), "9.x or 10.x or 11.x"),
+        ("flash_4_hub", (8, 0), "9.x or 10.x or 11.x"),
+        ("_sage_qk_int8_pv_fp8_cuda_sm90", (12, 0), "9.x"),
+        ("sage_blackwell_hub", (9, 0), "10.x or 12.x"),
+        ("_flash_3_hub", (9, 0), None),
+        ("flash_4_hub", (10, 3), None),
+        ("sage_hub", (12, 0), None),
+        ("_native_cudnn", (12, 0), None),
+    ],
+)
+def test_a_kernel_that_a_gpu_cannot_run_is_refused(monkeypatch, kernel, capability, refused):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    how = Execution(device="cuda", attention=kernel)
+    if refused is None:
+        assert how.resolved().attention == kernel
+        return
+    major, minor = capability
+    with pytest.raises(
+        ExecutionError, match=rf"{major}\.{minor}: {kernel} is built for {refused};"
+    ):
+        how.resolved()
+
+
+def test_no_gpu_is_asked_about_a_kernel_that_runs_on_all(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    asked = []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", asked.append)
+    Execution(device="cuda", attention="_native_cudnn").resolved()
+    Execution(device="cuda").resolved()
+    assert not asked, "it would begin to use the GPU, which ZeroGPU forbids before a run"
+
+
 def test_what_is_in_force_is_found_from_the_pipeline(standin, monkeypatch):
     monkeypatch.setattr("causvid.model.cpu.native_bfloat16", lambda: False)
     assert in_force(load(standin, device="cpu")) == "cpu, float32, attention native"
