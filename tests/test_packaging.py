@@ -1,6 +1,7 @@
 """What is installed: the same requirements wherever they are written, and a wheel that is whole."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -76,6 +77,25 @@ def test_a_wheel_holds_weights_judge_gallery_and_page(wheel):
     inside = {name if name.startswith("causvid/") else f"causvid/{name}" for name in tracked}
     assert inside <= names
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"causvid"}
+
+
+@pytest.mark.slow
+def test_a_working_copy_is_installed_without_what_else_lies_there(tmp_path):
+    """Without git, and beside folders that look like packages."""
+    copy, listing = tmp_path / "copy", ["git", "-C", ROOT, "ls-files"]
+    for name in subprocess.check_output(listing, text=True).splitlines():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, copy / name)
+    for folder in ("runs", "data", "screenshots"):
+        (copy / folder).mkdir()
+        (copy / folder / "__init__.py").touch()
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-deps"]
+    built = [*pip, "--no-build-isolation", "-w", tmp_path, "."]
+    subprocess.run(built, cwd=copy, check=True, capture_output=True)
+    (path,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(path).namelist()
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"causvid"}
+    assert "causvid/assets/pocket/model_index.json" in names
 
 
 @pytest.mark.slow

@@ -189,6 +189,27 @@ def test_differences_of_weights_and_biases_are_applied(pipe, matrices, transform
         torch.testing.assert_close(layer(x), expected)
 
 
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("parts", [("diff",), ("diff_b",), ("diff", "diff_b")], ids="+".join)
+def test_a_layer_may_have_differences_only(pipe, matrices, transformer, layer, parts):
+    """Beside others with matrices; as in distillation LoRAs, in any kind of layer."""
+    plain = transformer.get_submodule(layer)
+    state = written({it: ab for it, ab in matrices.items() if it != layer}, "ComfyUI")
+    shapes = {"diff": plain.weight.shape, "diff_b": plain.bias.shape}
+    generator = torch.Generator().manual_seed(2)
+    added = {part: torch.randn(shapes[part], generator=generator) for part in parts}
+    state |= {f"diffusion_model.{LAYERS[layer]}.{part}": it for part, it in added.items()}
+    pipe.load_lora_weights(state, adapter_name="it")
+    assert set(pipe.adapters["it"].layers) == set(LAYERS)
+    x = torch.randn(3, plain.in_features, generator=generator)
+    expected = torch.nn.functional.linear(
+        x, plain.weight + added.get("diff", 0), plain.bias + added.get("diff_b", 0)
+    )
+    torch.testing.assert_close(pipe.transformer.get_submodule(layer)(x), expected)
+    pipe.unload_lora_weights()
+    assert torch.equal(pipe.transformer.get_submodule(layer)(x), plain(x))
+
+
 def test_a_convolution_is_adapted(pipe, transformer):
     weight = transformer.patch_embedding.weight
     diff = torch.randn(weight.shape)

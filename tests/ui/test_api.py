@@ -391,28 +391,59 @@ def test_the_endpoints_are_mcp_tools_when_asked_for(tmp_path):
         asyncio.run(use(app.url))
 
 
-@pytest.mark.slow
-def test_a_picture_in_an_agents_call_goes_with_the_uploads(tmp_path, monkeypatch, picture):
+def data_url(path: Path, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+@pytest.fixture
+def agents(tmp_path, monkeypatch):
+    """A function that calls a tool as an agent does; afterwards, no file is left anywhere."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    encoded = base64.b64encode(picture.read_bytes()).decode()
-    address = f"data:image/png;base64,{encoded}"
-
-    async def use(url: str) -> None:
-        async with (
-            streamable_http_client(f"{url}/gradio_api/mcp/") as (read, write, _),
-            ClientSession(read, write) as agent,
-        ):
-            await agent.initialize()
-            call = {"image": address, "prompt": "a ball", "seconds": 0.5}
-            answer = await agent.call_tool("image_to_video", call)
-            assert not answer.isError, answer.content
-            for wrong in ("data:image/png;base64,%%%", "data:,", "data:image/png;base64,AAAA"):
-                refused = await agent.call_tool("image_to_video", call | {"image": wrong})
-                assert refused.isError and len(refused.content[0].text.split()) > 2
-
     with Uploads(keep=600):
         with running(tmp_path / "model", mcp=True) as app:
-            asyncio.run(use(app.url))
-        assert any(Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*.png"))
-        assert not list((tmp_path / "gradio").rglob("*.png"))
-    assert not list(tmp_path.rglob("*.png"))
+
+            def call(name: str, *calls: dict) -> list:
+                async def use() -> list:
+                    async with (
+                        streamable_http_client(f"{app.url}/gradio_api/mcp/") as (read, write, _),
+                        ClientSession(read, write) as agent,
+                    ):
+                        await agent.initialize()
+                        return [await agent.call_tool(name, it) for it in calls]
+
+                return asyncio.run(use())
+
+            call.url = app.url
+            yield call
+        assert not list((tmp_path / "gradio").rglob("*.*")), "all is among the uploads"
+    left = [path for path in tmp_path.rglob("*.*") if path.suffix in (".png", ".mp4", ".part")]
+    assert not [path for path in left if path.parent != tmp_path]
+
+
+@pytest.mark.slow
+def test_a_picture_in_an_agents_call_goes_with_the_uploads(agents, picture):
+    call = {"image": data_url(picture, "image/png"), "prompt": "a ball", "seconds": 0.5}
+    wrong = ("data:image/png;base64,%%%", "data:,", "data:image/png;base64,AAAA")
+    made, *refused = agents("image_to_video", call, *({**call, "image": it} for it in wrong))
+    assert not made.isError, made.content
+    assert any(Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*.png"))
+    for answer in refused:
+        assert answer.isError and len(answer.content[0].text.split()) > 2
+
+
+@pytest.mark.slow
+def test_a_video_in_an_agents_call_goes_with_the_uploads(agents, clip):
+    call = {"video": data_url(clip, "video/mp4"), "prompt": "a ball"}
+    (made,) = agents("video_to_video", call)
+    assert not made.isError, made.content
+    assert any(Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*.mp4"))
+
+
+@pytest.mark.slow
+def test_too_large_a_picture_in_an_agents_call_is_refused_with_the_way_out(agents):
+    image = "data:image/png;base64," + "A" * 1_100_000
+    call = {"name": "image_to_video", "arguments": {"image": image, "prompt": "a ball"}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    accept = {"accept": "application/json, text/event-stream"}
+    answer = httpx.post(f"{agents.url}/gradio_api/mcp/", json=message, headers=accept, timeout=60)
+    assert answer.status_code == 413 and "http address" in answer.json()["detail"]
