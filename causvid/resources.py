@@ -10,7 +10,7 @@ from pathlib import Path
 _PACKAGE = Path(str(importlib.resources.files("causvid")))
 
 ROOT = _PACKAGE if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent
-"""The folder of `assets/pocket`, `assets/report/reader`, `examples/gallery` and
+"""The folder of `assets/pocket`, `assets/pocket-2`, `assets/report/reader`, `examples/gallery` and
 `examples/realtime.html`."""
 
 REVISIONS = "assets/revisions.json"

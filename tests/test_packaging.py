@@ -71,7 +71,7 @@ def wheel(tmp_path_factory) -> Path:
 def test_a_wheel_holds_weights_judge_gallery_and_page(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     examples = ["examples/gallery", "examples/realtime.html"]
-    folders = ["causvid", "assets/pocket", "assets/report/reader", *examples]
+    folders = ["causvid", "assets/pocket", "assets/pocket-2", "assets/report/reader", *examples]
     listing = ["git", "-C", ROOT, "ls-files", *folders]
     tracked = subprocess.check_output(listing, text=True).splitlines()
     inside = {name if name.startswith("causvid/") else f"causvid/{name}" for name in tracked}

@@ -78,7 +78,9 @@ def main(args: argparse.Namespace) -> int:
     if args.image is not None or args.video is not None:
         values["mode"] = "image" if args.image else "video"
     how = execution.from_args(args)
-    preset = get_preset(values.get("model") or default_preset(how.device))
+    preset = get_preset(
+        values.get("model") or default_preset(how.device, values.get("mode", "text"))
+    )
     request = Request.from_parameters({**values, "model": preset.name})
     if request.seconds == math.inf:
         raise ValueError("--seconds is endless, which no file is: pass a length")

@@ -41,6 +41,19 @@ POCKET = Preset(
     notes="Knows the captioned toy world that it was trained on and nothing else.",
 )
 
+POCKET_2 = Preset(
+    name="pocket-2",
+    title="Pocket 2: keeps your picture, runs on a CPU",
+    source="this repository",
+    licence=APACHE,
+    folder=ROOT / "assets" / "pocket-2",
+    modes=("image", "video"),
+    sizes=(Size(192, 320), Size(320, 192), Size(240, 240)),
+    mixed_sizes=True,
+    notes="In the making: it keeps a picture or a video that it is given, and cannot draw things "
+    "from words alone yet, so text to video is left to pocket.",
+)
+
 CAUSVID = Preset(
     name="causvid",
     title="CausVid, 3 steps",
@@ -253,6 +266,7 @@ PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
         POCKET,
+        POCKET_2,
         SELF_FORCING,
         CAUSAL_FORCING,
         CAUSAL_FORCING_FRAME,

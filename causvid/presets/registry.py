@@ -24,7 +24,8 @@ from huggingface_hub import ModelCard
 from pydantic import TypeAdapter, ValidationError
 
 from causvid.generation.geometry import Size
-from causvid.presets.catalogue import POCKET, PRESETS, SELF_FORCING
+from causvid.generation.parameters import Mode
+from causvid.presets.catalogue import POCKET, POCKET_2, PRESETS, SELF_FORCING
 from causvid.presets.hub import fetch
 from causvid.presets.preset import HubFolder, Licence, Preset, PresetError
 
@@ -106,9 +107,11 @@ def read_presets(file: str | Path) -> list[Preset]:
     return [_changed(Path(file), name, entry) for name, entry in items]
 
 
-def default_preset(device: torch.device | str) -> Preset:
-    """What to offer on a device when nothing was asked for: the pocket model without a GPU."""
-    return POCKET if torch.device(device).type == "cpu" else SELF_FORCING
+def default_preset(device: torch.device | str, mode: Mode = "text") -> Preset:
+    """What to take on a device when nothing was asked for: a pocket model without a GPU."""
+    if torch.device(device).type != "cpu":
+        return SELF_FORCING
+    return POCKET if mode == "text" else POCKET_2
 
 
 def describe(preset: Preset) -> dict[str, Any]:

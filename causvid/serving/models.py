@@ -7,7 +7,7 @@ import time
 
 from causvid.generation.generator import Generator
 from causvid.generation.geometry import Timeline
-from causvid.generation.parameters import check_decoder
+from causvid.generation.parameters import Mode, check_decoder
 from causvid.model.codec import codec_for
 from causvid.pipeline import CausVidPipeline, make_generator
 from causvid.presets.costs import empty_models
@@ -49,6 +49,10 @@ class Models:
         if name not in self.presets:
             raise ValueError(f"the model is {name!r:.60}; offered are {', '.join(self.presets)}")
         return self.presets[name]
+
+    def able(self, mode: Mode) -> list[str]:
+        """The models offered that have a mode."""
+        return [name for name, preset in self.presets.items() if mode in preset.modes]
 
     def open(self, name: str) -> tuple[CausVidPipeline, Preset]:
         """The pipeline of an offered model, loaded if need be.

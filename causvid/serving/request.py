@@ -153,7 +153,8 @@ class Request(Record):
     )
     decoder: Decoder = Field("full", description='"full", or the faster "tiny".')
     model: str = Field(
-        description="Which weights: a name from `models`; by default the first that is offered."
+        description="Which weights: a name from `models`; by default the first that is offered "
+        "and has this mode."
     )
 
     @property

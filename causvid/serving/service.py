@@ -91,12 +91,12 @@ class Service:
         self._needed = 0  # bytes that the largest run so far has left
 
     def read(self, mode: Mode, prompts: PromptSchedule, parameters: Mapping[str, Any]) -> Request:
-        """A request within the limits, its size filled in; the model is the first unless named.
+        """A request within the limits, its size filled in; the model is the mode's unless named.
 
         Raises:
             ValueError: says what came and what is allowed.
         """
-        model = parameters.get("model") or self.settings.model
+        model = parameters.get("model") or self.settings.model_for(mode)
         values = {**parameters, "mode": mode, "prompts": prompts, "model": model}
         request = Request.from_parameters(values)
         return check_request(request, self.models.preset(model), self.settings)

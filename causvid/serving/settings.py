@@ -11,11 +11,12 @@ import difflib
 import math
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from typing_extensions import Self
 
+from causvid.generation.parameters import Mode
 from causvid.presets.execution import Execution, ExecutionError
 from causvid.presets.preset import Preset, PresetError
 from causvid.presets.registry import FILE, default_preset, get_preset
@@ -109,6 +110,7 @@ class Settings(BaseModel):
     log_prompts: Switch = _setting(False, "write prompts to the log")
     token: Token = _setting("", "Hugging Face token, for gated or private weights", repr=False)
     _presets: dict[str, Preset] = {}
+    _defaults: dict[Mode, str] = {}
 
     def __init__(self, **values: Any):
         """
@@ -126,8 +128,10 @@ class Settings(BaseModel):
         except ExecutionError as error:
             name = _variable(error.name)
             raise SettingsError(f"{name} is {error.value!r}; expected {error.expected}") from None
-        first_model = self.model or (self.models or (default_preset(how.device).name,))[0]
-        offered = dict.fromkeys([("model", first_model), *(("models", it) for it in self.models)])
+        asked = [("model", self.model)] if self.model else []
+        asked += [("models", it) for it in self.models]
+        defaults = {mode: default_preset(how.device, mode).name for mode in get_args(Mode)}
+        offered = dict.fromkeys(asked or [("model", name) for name in defaults.values()])
         presets: dict[str, Preset] = {}
         for variable, model in offered:
             try:
@@ -140,6 +144,7 @@ class Settings(BaseModel):
                     f"{preset.name!r}, too: rename the folder"
                 )
         self._presets = presets
+        self._defaults = {} if asked else defaults
         found = {"device": how.device, "models": tuple(presets), "model": next(iter(presets))}
         for name, value in found.items():
             object.__setattr__(self, name, value)
@@ -148,6 +153,11 @@ class Settings(BaseModel):
     def presets(self) -> dict[str, Preset]:
         """The models offered by name, whatever they were asked for by."""
         return self._presets
+
+    def model_for(self, mode: Mode) -> str:
+        """The model that is taken unless another is named: the first offered one that can."""
+        able = (name for name, preset in self._presets.items() if mode in preset.modes)
+        return self._defaults.get(mode) or next(able, self.model)
 
     @property
     def execution(self) -> Execution:

@@ -2,19 +2,35 @@
 
 import html
 import os
+from typing import get_args
 
+from causvid.generation.parameters import Mode
 from causvid.presets.preset import Preset
 from causvid.serving.service import Service
 from causvid.serving.words import known_words
 
 
-def headline(service: Service, model: str) -> str:
-    """Name, one sentence, and the model in use called what it is."""
+def headline(service: Service, model: str | None = None) -> str:
+    """Name, one sentence, and the model in use called what it is; at first, one for every mode."""
+    settings = service.settings
+    first = dict.fromkeys(settings.model_for(mode) for mode in get_args(Mode))
+    models = [model] if model else list(first)
+    lines = "".join(_line(service, it, alone=len(models) == 1) for it in models)
+    return (
+        "<h1>CausVid Live</h1>"
+        "<p>Video that plays while it is being made: chunk by chunk, from words, a picture or "
+        f"another video, and it listens when you change your mind.</p>{lines}"
+    )
+
+
+def _line(service: Service, model: str, *, alone: bool) -> str:
     preset = service.models.preset(model)
     generation = preset.generation
     known = known_words(preset)
+    modes = [mode for mode in get_args(Mode) if service.settings.model_for(mode) == model]
+    use = "" if alone else f"{' and '.join(modes).capitalize()} to video: "
     line = (
-        f"<b>{html.escape(preset.title)}</b> · {generation.width} × {generation.height} · "
+        f"{use}<b>{html.escape(preset.title)}</b> · {generation.width} × {generation.height} · "
         f"{generation.fps} frames a second · {html.escape(service.models.execution(model))}"
     )
     if known:
@@ -25,11 +41,7 @@ def headline(service: Service, model: str) -> str:
         )
     else:
         line = f'<p class="cv-model">{line}</p>'
-    return (
-        "<h1>CausVid Live</h1>"
-        "<p>Video that plays while it is being made: chunk by chunk, from words, a picture or "
-        f"another video, and it listens when you change your mind.</p>{line}"
-    )
+    return line
 
 
 def licence_notice(preset: Preset) -> str:

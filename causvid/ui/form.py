@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from causvid.generation.geometry import Size
+from causvid.generation.parameters import Mode
 from causvid.presets.preset import Preset
 from causvid.serving.limits import largest_window
 from causvid.serving.request import OF_VIDEO, PARAMETERS, Parameter, Request
@@ -25,16 +26,17 @@ class Options:
 
     Args:
         service: for the models and limits.
+        mode: what is to be made, by the models that can.
         seconds: the default length; `None` where the source decides.
-        of_video: whether there is a source, to be left more or less.
 
     Attributes:
         handover: how prompts that change on the way take over. No request has it: it goes with
             each change, and is the same in all tabs and on the stage.
     """
 
-    def __init__(self, service: Service, seconds: float | None, *, of_video: bool = False):
-        settings, preset = service.settings, service.models.preset(service.settings.model)
+    def __init__(self, service: Service, mode: Mode, seconds: float | None):
+        settings, of_video = service.settings, mode == "video"
+        preset = service.models.preset(settings.model_for(mode))
         suited = _suited(preset, settings.tiny_decoder)
         parts: dict[str, gr.components.Component] = {}
         if of_video:
@@ -78,9 +80,10 @@ class Options:
             )
         parts["size"] = gr.Radio(label="Size", elem_classes="cv-size", **suited["size"])
         with gr.Accordion("Advanced", open=False):
-            if len(service.models.presets) > 1:
+            able = [service.models.preset(name) for name in service.models.able(mode)]
+            if len(able) > 1:
                 parts["model"] = gr.Dropdown(
-                    [(it.title, it.name) for it in service.models.presets.values()],
+                    [(it.title, it.name) for it in able],
                     value=preset.name,
                     label="Model",
                 )

@@ -58,7 +58,9 @@ class Gallery:
                     _show(clips, prompt, welcome=first)
 
     def suit(self, model: str) -> dict[gr.blocks.Block, gr.Column]:
-        """Updates of `parts` when `model` is chosen."""
+        """Updates of `parts` when `model` is chosen; one without examples leaves them."""
+        if model not in self.parts:
+            return {}
         return {part: gr.Column(visible=name == model) for name, part in self.parts.items()}
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from causvid.generation.parameters import Mode
 from causvid.serving.service import Service
 from causvid.serving.words import known_words, nearest_words, remark, replaced
 from causvid.ui import PRIVATE
@@ -14,10 +15,12 @@ _CLICKED = """element.addEventListener('click', ({ target }) => {
   const { word, near } = target.dataset;
   if (near) trigger('replace', { word, near });
 })"""
-Kind = Literal["words", "any"]
-"""Models of a small world know few words; the others, any."""
+Kind = Literal["words", "given", "any"]
+"""Models of a small world know few words, to draw from or for what they are given to start from;
+the others, any."""
 
 PROMPTS: dict[Kind, tuple[str, ...]] = {
+    "given": ("it is still", "night falls", "at sunset", "it snows", "the camera pans right"),
     "words": (
         "a red car drives right in the desert at sunset",
         "a yellow balloon rises over the sea by day",
@@ -32,6 +35,7 @@ PROMPTS: dict[Kind, tuple[str, ...]] = {
     ),
 }
 STORIES: dict[Kind, dict[str, str]] = {
+    "given": {},  # they make no videos from words alone
     "words": {
         "A day passes": """\
 0s: a red car drives right in the desert by day
@@ -65,27 +69,32 @@ STORIES: dict[Kind, dict[str, str]] = {
 
 
 def kind_of(service: Service, model: str) -> Kind:
-    return "words" if known_words(service.models.preset(model)) else "any"
+    preset = service.models.preset(model)
+    if not known_words(preset):
+        return "any"
+    return "words" if "text" in preset.modes else "given"
 
 
 class Chips:
-    """A row of buttons for every kind of model that is offered; the chosen one's is in sight.
+    """A row of buttons for every kind of model that has a mode; the chosen one's is in sight.
 
     Args:
         named: by kind, the names on the buttons.
+        mode: what is to be made.
 
     Attributes:
         buttons: by kind and name.
         rows: by kind.
     """
 
-    def __init__(self, service: Service, named: Mapping[Kind, Any]):
+    def __init__(self, service: Service, named: Mapping[Kind, Any], mode: Mode):
         self._service = service
-        kinds = [kind_of(service, model) for model in service.settings.models]
+        kinds = [kind_of(service, model) for model in service.models.able(mode)]
+        first = kind_of(service, service.settings.model_for(mode))
         self.buttons: dict[tuple[Kind, str], gr.Button] = {}
         self.rows: dict[Kind, gr.Row] = {}
         for kind in dict.fromkeys(kinds):
-            with gr.Row(visible=kind == kinds[0], elem_classes="cv-chips") as self.rows[kind]:
+            with gr.Row(visible=kind == first, elem_classes="cv-chips") as self.rows[kind]:
                 for name in named[kind]:
                     self.buttons[kind, name] = gr.Button(
                         name, size="sm", min_width=0, scale=0, elem_classes="cv-chip"

@@ -7,7 +7,9 @@ sentence.
 import base64
 import binascii
 import json
+from typing import get_args
 
+from causvid.generation.parameters import Mode
 from causvid.serving.limits import check_schedule
 from causvid.serving.request import Request
 from causvid.serving.service import Service
@@ -48,6 +50,8 @@ def read_request(text: str, service: Service) -> Request:
     if not isinstance(values, dict):
         raise ValueError(f"{_NEITHER}: its request is {values!r:.40}")
     settings = service.settings
-    request = Request.read({"model": settings.model} | values)
+    mode = values.get("mode")
+    model = settings.model_for(mode) if mode in get_args(Mode) else settings.model
+    request = Request.read({"model": model} | values)
     check_schedule(request.prompts.to_dict(), settings)
     return service.within_limits(request)

@@ -162,7 +162,7 @@ def build_page(
         analytics_enabled=False,
         fill_width=True,
     ) as page:
-        head = gr.HTML(headline(service, service.settings.model), elem_classes="cv-headline")
+        head = gr.HTML(headline(service), elem_classes="cv-headline")
         screen = gr.JSON({}, visible=False)  # not a State, which browsers cannot set
         with gr.Row(elem_classes="cv-main"):
             with gr.Column(scale=1, min_width=440):
@@ -202,17 +202,20 @@ def build_page(
         choosers = [tab.options.model for tab in tabs.values() if tab.options.model is not None]
 
         def choose(model: str, *prompts: Any) -> dict[gr.blocks.Block, Any]:
-            """One model is chosen for all tabs, and the page speaks of that one."""
+            """One model is chosen for all tabs that it serves, and the page speaks of that one."""
             updates = {head: headline(service, model), **gallery.suit(model)}
             for tab, prompt in itertools.zip_longest(tabs.values(), prompts):
-                updates |= tab.suit(model, prompt)
-            return {**updates, **dict.fromkeys(choosers, model)}
+                if model in service.models.able(tab.mode):
+                    updates |= tab.suit(model, prompt)
+                    if tab.options.model is not None:
+                        updates[tab.options.model] = model
+            return updates
 
         prompts = [tab.prompt for tab in tabs.values()]
+        choosable = set().union(*map(choose, service.settings.models))
         for chooser in choosers:
-            outputs = [*prompts, *choose(service.settings.model)]
-            chooser.input(choose, [chooser, *prompts], outputs, **PRIVATE)
-        remix.connect(selection, tabs, choose)
+            chooser.input(choose, [chooser, *prompts], [*prompts, *choosable], **PRIVATE)
+        remix.connect(selection, tabs, choose, choosable)
         handovers = [column.handover, *(tab.options.handover for tab in tabs.values())]
         for handover in handovers:
             others = [it for it in handovers if it is not handover]

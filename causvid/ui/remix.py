@@ -1,7 +1,7 @@
 """Fills the form in from a link, a manifest or *Remix this*, which take one way. Nothing starts."""
 
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import gradio as gr
@@ -42,14 +42,15 @@ class Remix:
         selection: gr.Tabs,
         tabs: Mapping[type[Tab], Tab],
         choose: Callable[[str], Updates],
+        choosable: Iterable[gr.blocks.Block],
     ) -> None:
         """Let links, manifests and buttons fill the form in.
 
         Args:
             selection: holds `tabs`, whose ids are their titles.
-            choose: the updates by which a model is chosen.
+            choose: the updates by which a model is chosen; they are of `choosable`.
         """
-        outputs = {self.note, selection, *choose(self._service.settings.model)}
+        outputs = {self.note, selection, *choosable}
         for tab in tabs.values():
             outputs |= {tab.prompt, *tab.options.components}
 

@@ -27,9 +27,9 @@ class ScheduleTab(Tab):
     seconds = 12.0
 
     def build_prompt(self) -> tuple[gr.components.Component, Chips]:
-        chips = Chips(self._service, STORIES)
+        chips = Chips(self._service, STORIES, self.mode)
         table = gr.Dataframe(
-            self.starts(self._service.settings.model)[0],
+            self.starts(self._first_model)[0],
             headers=HEADERS,
             datatype=["number", "str", "str"],
             type="array",
@@ -99,7 +99,7 @@ class ScheduleTab(Tab):
         """Timeline, text, and the two files; the latter three stay as they were on a mistake."""
         try:
             schedule = check_schedule(rows, self._service.settings)
-            model = model or self._service.settings.model
+            model = model or self._first_model
             timeline = self._service.models.timeline(model)
             drawing = draw_timeline(schedule, seconds, timeline)
             words = " ".join(cue.prompt for cue in schedule)

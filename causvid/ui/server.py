@@ -42,6 +42,8 @@ PORT = 7860  # as Gradio's examples and Spaces have it
 
 log = logging.getLogger("causvid.server")
 
+_SMALL = 500e6  # bytes of weights that no machine is short of
+
 # glibc gives every thread a heap of its own and seldom returns what is free in it. A thread that
 # has encoded one chunk keeps 35 MB, and which of many threads encodes the next is chance.
 _M_ARENA_MAX, _HEAPS = -8, 2  # mallopt(3)
@@ -61,7 +63,7 @@ def make_service(settings: Settings) -> Service:
             models.open(name)
         device: Device = _lent_device(settings, models)
     else:
-        models = Models(settings)
+        models = Models(settings, room=_room(settings))
         models.open(settings.model)
         device = SharedDevice(
             models.open,
@@ -71,6 +73,14 @@ def make_service(settings: Settings) -> Service:
             each=settings.places_of_one,
         )
     return Service(settings, models, device, call_of)
+
+
+def _room(settings: Settings) -> int:
+    """How many models are kept: all if they are small, or the one that is in use."""
+    folders = [preset.folder for preset in settings.presets.values()]
+    files = [file for it in folders if it is not None for file in it.rglob("*.safetensors")]
+    small = None not in folders and sum(file.stat().st_size for file in files) < _SMALL
+    return len(folders) if small else 1
 
 
 def _lent_device(settings: Settings, models: Models) -> LentDevice:

@@ -57,10 +57,11 @@ class Tab:
 
     def __init__(self, service: Service):
         self._service = service
+        self._first_model = service.settings.model_for(self.mode)
         self.submits: list[Any] = []
         self._source = self.build_source()
         self.prompt, self._chips = self.build_prompt()
-        self.options = Options(service, self.seconds, of_video=self.mode == "video")
+        self.options = Options(service, self.mode, self.seconds)
         self.go = gr.Button("Generate", variant="primary", elem_classes="cv-go")
         self.inputs = {self.prompt, *self.options.components}
         if self._source is not None:
@@ -73,7 +74,7 @@ class Tab:
 
     def build_prompt(self) -> tuple[gr.components.Component, Chips]:
         """The prompt, and buttons that fill in examples."""
-        first = self.starts(self._service.settings.model)[0]
+        first = self.starts(self._first_model)[0]
         prompt = gr.Textbox(
             label="Prompt",
             placeholder="What to show",
@@ -85,7 +86,7 @@ class Tab:
         )
         self.submits.append(prompt.submit)
         self._remark = Remark(self._service)
-        chips = Chips(self._service, PROMPTS)
+        chips = Chips(self._service, PROMPTS, self.mode)
         for (_, example), chip in chips.buttons.items():
             chip.click(None, None, prompt, js=f"() => {json.dumps(example)}", **PRIVATE)
         return prompt, chips
@@ -103,7 +104,7 @@ class Tab:
         of the prompt, stays."""
         updates = self.options.suit(model) | self._chips.suit(model)
         suitable = self.starts(model)
-        offered = self._service.settings.models
+        offered = self._service.models.able(self.mode)
         if value not in suitable and any(value in self.starts(other) for other in offered):
             updates[self.prompt] = suitable[0]
         return updates
@@ -174,7 +175,7 @@ class ImageTab(Tab):
             apply_default_css=False,
             elem_classes="cv-note",
         )
-        self._samples = Samples(self._service, "image")
+        self._samples = Samples(self._service, self.mode)
         return picture
 
     def connect(self) -> None:
@@ -228,7 +229,7 @@ class VideoTab(Tab):
         )
         # Not on a GPU that is lent to another process, which no picture reaches.
         self.live = CameraButtons() if self._service.device.takes_live else None
-        self._samples = Samples(self._service, "video")
+        self._samples = Samples(self._service, self.mode)
         return video
 
     def connect(self) -> None:

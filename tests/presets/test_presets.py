@@ -190,7 +190,7 @@ class TestErrors:
     def test_an_unknown_name_is_answered_with_near_ones(self):
         with pytest.raises(PresetError, match="did you mean self-forcing"):
             get_preset("self_forcing")
-        with pytest.raises(PresetError, match="'xyz'; there are pocket, self-forcing"):
+        with pytest.raises(PresetError, match="'xyz'; there are pocket, pocket-2, self-forcing"):
             get_preset("xyz")
 
     def test_keys_of_another_model_are_listed(self, preset, downloads):

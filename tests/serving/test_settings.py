@@ -18,8 +18,24 @@ def test_without_variables_the_defaults_hold():
     others = {"PATH": "/bin", "CAUSVID_SERVER": "http://127.0.0.1:7860"}  # the latter of clients
     settings = Settings.from_environment({**others, "CAUSVID_DEVICE": "cpu"})
     assert settings.model == "pocket"
-    assert settings.models == ("pocket",)
+    assert settings.models == ("pocket", "pocket-2")
     assert settings == Settings(device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "image", "video"),
+    [
+        ({}, "pocket", "pocket-2", "pocket-2"),
+        ({"model": "pocket"}, "pocket", "pocket", "pocket"),
+        ({"models": "pocket-2,pocket"}, "pocket", "pocket-2", "pocket-2"),
+        ({"models": "streamdiffusion-v2,pocket"}, "pocket", "pocket", "streamdiffusion-v2"),
+        ({"model": "pocket-2"}, "pocket-2", "pocket-2", "pocket-2"),  # refused when it is asked for
+    ],
+)
+def test_every_mode_has_a_model_that_can(asked, text, image, video):
+    settings = Settings(device="cpu", **asked)
+    found = [settings.model_for(mode) for mode in ("text", "image", "video")]
+    assert found == [text, image, video]
 
 
 def test_variables_are_read_by_type():

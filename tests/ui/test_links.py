@@ -69,7 +69,7 @@ def test_a_link_holds_the_whole_request(service, values):
 def test_the_form_gives_back_the_request_it_was_filled_in_with(service):
     """What `write` puts into the inputs, `read` takes out of them."""
     with gr.Blocks():
-        options = Options(service, 5.0, of_video=True)
+        options = Options(service, "video", 5.0)
     chosen = {"seconds": 2.5, "seed": 9, "steps": 2, "strength": 0.4, "window": 7, "sink": 2}
     request = request_of(service, mode="video", **chosen)
     values = {component: component.value for component in options.components}
@@ -148,7 +148,7 @@ def test_a_schedule_of_the_editor_is_read_as_well(service):
 
 def test_a_size_that_the_page_does_not_offer_is_refused(service):
     with gr.Blocks():
-        options = Options(service, 5.0)
+        options = Options(service, "text", 5.0)
     with pytest.raises(ValueError, match="the size is 64x64; this page offers"):
         options.write(request_of(service, height=64, width=64))
     with pytest.raises(ValueError, match="the steps is 9; this page offers 1 to 8"):

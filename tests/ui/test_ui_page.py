@@ -27,9 +27,9 @@ from causvid.serving.service import Service
 from causvid.serving.settings import Settings
 from causvid.serving.zero import LentDevice
 from causvid.ui import endpoints
-from causvid.ui.about import credits, licence_notice
+from causvid.ui.about import credits, headline, licence_notice
 from causvid.ui.form import Options, size_name
-from causvid.ui.hints import PROMPTS, STORIES
+from causvid.ui.hints import PROMPTS, STORIES, Chips
 from causvid.ui.page import build_page
 from causvid.ui.schedule_tab import rows_of
 from causvid.ui.server import main, make_service
@@ -96,14 +96,14 @@ def test_any_length_can_be_the_longest(service, longest):
     object.__setattr__(settings, "_presets", service.settings.presets)
     other = Service(settings, service.models, service.device)
     with gr.Blocks():
-        slider = Options(other, 5.0)["seconds"]
+        slider = Options(other, "text", 5.0)["seconds"]
     other.close()
     assert 0 < slider.minimum < slider.value <= slider.maximum == longest
 
 
 def test_of_a_source_a_part_can_be_asked_for(service):
     with gr.Blocks():
-        options = Options(service, None, of_video=True)
+        options = Options(service, "video", None)
     values = {component: component.value for component in options.components}
     assert options.read(values)["seconds"] is None
     assert options.read(values | {options["seconds"]: 2})["seconds"] == 2
@@ -112,7 +112,7 @@ def test_of_a_source_a_part_can_be_asked_for(service):
 @pytest.mark.parametrize("seed", [2**53, 1798406481619217200, 2.0**63])
 def test_a_seed_that_a_browser_has_rounded_is_refused(service, seed):
     with gr.Blocks():
-        options = Options(service, 5.0)
+        options = Options(service, "text", 5.0)
     values = {component: component.value for component in options.components}
     with pytest.raises(ValueError, match=r"seeds end at 9007199254740991 \(2\^53 - 1\)"):
         options.read(values | {options["seed"]: seed})
@@ -121,7 +121,7 @@ def test_a_seed_that_a_browser_has_rounded_is_refused(service, seed):
 
 def test_the_page_has_an_input_for_every_parameter(service):
     with gr.Blocks():
-        options = Options(service, 5.0, of_video=True)
+        options = Options(service, "video", 5.0)
     values = {component: component.value for component in options.components}
     given = options.read(values)
     assert set(given) == set(PARAMETERS)
@@ -144,7 +144,7 @@ def test_a_new_parameter_gets_an_input_and_a_place_in_every_call(
     new = Parameter("colour", "How colourful.", schema)
     monkeypatch.setitem(PARAMETERS, "colour", new)
     with gr.Blocks():
-        options = Options(service, 5.0)
+        options = Options(service, "text", 5.0)
     assert isinstance(options["colour"], kind) and options["colour"].info == "How colourful."
     parser = argparse.ArgumentParser()
     generate.add_arguments(parser)
@@ -158,7 +158,7 @@ def test_the_tiny_decoder_is_offered_where_there_is_one(loaded):
     settings = Settings(model="self-forcing", device="cpu", tiny_decoder=loaded)
     service = Service(settings, Models(settings), NoDevice())
     with gr.Blocks():
-        options = Options(service, 5.0)
+        options = Options(service, "text", 5.0)
     assert [name for _, name in options["decoder"].choices] == ["full", "tiny"][: 1 + loaded]
     assert options["decoder"].visible == loaded
     service.close()
@@ -174,7 +174,8 @@ def test_sizes_are_named_by_their_shape():
 def test_every_shape_costs_about_the_same(name):
     pixels = [size.width * size.height for size in PRESETS[name].sizes]
     assert len(pixels) == 3
-    assert max(pixels) <= 1.03 * min(pixels)
+    trained_square = 1.07 if name == "pocket-2" else 1.03  # its square is one that it has learned
+    assert max(pixels) <= trained_square * min(pixels)
 
 
 def test_the_pocket_models_examples_use_only_words_that_it_knows():
@@ -306,10 +307,13 @@ def test_on_zerogpu_compiling_is_refused(monkeypatch):
         main(ServerProcess())
 
 
-@pytest.mark.parametrize("platform", ["zerogpu", "own"])
+@pytest.mark.parametrize("platform", ["zerogpu", "own", "own, small"])
 def test_models_stay_loaded_where_a_process_would_load_them_in_vain(
     monkeypatch, tmp_path, platform
 ):
+    """Or where they are so small that nobody misses the room."""
+    if platform == "own":
+        monkeypatch.setattr("causvid.ui.server._SMALL", 10)
     first, other = str(save_standin(tmp_path).folder), str(tmp_path / "other")
     shutil.copytree(first, other)
     if platform == "zerogpu":
@@ -318,7 +322,7 @@ def test_models_stay_loaded_where_a_process_would_load_them_in_vain(
     first, _ = service.models.open("standin")
     service.models.open("other")
     again, _ = service.models.open("standin")
-    assert (again is first) == (platform == "zerogpu"), "elsewhere there may be room for one only"
+    assert (again is first) == (platform != "own"), "elsewhere there may be room for one only"
     service.close()
 
 
@@ -327,3 +331,22 @@ def test_no_stubs_are_written_beside_our_components(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("ours")
     assert list(tmp_path.glob("*.pyi")) == []
+
+
+def test_the_page_says_which_model_makes_what():
+    settings = Settings(device="cpu")
+    service = Service(settings, Models(settings), NoDevice())
+    said = headline(service)
+    assert said.index("Text to video: <b>Pocket: ") < said.index("Image and video to video: ")
+    assert "Pocket 2" not in headline(service, "pocket")
+    with gr.Blocks():
+        text, picture = (Chips(service, PROMPTS, mode) for mode in ("text", "image"))
+    assert list(text.rows) == ["words"] and list(picture.rows) == ["words", "given"]
+    assert picture.rows["given"].visible and not picture.rows["words"].visible
+    with gr.Blocks():
+        models = {mode: Options(service, mode, 5.0).model for mode in ("text", "image", "video")}
+    assert models["text"] is None and models["video"].value == "pocket-2"
+    given = service.read("image", PromptSchedule.constant("it is still"), {})
+    assert given.model == "pocket-2" and given.size == (192, 320)
+    assert service.read("text", PromptSchedule.constant("a car"), {}).model == "pocket"
+    service.close()
