@@ -42,7 +42,9 @@ class Average(EMAModel):
     """
 
     def __init__(self, module: nn.Module, decay: float):
-        self.weights = [weight for weight in module.parameters() if weight.requires_grad]
+        self.weights: list[Tensor] = [
+            weight for weight in module.parameters() if weight.requires_grad
+        ]
         self.shadow_params: list[Tensor]
         super().__init__(
             self.weights,

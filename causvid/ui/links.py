@@ -50,8 +50,8 @@ def read_request(text: str, service: Service) -> Request:
     if not isinstance(values, dict):
         raise ValueError(f"{_NEITHER}: its request is {values!r:.40}")
     settings = service.settings
-    mode = values.get("mode")
-    model = settings.model_for(mode) if mode in get_args(Mode) else settings.model
+    named = (mode for mode in get_args(Mode) if mode == values.get("mode"))
+    model = settings.model_for(next(named, "text"))
     request = Request.read({"model": model} | values)
     check_schedule(request.prompts.to_dict(), settings)
     return service.within_limits(request)
