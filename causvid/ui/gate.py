@@ -373,8 +373,12 @@ async def _gone(*_: Any) -> Response:
 async def _misfit(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    where = ".".join(map(str, first["loc"])) or "the request"
-    return JSONResponse({"detail": f"{where}: {first['msg']}"}, status_code=422)
+    where = ".".join(map(str, first["loc"])) or "body"
+    if first["type"] == "missing":
+        detail = f"the request has no {where}, which is needed here"
+    else:
+        detail = f"the request's {where} is not what is expected here: {first['msg']}"
+    return JSONResponse({"detail": detail}, status_code=422)
 
 
 async def _told(request: Request, error: Exception) -> Response:

@@ -129,6 +129,20 @@ def test_nobody_ends_or_deletes_the_run_of_another(app, post):
     assert app.reaches(0)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "said"),
+    [
+        ("GET", "upload_progress", "the request has no query.upload_id, which is needed here"),
+        ("POST", "reset", "the body is missing; expected a JSON object"),
+        ("GET", "upload_progress?upload=x", "has no query.upload_id"),
+    ],
+)
+def test_what_is_missing_is_named_in_a_sentence(app, method, path, said):
+    content = "null" if method == "POST" else None
+    answer = httpx.request(method, f"{app.url}/gradio_api/{path}", content=content, timeout=60)
+    assert said in answer.text
+
+
 def test_a_page_may_open_a_stream_when_all_was_told(app):
     """Gradio's page does where the answer to its second call comes later than the call's result.
     What it hears there is the next call's result, and no error."""
