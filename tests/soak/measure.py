@@ -8,7 +8,7 @@ import io
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import NamedTuple
@@ -144,6 +144,75 @@ def share(folder: Path, viewers: int = 4) -> Iterator[Row]:
         )
 
 
+def crowd(folder: Path, calls: int = 30) -> Iterator[Row]:
+    """Calls that come at once, from one client and from as many."""
+    for clients, places, most in ((1, 3, 18), (calls, 4, 24)):
+        with server(folder / f"{clients}", CAUSVID_PROXIES="1") as app:
+            told: list[str] = []
+
+            def ask(number: int, clients: int = clients, url: str = app.url, told=told) -> None:
+                web = httpx.Client(base_url=f"{url}/gradio_api/call/v2", timeout=300)
+                web.headers["x-forwarded-for"] = f"192.0.2.{number % clients}"
+                body = {"prompt": "a car", "seconds": ENDLESS}
+                with suppress(httpx.HTTPError):  # in the end, the server is killed
+                    event = web.post("/text_to_video", json=body).json()["event_id"]
+                    with web.stream("GET", f"/text_to_video/{event}") as stream:
+                        lines = stream.iter_lines()
+                        if any(line == "event: error" for line in lines):
+                            told.append(next(lines))
+
+            for number in range(calls):
+                Thread(target=ask, args=(number,), daemon=True).start()
+            app.wait_until({"running": places, "waiting": most - places})
+            while len(told) < calls - most:
+                time.sleep(0.05)
+            yield Row(
+                f"{calls} calls at once of {clients} client{'s' * (clients > 1)}",
+                f"{most} taken, {len(told)} told: {min(told)[:90]}…",
+                f"{most} taken, the others are told why",
+                len(told) == calls - most and all("minute" in it for it in told),
+            )
+
+
+def reading(folder: Path) -> Iterator[Row]:
+    """Another viewer's chunks while a 4K60 source is uploaded, read and worked on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shades = np.random.default_rng(0).integers(0, 256, (180, 9, 16, 3), dtype=np.uint8)
+    clip = folder / "4k60.mp4"
+    write_video(clip, (np.kron(it, np.ones((240, 240, 1), np.uint8)) for it in shades), 60)
+    with server(folder / "server", CAUSVID_VIEWERS="2") as app:
+        visitor, times, stop = Visitor(app.url), [], Event()
+
+        def watch() -> None:
+            with visitor.call("text_to_video", prompt="a car", seconds=ENDLESS) as lines:
+                for line in lines:
+                    if '"first_frame"' in line:
+                        times.append(time.monotonic())
+                    if stop.is_set():
+                        return
+
+        viewer = Thread(target=watch)
+        viewer.start()
+        while len(times) < 15:
+            time.sleep(0.05)
+        alone, chunks = np.diff(times[3:]), 0
+        begun = len(times)
+        inputs = _inputs(visitor, "video", clip)
+        with Visitor(app.url).call("video_to_video", **inputs) as lines:
+            for line in lines:
+                chunks += '"first_frame"' in line
+        beside = np.diff(times[begun - 1 :])
+        stop.set()
+        viewer.join()
+        yield Row(
+            f"a viewer's wait for a chunk, {chunks} chunks of a 4K60 source beside",
+            f"median {np.median(alone):.2f} s, most {alone.max():.2f} s alone; "
+            f"{np.median(beside):.2f} s and {beside.max():.2f} s beside",
+            "at most one chunk more",
+            chunks >= 3 and beside.max() <= 2 * alone.max(),
+        )
+
+
 def endless(folder: Path, seconds: float) -> Iterator[Row]:
     """Text, image and video, each for so long without a pause."""
     clip = folder / "clip.mp4"
@@ -267,7 +336,9 @@ def measurements(count: int, seconds: float, kept: int) -> dict[str, Measurement
     return {
         "cycles": lambda folder: cycles(folder, count),
         "phases": phases,
-        "share": share,
+        "share": lambda folder: (row for n in (4, 20) for row in share(folder / f"{n}", n)),
+        "crowd": crowd,
+        "reading": reading,
         "endless": lambda folder: endless(folder, seconds),
         "signals": lambda folder: signals(folder, kept),
         "killed": killed,
