@@ -182,6 +182,11 @@ class Gate:
             await self._app(scope, body.receive, send)
             return None
         if path == f"{_API}/upload":
+            kind = Headers(scope=scope).get("content-type", "")
+            if not (kind.startswith("multipart/form-data") and "boundary=" in kind):
+                raise Refused(
+                    415, f"an upload is multipart/form-data with a boundary, not {kind!r:.60}"
+                )
             most, allowed = self._upload_bytes + FORM_BYTES, self._upload_bytes / 10**6
             sentence = f"the upload is too large: a file may have {allowed:g} MB"
             await self._upload(scope, _declared(scope, Body(receive, most, sentence)), send)

@@ -143,6 +143,14 @@ def test_what_is_missing_is_named_in_a_sentence(app, method, path, said):
     assert said in answer.text
 
 
+@pytest.mark.parametrize("kind", [None, "application/json", "multipart/form-data", "text/plain"])
+def test_an_upload_of_another_type_is_told_the_right_one(app, kind):
+    headers = {"content-type": kind} if kind else {}
+    url = f"{app.url}/gradio_api/upload"
+    answer = httpx.post(url, content=b"x", headers=headers, timeout=60)
+    assert answer.status_code == 415 and "multipart/form-data with" in answer.json()["detail"]
+
+
 def test_a_page_may_open_a_stream_when_all_was_told(app):
     """Gradio's page does where the answer to its second call comes later than the call's result.
     What it hears there is the next call's result, and no error."""
