@@ -98,6 +98,14 @@ class _Costs:
         sizes = self.chunks.runs(frames)
         return (beginnings + self.forced(sizes, len(sizes) - 1)) / 2
 
+    def learned_from_remakes(self, frames: int) -> float:
+        """The same with pasts that are made again, half as often as at most; no gradients."""
+        kinds = [self.chunks.sizes(frames)]
+        kinds += [self.chunks.runs(frames)] if self.recipe.generation.sink else []
+        again = sum(self.forced(sizes[:-1], 1) for sizes in kinds) / len(kinds)
+        remakes = self.recipe.causal.past_remakes / 2
+        return self.learned(frames) + remakes * again / self.gradient
+
     def lessons(self, lessons: Lessons) -> float:
         """Operations of a step of teacher forcing."""
         chunks, window = self.chunks, self.recipe.generation.window
@@ -179,7 +187,7 @@ def plan(recipe: Recipe, *, processes: int = 1) -> Iterator[StagePlan]:
         return stage(name, work, trained, trained, frozen, accumulation=parts)
 
     yield flow("teacher", recipe.teacher, costs.forward, words=recipe.preset is None)
-    through = costs.learned if recipe.causal.past == "clean" else costs.causal
+    through = costs.learned_from_remakes if recipe.causal.past == "clean" else costs.causal
     yield flow("causal", recipe.causal, through, words=False)
     agreed = recipe.consistency
     passes = 2 + (agreed.guidance != 1) + costs.gradient  # teacher, average, student

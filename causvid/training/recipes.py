@@ -251,7 +251,8 @@ POCKET_2 = replace(
             learning_rate=7e-4, decay_share=0.5, ema_decay=0.995, muon=True, accumulation=2
         ),
         past="clean",
-        past_noise=0.1,
+        past_noise=0.05,
+        past_remakes=3,
     ),
     consistency=replace(
         POCKET.consistency,

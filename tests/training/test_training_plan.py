@@ -99,3 +99,13 @@ def test_first_chunks_that_teacher_forcing_keeps_are_planned():
     assert few > 0
     assert many == pytest.approx(3 * few, rel=0.01)
     assert forcing().frozen - none.frozen == none.trained
+
+
+def test_a_past_that_is_made_again_costs_passes_without_gradients():
+    recipe = RECIPES["pocket-2"]
+    none, two, four = (
+        planned(changed(recipe, {"causal": {"past_remakes": n}}), "causal").step_flops
+        for n in (0, 2, 4)
+    )
+    assert four - none == pytest.approx(2 * (two - none), rel=1e-6)
+    assert 0 < two - none < none / 3, "one pass on average, over the past alone"
