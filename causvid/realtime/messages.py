@@ -56,6 +56,14 @@ class Stop(Record):
     id: Id = Field(None, description=_NAME)
 
 
+class Snapshot(Record):
+    """Keep the state before the next chunk, while the run goes on: `session.extend` goes on from
+    there, too. Of a connection, the newest four are kept."""
+
+    type: Literal["session.snapshot"] = "session.snapshot"
+    id: Id = Field(None, description=_NAME)
+
+
 class Extend(Record):
     """Go on from where a run ended. It can be done more than once: from one run, many branches."""
 
@@ -112,7 +120,7 @@ Start: Any = create_model(
 )
 
 FromClient = Annotated[
-    Start | Update | Played | Stop | Extend,
+    Start | Update | Played | Snapshot | Stop | Extend,
     Field(discriminator="type"),
 ]
 
@@ -195,6 +203,17 @@ class PromptReplaced(_Change):
     by: int | None = Field(description="number of the newer one; null: the run ended first")
 
 
+class SnapshotKept(Record):
+    """The answer to `session.snapshot`."""
+
+    type: Literal["snapshot.kept"] = "snapshot.kept"
+    run: str
+    snapshot: str = Field(description="the id to name as the `run` of `session.extend`")
+    chunk: int = Field(description="number of the chunk that comes next there")
+    seconds: float = Field(description="length of the video up to there")
+    id: Id = Field(None, description="of the message that asked for it")
+
+
 class Done(Record):
     """A session that was begun is over; another one may begin."""
 
@@ -238,6 +257,7 @@ FromServer = Annotated[
     | PromptReceived
     | PromptInForce
     | PromptReplaced
+    | SnapshotKept
     | Done
     | Error,
     Field(discriminator="type"),

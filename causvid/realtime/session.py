@@ -31,6 +31,8 @@ from causvid.realtime.messages import (
     PromptReceived,
     PromptReplaced,
     Queued,
+    Snapshot,
+    SnapshotKept,
     Start,
     Started,
     Stop,
@@ -40,7 +42,7 @@ from causvid.realtime.messages import (
     read,
 )
 from causvid.realtime.upload import Receive, TooLarge, Upload
-from causvid.serving.job import Change, Made
+from causvid.serving.job import Change, Kept, Made
 from causvid.serving.limits import check_prompts
 from causvid.serving.record import ChunkInfo
 from causvid.serving.request import PARAMETERS, Record
@@ -51,6 +53,7 @@ log = logging.getLogger("causvid.runs")
 
 IDLE = 300.0  # seconds without a run or a message, after which a connection is closed
 TEXT_BYTES = 10**6  # of one text message
+SNAPSHOTS = 4  # of one connection, that are kept
 
 
 class Gone(Exception):
@@ -111,6 +114,8 @@ class Session:
         self._last: str | None = None  # id of the newest run, whose video the client has
         self._ahead = math.inf
         self._changes: list[_Asked] = []
+        self._wanted: Snapshot | None = None  # asked for, and not there yet
+        self._snapshots: list[str] = []  # their ids, the oldest first
         self._camera: Camera | None = None
         self._upload: Upload | None = None
         self._opening = False  # a run is asked for, and its pictures may come before it begins
@@ -165,6 +170,8 @@ class Session:
                 await self._steer(asked)
             elif isinstance(asked, Played):
                 self._permit(asked.seconds)
+            elif isinstance(asked, Snapshot):
+                self._keep(asked)
             elif isinstance(asked, Stop):
                 await self._stop(asked)
         except Misread as error:
@@ -241,6 +248,35 @@ class Session:
         noted = _Asked(run.id, change, number, asked.id)
         self._changes.append(noted)
         await self._send(lambda: self._receipts([noted]))
+
+    def _keep(self, asked: Snapshot) -> None:
+        run = self._live_run()
+        if self._wanted is not None:
+            raise _Unexpected("a snapshot is being made: wait for snapshot.kept")
+
+        async def told(kept: Kept) -> None:
+            self._wanted = None
+            try:
+                snapshot = self._service.keep(run, kept)
+            except (ValueError, NoRoomError) as error:
+                code: Code = "no_room" if isinstance(error, NoRoomError) else "invalid_request"
+                await self._refuse(code, error, asked)
+                return
+            self._snapshots.append(snapshot)
+            if len(self._snapshots) > SNAPSHOTS:
+                self._service.forget(self._snapshots.pop(0))
+            made = kept.manifest
+            answer = SnapshotKept(
+                run=run.id,
+                snapshot=snapshot,
+                chunk=len(made.chunks),
+                seconds=made.video.seconds,
+                id=asked.id,
+            )
+            await self._tell(answer)
+
+        run.keep(told)
+        self._wanted = asked
 
     async def _stop(self, asked: Stop) -> None:
         if self._upload is not None:
@@ -415,6 +451,7 @@ class Session:
     def _over(self, run: Run | None) -> list[Record]:
         """The last that is said of a session."""
         unused, self._changes = self._changes, []
+        unmade, self._wanted = self._wanted, None
         ended = run.ended if run else None
         done = Done(
             run=run.id if run else None,
@@ -422,7 +459,11 @@ class Session:
             extendable=bool(ended and ended.continuable),
         )
         replaced = (self._replaced(change, None) for change in unused)
-        return [*self._receipts(unused), *replaced, done]
+        told = [*self._receipts(unused), *replaced]
+        if unmade is not None:
+            said = "the run ended before the snapshot: extend the run itself"
+            told.append(Error(code="invalid_request", message=said, of=unmade.type, id=unmade.id))
+        return [*told, done]
 
     async def _failed(self, error: Exception, run: Run | None, asked: Any) -> None:
         code: Code = "failed"

@@ -60,6 +60,14 @@ class Ticket:
         """
         return next(self._changes)
 
+    def keep(self) -> None:
+        """Leave a snapshot before the next chunk, and tell with `Kept` of it.
+
+        Raises:
+            ValueError: if this device cannot.
+        """
+        raise ValueError("this server keeps the state at the end of a run only: stop it first")
+
     def stop(self) -> None:
         """End soon, and tell with `Ended` what was made."""
         raise NotImplementedError
@@ -221,6 +229,7 @@ class _Turn(Ticket):
         super().__init__(job, deliver)
         self.production = Production(device._open_model, job, device._wake)
         self.stopping = False
+        self._keeping = False  # a snapshot is wanted
         self._device = device
         self._away = True  # one of its own threads works for it, or is to
         self._unread = 0
@@ -251,6 +260,11 @@ class _Turn(Ticket):
         self.production.steer(change, number)
         return number
 
+    def keep(self) -> None:
+        with self._device._changed:
+            self._keeping = True
+            self._device._changed.notify_all()
+
     def stop(self) -> None:
         device = self._device
         with device._changed:
@@ -272,7 +286,7 @@ class _Turn(Ticket):
         """When the device is wanted next, on the clock of `perf_counter`."""
         if self._away:
             return math.inf
-        if self.stopping:
+        if self.stopping or self._keeping:
             return 0.0
         if self._unread >= MAX_UNREAD or self._held_back or not self.production.ready:
             return math.inf
@@ -286,6 +300,15 @@ class _Turn(Ticket):
         """Make one chunk, or end."""
         if self.stopping and self.silent:
             self._over()
+            return
+        if self._keeping and not self.stopping:
+            self._keeping, self._away = False, True
+            try:
+                self.production.settle()
+            except Exception as error:
+                self._over(self.production.failed(error))
+            else:
+                self._beside(lambda: self.report(self.production.keep()), then=self._back)
             return
         wanted = 0.0 if self.stopping else max(self._wanted, self._paced())
         idle = max(0.0, wanted - self._left)

@@ -115,6 +115,21 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """The state between two chunks of a run that goes on.
+
+    Attributes:
+        manifest: of what is made so far.
+        snapshot: the state's file.
+        snapshot_bytes: its size; 0 if it was too large, and there is none.
+    """
+
+    manifest: Manifest
+    snapshot: Path
+    snapshot_bytes: int
+
+
+@dataclass(frozen=True)
 class Ended:
     """The end of a run.
 
@@ -146,7 +161,7 @@ class Failed:
     ended: Ended | None = None
 
 
-Event = Made | Ended | Failed
+Event = Made | Kept | Ended | Failed
 
 
 class SourceOver(ValueError):
@@ -260,17 +275,32 @@ class Production:
         manifest = recorder.manifest(self.job.run, self._stopped_by)
         if self._stopped_by is None and stream.source_over:
             return Ended(manifest, source_over=True)
-        kept = 0
-        if stream.position and self.job.snapshot_bytes:
-            snapshot = stream.snapshot()
-            if len(snapshot) <= self.job.snapshot_bytes:
-                try:
-                    kept = self.job.snapshot_path.write_bytes(snapshot)
-                except OSError as error:
-                    if not lacks_room(error):
-                        raise
-                    self.job.snapshot_path.unlink(missing_ok=True)
-        return Ended(manifest, kept)
+        return Ended(manifest, self._save(stream, self.job.snapshot_path))
+
+    def settle(self) -> None:
+        """Before `keep`: make the pass that a snapshot needs."""
+        self._settle(self._opened()[0])
+
+    def keep(self) -> Kept:
+        """Leave a snapshot between two chunks, to go on from in another run, too."""
+        stream, recorder = self._opened()
+        path = self.job.folder / f"after-{stream.position}.safetensors"
+        return Kept(recorder.manifest(self.job.run), path, self._save(stream, path))
+
+    def _save(self, stream: Stream, path: Path) -> int:
+        """How many bytes were written; 0 if it is too large, or there is no room."""
+        if not stream.position or not self.job.snapshot_bytes:
+            return 0
+        snapshot = stream.snapshot()
+        if len(snapshot) > self.job.snapshot_bytes:
+            return 0
+        try:
+            return path.write_bytes(snapshot)
+        except OSError as error:
+            if not lacks_room(error):
+                raise
+            path.unlink(missing_ok=True)
+            return 0
 
     def _settle(self, stream: Stream) -> None:
         """So that the snapshot at the end, taken by another thread, needs no model."""

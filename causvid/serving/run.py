@@ -10,7 +10,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from causvid.media import FragmentMuxer, NoRoomError, add_sound, write_animation
 from causvid.media.fragments import WithRoom
 from causvid.serving.device import Device, Ticket
-from causvid.serving.job import Ended, Event, Failed, Job, Made
+from causvid.serving.job import Ended, Event, Failed, Job, Kept, Made
 from causvid.serving.record import Call, ChunkInfo, Manifest
 from causvid.serving.request import Request
 
@@ -96,6 +96,7 @@ class Run:
         self._error: Exception | None = None
         self._last: ChunkInfo | None = None  # of the newest chunk
         self._loop = asyncio.get_running_loop()
+        self._keepers: list[Callable[[Kept], Awaitable[None]]] = []
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._asked = time.perf_counter()
         self.ticket: Ticket = device.submit(job, self._deliver)
@@ -131,6 +132,9 @@ class Run:
                     self._outcome = "stopped" if ended.manifest.stopped else "finished"
                     yield ended
                     return
+                if isinstance(event, Kept):
+                    await self._keepers.pop(0)(event)
+                    continue
                 self._last = event.info
                 yield event
                 self.ticket.taken()
@@ -171,6 +175,21 @@ class Run:
         sound = None if self.job.video is None else add_sound(video, self.job.video)
         self._with_room(lambda: manifest.save(record))
         return Results(video, record, manifest, silent=sound is False)
+
+    def keep(self, told: Callable[[Kept], Awaitable[None]]) -> None:
+        """Have a snapshot made before the next chunk, of a run that goes on.
+
+        Args:
+            told: called by `events` when all chunks before it were taken; not if the run ends
+                first.
+
+        Raises:
+            ValueError: if nothing is made yet, or the device cannot.
+        """
+        if self._last is None:
+            raise ValueError("nothing is made yet: wait for the first chunk")
+        self.ticket.keep()
+        self._keepers.append(told)
 
     def save_animation(self, suffix: str) -> Path:
         """After `save`: the video as a WebP or a GIF, by its suffix, made when it is first wanted.
@@ -262,3 +281,21 @@ class Run:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
         except RuntimeError:  # the event loop is closed
             self.ticket.cancel()
+
+
+class Moment(Run):
+    """The state of a run between two chunks, as a run that has ended there and left no files."""
+
+    def __init__(self, run: Run, kept: Kept, job: Job, results: Path):
+        manifest = kept.manifest.model_copy(update={"run": job.run})
+        self.id, self.job, self.results = job.run, job, results
+        self.fps, self.owner, self.client = run.fps, run.owner, run.client
+        self.ended = run._callable(Ended(manifest, kept.snapshot_bytes))
+        self.muxer = run.muxer.copy()
+
+    @property
+    def over(self) -> bool:
+        return True
+
+    def cancel(self) -> None:
+        """Nothing is being made."""

@@ -27,7 +27,7 @@ from causvid.generation.parameters import Mode, check_strength
 from causvid.generation.prompts import PromptSchedule
 from causvid.media import FragmentMuxer, NoRoomError, VideoInfo, lacks_room
 from causvid.serving.device import Device
-from causvid.serving.job import Change, Continuation, Job, SourceOver
+from causvid.serving.job import Change, Continuation, Job, Kept, SourceOver
 from causvid.serving.limits import (
     check_frame,
     check_image,
@@ -39,7 +39,7 @@ from causvid.serving.limits import (
 from causvid.serving.models import Models, check_fit
 from causvid.serving.record import Call
 from causvid.serving.request import Request, Seconds, checked
-from causvid.serving.run import Run
+from causvid.serving.run import Moment, Run
 from causvid.serving.settings import Settings
 
 log = logging.getLogger("causvid.runs")
@@ -243,6 +243,34 @@ class Service:
                 ),
             )
             return self._begin(job, owner, client, earlier.muxer.copy(), earlier.fps)
+
+    def keep(self, run: Run, kept: Kept) -> str:
+        """A snapshot of a run on the way can be gone on from for as long as a finished run.
+
+        Call it when the chunks before it were appended to the run's video.
+
+        Returns:
+            The id to `extend` it by.
+
+        Raises:
+            ValueError: if there is no room for it.
+        """
+        if not kept.snapshot_bytes:
+            raise ValueError("the state of this video is larger than this server keeps")
+        with self._new_folder() as (new, folder):
+            snapshot = self._kept(kept.snapshot, folder / run.job.snapshot_path.name)
+            kept.snapshot.unlink()
+            video = run.job.video
+            if video is not None:
+                video = self._kept(video, folder / video.name)
+            job = dataclasses.replace(run.job, run=new, folder=folder, video=video)
+            assert snapshot == job.snapshot_path
+            moment = Moment(run, kept, job, self.results / new)
+        with self._lock:
+            self._runs[new] = moment
+        self._make_room()
+        asyncio.get_running_loop().call_later(self.settings.keep_minutes * 60, self.forget, new)
+        return new
 
     async def animation(self, run: str, suffix: str) -> Path:
         """The video of a finished run as a WebP or a GIF, made in a thread when it is its turn.

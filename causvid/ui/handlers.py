@@ -115,6 +115,24 @@ class Handlers:
         async for updates in self._play(request, start, screen, continues=continues):
             yield updates
 
+    async def extend_kept(
+        self, request: gr.Request, event: gr.EventData, screen: dict[str, bool], seconds: float
+    ) -> AsyncIterator[Updates]:
+        """Go on from where a run of *My runs* ended, which this page may not have seen."""
+
+        async def start() -> Run:
+            self.stop(request)
+            return self._service.extend(
+                _run_in(event),
+                seconds,
+                owner=request.session_hash,
+                client=caller(),
+                watched=True,
+            )
+
+        async for updates in self._play(request, start, screen):
+            yield updates
+
     def steer(self, request: gr.Request, prompt: str, handover: str) -> None:
         """Change the prompt of the run that is shown."""
         with explained():

@@ -175,7 +175,7 @@ def build_page(
                 remix.build()
             with gr.Column(scale=1, min_width=440, elem_classes="cv-side"):
                 column = PlayerColumn(service)
-        gr.HTML(
+        own_runs = gr.HTML(
             static("runs.html"),
             js_on_load=static("runs.js"),
             apply_default_css=False,
@@ -227,6 +227,7 @@ def build_page(
         column.branch.click(
             handlers.extend, [*longer, *changed], column.outputs, js=GOES_ON, **STREAMED
         )
+        own_runs.extend(handlers.extend_kept, longer, column.outputs, js=GOES_ON, **STREAMED)
         gr.on([column.steer.click, column.prompt.submit], handlers.steer, changed, None, **STREAMED)
         for suffix, button in column.animations.items():
             button.click(handlers.animate(suffix), None, column.player, **STREAMED)

@@ -22,7 +22,7 @@ class PlayerColumn:
     """The player, its controls, and what these become when a run begins and ends."""
 
     def __init__(self, service: Service):
-        scripts = ("player.js", "strip.js", "controls.js", "claim.js", "stage.js")
+        scripts = ("player.js", "strip.js", "controls.js", "compare.js", "claim.js", "stage.js")
         self.player = gr.HTML(
             html_template=static("stage.html"),
             js_on_load="\n".join(map(static, scripts)),

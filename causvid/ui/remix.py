@@ -66,7 +66,7 @@ class Remix:
             said = "Filled in. Nothing is made until you press Generate."
             if len(request.prompts) > 1 and kind is not ScheduleTab:
                 said = f"The first of its {len(request.prompts)} prompts is filled in. {said}"
-            said = _MISSING.get(request.mode, "") + said
+            said = ("" if _held(event) else _MISSING.get(request.mode, "")) + said
             return {**updates, selection: gr.Tabs(selected=kind.title), self.note: _note(said)}
 
         self._door.remix(fill, None, [*outputs], **PRIVATE)
@@ -77,6 +77,14 @@ def _text(event: gr.EventData) -> str:
         return str(event.text)
     except (AttributeError, TypeError, KeyError):  # not of our page
         raise ValueError("expected a link or a manifest as text") from None
+
+
+def _held(event: gr.EventData) -> bool:
+    """Whether the browser has the picture or the video, and fills it in."""
+    try:
+        return event.held is True
+    except (AttributeError, TypeError, KeyError):
+        return False
 
 
 def _note(text: str, role: Literal["status", "alert"] = "status") -> str:

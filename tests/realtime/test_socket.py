@@ -246,6 +246,82 @@ def test_a_change_that_cannot_be_made_is_answered(app, client, change, code, sai
     client.until("session.done")
 
 
+def test_a_snapshot_on_the_way_is_gone_on_from_elsewhere(app, client):
+    client.start(seconds=20, ahead=1.0)
+    client.chunk()
+    client.say({"type": "session.snapshot", "id": "here"})
+    kept = client.until("snapshot.kept")
+    assert kept["id"] == "here"
+    so_far = client.all("video.chunk")[-1]["info"]
+    assert (kept["chunk"], kept["seconds"]) == (so_far["index"] + 1, so_far["end"])
+    client.say({"type": "session.played", "seconds": 20})
+    while client.chunk()["index"] < kept["chunk"] + 1:
+        pass
+    with Client(app.url) as other:
+        for prompt in (None, "a blue boat"):
+            other.say(
+                {
+                    "type": "session.extend",
+                    "run": kept["snapshot"],
+                    "seconds": 2 * CHUNK / FPS,
+                    "prompt": prompt,
+                }
+            )
+            done = other.until("session.done")
+            made = done["manifest"]["chunks"]
+            assert len(made) == kept["chunk"] + 2 and done["manifest"]["run"] != kept["run"]
+            went_on = [it["info"]["drift"] for it in client.all("video.chunk")][: len(made)]
+            assert ([it["drift"] for it in made] == went_on) == (prompt is None)
+        check(other)
+    client.say({"type": "session.stop"})
+    client.until("session.done")
+    check(client)
+    assert app.reaches(0)
+
+
+def test_of_many_snapshots_the_newest_are_kept(app, client):
+    client.start(seconds=20)
+    kept = []
+    for _ in range(6):
+        client.chunk()
+        client.say({"type": "session.snapshot"})
+        kept.append(client.until("snapshot.kept")["snapshot"])
+    assert [app.service.holds(it) for it in kept] == [False] * 2 + [True] * 4
+    client.say({"type": "session.stop"})
+    client.until("session.done")
+    for snapshot in kept:
+        app.service.forget(snapshot)
+    check(client)
+
+
+def test_a_snapshot_that_cannot_be_is_answered(app, client):
+    def refusal() -> dict:
+        while isinstance(heard := client.hear(), bytes) or heard["type"] != "error":
+            pass
+        assert heard["of"] == "session.snapshot"
+        return heard
+
+    client.say({"type": "session.snapshot"})
+    assert refusal()["code"] == "unexpected_message"
+    with Client(app.url) as first, Client(app.url) as second:
+        for busy in (first, second):
+            busy.start(seconds=20, ahead=0.1)
+            busy.until("video.start")
+        client.start(seconds=20)
+        client.until("session.started")
+        client.say({"type": "session.snapshot", "id": 5})
+        error = refusal()
+        assert error["id"] == 5 and "wait for the first chunk" in error["message"]
+    client.chunk()
+    client.say({"type": "session.snapshot", "id": 6})
+    client.say({"type": "session.stop"})
+    heard = []
+    while not heard or isinstance(heard[-1], bytes) or heard[-1]["type"] != "session.done":
+        heard.append(client.hear())
+    answers = [it for it in heard if isinstance(it, dict) and it.get("id") == 6]
+    assert [it["type"] for it in answers] in (["error"], ["snapshot.kept"])
+
+
 def test_a_video_is_extended_and_branched(app, client):
     client.start(seconds=1)
     first = client.until("session.done")

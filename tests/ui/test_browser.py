@@ -256,6 +256,59 @@ def noted(page) -> str:
     return page.locator(".block.cv-remixed").text_content()
 
 
+def test_two_videos_play_in_step_with_a_wipe_between_them(visit, monkeypatch):
+    """The first is pinned, the second made over it; the other way is from *My runs*."""
+    monkeypatch.setattr(measure, "CHUNKS", 3)
+    other = "document.querySelector('.cv-other')"
+    with measure.ticking(measure.Metronome(16, (128, 224), 30)) as url:
+        page = visit(url=url)
+        generate(page)
+        wait_for_end(page)
+        first = report(page)["run"]
+        page.get_by_role("button", name="Compare with the next").click()
+        wait_for(page, lambda: first in page.evaluate(f"{other}.src"))
+        generate(page)
+        wait_for(page, lambda: report(page)["run"] != first)
+        wait_for_end(page)
+        assert first in page.evaluate(f"{other}.src")
+        page.evaluate(f"{VIDEO}.pause(), {VIDEO}.currentTime = 1.2")
+        wait_for(page, lambda: abs(page.evaluate(f"{other}.currentTime") - 1.2) < 0.1)
+        page.get_by_label("Wipe").fill("25")
+        assert "25%" in page.evaluate(f"getComputedStyle({other}).clipPath")
+        picture(page, "compared")
+        page.get_by_role("button", name="End comparison").click()
+        assert not page.locator(".cv-other").is_visible()
+        page.locator(".cv-runs [data-compare]").last.click()
+        wait_for(page, lambda: first in page.evaluate(f"{other}.src"))
+        page.close()
+
+
+def test_a_kept_run_goes_on_and_its_picture_comes_back(visit, files):
+    """In another page of the same browser: from *My runs*, with what it began with."""
+    page = visit()
+    choose(page, "Image to video")
+    page.locator(".cv-picture input[type=file]").set_input_files(files["image"])
+    page.locator(".cv-crop img").wait_for()
+    page.locator(".cv-prompt:visible textarea").fill("it is still")
+    page.get_by_label("number input for Seconds").locator("visible=true").fill("2")
+    generate(page)
+    wait_for_end(page)
+    before = report(page)["run"]
+    page.reload()
+    page.wait_for_function(REPORT)
+    card = page.locator(".cv-runs .cv-card").first
+    card.locator("[data-again]").click()
+    wait_for(page, lambda: "Filled in. Nothing" in noted(page))
+    assert "Choose the picture" not in noted(page)
+    page.locator(".cv-crop img").wait_for()
+    picture(page, "remixed_picture")
+    card.locator("[data-extend]").click()
+    wait_for(page, lambda: report(page)["run"] not in (None, before))
+    longer = wait_for_end(page)
+    assert longer["chunks"][0]["start"] >= 2, "it goes on from the end"
+    page.locator(".cv-runs [data-clear]").click()
+
+
 def test_a_finished_run_is_downloaded_kept_and_played_again(visit, monkeypatch):
     """As WebP; in *My runs*, also after another video and in another page; then cleared."""
     monkeypatch.setattr(measure, "CHUNKS", 3)
@@ -287,7 +340,7 @@ def test_a_finished_run_is_downloaded_kept_and_played_again(visit, monkeypatch):
         own.locator("[data-run]").click()
         wait_for(page, lambda: "not on the server any more" in own.text_content())
         page.evaluate("window.fetch = kept, null")
-        own.locator("[data-remix]").click()
+        own.locator("[data-again]").click()
         wait_for(page, lambda: "Filled in" in noted(page))
         page.locator(".cv-runs [data-clear]").click()
         wait_for(page, lambda: own.count() == 0)

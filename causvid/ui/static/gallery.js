@@ -2,10 +2,10 @@
  * there as soon as there is a player.
  */
 function play(card, more) {
-  const { url, width, height, fps, link } = card.dataset;
+  const { url, width, height, fps, link, prompt } = card.dataset;
   const { poster } = card.querySelector('video');
   document.dispatchEvent(
-    new CustomEvent('causvid:clip', { detail: { url, width, height, fps, link, poster, ...more } }),
+    new CustomEvent('causvid:clip', { detail: { url, width, height, fps, link, prompt, poster, ...more } }),
   );
 }
 

@@ -6,8 +6,8 @@
 const MOST = 900000; // characters, as the server has it
 const input = element.querySelector('input');
 
-function ask(text) {
-  trigger('remix', { text: text.slice(0, MOST) });
+function ask(text, held = false) { // held: whether the browser fills in the picture or the video
+  trigger('remix', { text: text.slice(0, MOST), held });
   document.querySelector('.cv-main').scrollIntoView({ block: 'nearest' });
 }
 
@@ -63,5 +63,6 @@ document.addEventListener('drop', (event) => {
   event.stopImmediatePropagation();
   askFile(file);
 }, true);
+document.addEventListener('causvid:remix', ({ detail }) => ask(detail.text, detail.held));
 window.addEventListener('hashchange', askAddress);
 askAddress();

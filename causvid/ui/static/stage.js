@@ -16,6 +16,7 @@ element.report = report;
 const player = MediaSourceClass
   ? new MediaPlayer(video, frameShown, Number(root.dataset.keep))
   : new CanvasPlayer(canvas, frameShown);
+const comparison = new Comparison(root, video);
 const controls = new Controls(root, video, player, () => report.run && !player.ended);
 root.dataset.transport = MediaSourceClass ? 'media' : 'canvas';
 root.dataset.shows = 'video'; // an example does even without MediaSource
@@ -40,14 +41,22 @@ function setState(state, text) {
   status.textContent = text;
 }
 
-/* What the buttons below the picture pass on: the request of what is shown. */
-function offer(link) {
+/* What the buttons below the picture pass on: the request of what is shown, and its file. */
+function offer(link, url) {
+  pinned.url = url;
+  root.querySelector('[data-pin]').hidden = !url;
   const share = root.querySelector('.cv-share');
   share.hidden = !link;
   for (const name of ['remix', 'copy']) {
     share.querySelector(`[data-${name}]`).setAttribute(`data-${name}`, link || '');
   }
 }
+
+const pinned = { url: null, prompt: '' }; // what is shown, if it is whole
+root.querySelector('[data-pin]').addEventListener('click', () => {
+  comparison.begin({ url: pinned.url, prompt: pinned.prompt || strip.prompts.join(' → ') });
+  setState(root.dataset.state, 'Change one thing and press Generate: both play in step.');
+});
 
 function open(message) {
   const goesOn = message.continues && message.continues === report.run;
@@ -115,7 +124,8 @@ function finish(message) {
   shelve(message);
   strip.setNumber('buffer', null); // from here on the video is repeated
   strip.expect(0); // stopped early or not: what there is fills the strip
-  offer(message.link);
+  pinned.prompt = '';
+  offer(message.link, message.url);
   setState('ended', message.text);
 }
 
@@ -123,7 +133,8 @@ function finish(message) {
 function keep(message) {
   if (message.run !== report.run) return;
   shelve(message);
-  offer(message.link);
+  pinned.prompt = '';
+  offer(message.link, message.url);
 }
 
 /* For the list of this browser's runs. */
@@ -184,7 +195,8 @@ function playClip(message) {
   controls.apply();
   const still = message.welcome && matchMedia('(prefers-reduced-motion: reduce)').matches;
   if (!still) video.play().catch(() => {});
-  offer(message.link);
+  pinned.prompt = message.prompt || '';
+  offer(message.link, message.url);
   setState(message.welcome ? 'idle' : 'ended', message.text);
 }
 
