@@ -316,12 +316,13 @@ class Service:
             live.ticket.stop()
 
     def leave(self, owner: str) -> None:
-        """Cancel and forget all runs of `owner`."""
+        """Cancel and forget what is being made for `owner`; what is finished is kept as usual."""
         with self._lock:
             runs = [run for run in self._runs.values() if run.owner == owner]
         for run in runs:
             run.cancel()
-            self.forget(run.id)
+            if run.ended is None:
+                self.forget(run.id)
 
     def holds(self, run: str) -> bool:
         """Whether it is being made, or what it left is still there."""
