@@ -39,7 +39,7 @@ class Samples:
                 f'<img src="{picture}" alt="">Try {html.escape(name.replace("-", " "))}</button>'
             )
         self._row = gr.HTML(
-            f'<span data-kind="{kind}"></span>{"".join(buttons)}',
+            f'<span data-kind="{mode}"></span>{"".join(buttons)}',
             js_on_load=static("samples.js"),
             apply_default_css=False,
             elem_classes="cv-note cv-samples",
