@@ -164,7 +164,13 @@ def _check_work(seconds: float, height: int, width: int, settings: Settings) -> 
 
 
 def _check_bytes(path: str | Path, settings: Settings) -> None:
-    size = Path(path).stat().st_size
+    try:
+        size = Path(path).stat().st_size
+    except FileNotFoundError:
+        raise ValueError(
+            f"{Path(path).name} is not on the server any more, where uploads are kept for a while: "
+            "upload it again"
+        ) from None
     if size > settings.upload_mb * 10**6:
         raise ValueError(
             f"{Path(path).name} has {size / 1e6:.1f} MB; allowed are {settings.upload_mb}"

@@ -7,6 +7,7 @@ import pytest
 
 import causvid.serving.service as serving
 from causvid.serving.models import Models
+from causvid.serving.request import Request
 from causvid.serving.service import MAX_READING, Service
 from causvid.serving.settings import Settings
 
@@ -22,6 +23,17 @@ def service():
     service = Service(settings, Models(settings), NoDevice())
     yield service
     service.close()
+
+
+def test_an_upload_that_is_gone_is_to_be_sent_again(service, tmp_path):
+    gone = tmp_path / "picture.png"
+    request = Request(model="pocket", prompts="a ball", mode="video", height=64, width=96)
+    for read in (
+        lambda: service.read_image(gone, 64, 96),
+        lambda: service.read_video(gone, request),
+    ):
+        with pytest.raises(ValueError, match=r"picture\.png is not on the server any more.* again"):
+            asyncio.run(read())
 
 
 def test_slow_pictures_delay_no_other_work_and_are_bounded(service, monkeypatch):
