@@ -138,7 +138,7 @@ class StaticLayer(nn.Module):
         return torch.addcmul(x, self.down(self._activated(h)).to(x.dtype), ffn_gate)
 
     def _activated(self, h: Tensor) -> Tensor:
-        if self.fused and not torch.compiler.is_compiling():  # a compiler does it by itself
+        if self.fused and h.is_cpu and not torch.compiler.is_compiling():  # compilers do it
             up = self.up
             return torch.ops.mkldnn._linear_pointwise(h, up.weight, up.bias, "gelu", [], "tanh")
         return F.gelu(self.up(h), approximate="tanh")
