@@ -46,11 +46,11 @@ else
 fi
 
 if [ "$device" = cuda ]; then
-    images="${IMAGES:-192}" windows="${WINDOWS:-32}" rollouts="${ROLLOUTS:-16}" # of a batch
+    images="${IMAGES:-384}" windows="${WINDOWS:-96}" rollouts="${ROLLOUTS:-32}" # of a batch
     workers="${WORKERS:-12}"                                    # processes that render
     seconds=$((${MINUTES:-10} * 60 - 90))                       # beside starts and the first clips
     each=(--seed "$seed" --checkpoint-seconds 60)
-    [ "${COMPILE:-yes}" = no ] || each+=(--compile)
+    [ "${COMPILE:-no}" = no ] || each+=(--compile) # takes a minute, and pays in longer runs
     share() { echo $((seconds * $1 / 100)); }
     once() { train_gpu "$@" --optimiser.accumulation 1; }
     train_gpu() { make "$@" "${each[@]}"; }

@@ -125,6 +125,7 @@ def test_the_script_of_a_recipe_shares_the_minutes_of_a_gpu(tmp_path):
     )
     python.chmod(0o755)
     how = {"DEVICE": "cuda", "MINUTES": "9", "VAE": str(tmp_path / "vae"), "RUN": str(run)}
+    how["COMPILE"] = "yes"
     subprocess.run(["bash", script], env={**os.environ, "PYTHON": str(python), **how}, check=True)
     parser = argparse.ArgumentParser()
     add_arguments(parser)
