@@ -11,6 +11,7 @@ pass of a kind runs as it would without; it is captured afterwards.
 
 import logging
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -140,12 +141,18 @@ class OnGpu:
             self._stream.wait_stream(now)
             # Nobody interrupts a capture: an event that is waited for would end it.
             with torch.cuda.stream(self._stream), interruptible(_go_on, torch.device("cpu")):
+                # Once as it will be captured: these tensors, on this stream. Whatever is compiled,
+                # loaded or allocated for them alone would end a capture.
+                run()
                 # Other threads may ask the driver for memory meanwhile.
                 graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
                 try:
                     result = run()
-                finally:
-                    graph.capture_end()
+                except BaseException:
+                    with suppress(RuntimeError):  # of the capture that was broken off, not why
+                        graph.capture_end()
+                    raise
+                graph.capture_end()
             now.wait_stream(self._stream)
         return Graph(graph.replay, result)
 
