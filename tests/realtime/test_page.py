@@ -84,7 +84,7 @@ def test_a_camera_is_shown_changed_and_switched_off(app, page, button):
     assert jobs(app)[-1].live is not None and jobs(app)[-1].request.strength == 0.7
     panel = page.locator(".cv-live")
     panel.get_by_text("behind the camera").wait_for()
-    source, video = page.locator(".cv-live video"), page.locator(".cv-stage video")
+    source, video = page.locator(".cv-live video"), page.locator(".cv-stage video:not(.cv-other)")
     assert source.is_visible() and source.evaluate("(it) => it.videoWidth") > 0
     page.locator(".cv-prompt:visible textarea").press_sequentially(" by night")
     page.locator(".cv-legend", has_text="a red car by night").wait_for()
