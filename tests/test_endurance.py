@@ -195,7 +195,8 @@ class Server:
         raise AssertionError(f"waited in vain for {state}; it is {answer}")
 
     def files(self) -> set[Path]:
-        return {path for path in self.folder.rglob("*") if path.is_file()}
+        walk = os.walk(self.folder)  # which is not put out by folders that go meanwhile
+        return {Path(folder, name) for folder, _, names in walk for name in names}
 
     def wait_for_files(self, kept: set[Path], seconds: float = 120) -> None:
         """Until nothing but `kept` is left."""
