@@ -153,8 +153,7 @@ class Request(Record):
     )
     decoder: Decoder = Field("full", description='"full", or the faster "tiny".')
     model: str = Field(
-        description="Which weights: a name from `models`; by default the first that is offered "
-        "and has this mode."
+        description="Which weights: a name from `models`; by default the one for this mode."
     )
 
     @property

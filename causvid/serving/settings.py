@@ -155,7 +155,8 @@ class Settings(BaseModel):
         return self._presets
 
     def model_for(self, mode: Mode) -> str:
-        """The model that is taken unless another is named: the first offered one that can."""
+        """The model that is taken unless another is named: the device's default for the mode, or,
+        where models were asked for, the first of them that can."""
         able = (name for name, preset in self._presets.items() if mode in preset.modes)
         return self._defaults.get(mode) or next(able, self.model)
 

@@ -193,14 +193,15 @@ class CausalStage(FlowStage[CausalConfig]):
 
         Without words: a past may show another scene than the caption speaks of.
         """
-        device, past = self.accelerator.device, lesson.past.to(self.accelerator.device)
-        times = int(torch.randint(self.config.past_remakes + 1, (), generator=rng))
+        device = self.accelerator.device
+        past = lesson.past.to(device)
+        remakes = int(torch.randint(self.config.past_remakes + 1, (), generator=rng))
         if len(lesson.sizes) < 3:  # nothing but the first chunk
             return past
         first, before = lesson.sizes[0], sum(lesson.sizes[:-2])
         words = self.condition([""] * len(past), device)
         low, high = _REMAKE_LEVELS
-        for _ in range(times):
+        for _ in range(remakes):
             shown = replace(
                 lesson, clean=past, sizes=lesson.sizes[:-1], given=1, past=past[:, :before]
             )

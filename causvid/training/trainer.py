@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 Metrics = dict[str, float | Tensor]
 """Numbers, or scalars on the device: nothing waits for those before they are logged."""
 
-_UNKNOWN = 1_000  # steps of a budget before a pace is known
+_UNTIMED = 1_000  # steps of a budget before a pace is known
 AVERAGE = "average"  # the folder inside a checkpoint that holds the weights to keep
 
 
@@ -204,8 +204,8 @@ def train(
 
 
 class _Pace:
-    """How many steps a budget has room for, by the last ones. The first ones, which compile and
-    allocate, say nothing."""
+    """How many steps a budget has room for, by the last ones: the first ones compile and allocate,
+    and are soon forgotten."""
 
     def __init__(self, progress: Progress, seconds: float):
         self.progress, self.seconds = progress, seconds
@@ -218,7 +218,7 @@ class _Pace:
         if spent >= self.seconds:
             return step
         if len(self.marks) < 3:
-            return step + _UNKNOWN
+            return step + _UNTIMED
         earlier, before = self.marks[0]
         pace = max(spent - before, 1e-9) / (step - earlier)
         return step + max(1, int((self.seconds - spent) / pace))
